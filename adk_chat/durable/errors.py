@@ -1,0 +1,68 @@
+"""What an exception of a model or a tool means, and how it is kept in the journal so that a replay raises it again."""
+
+import importlib
+from typing import Any
+
+import httpx
+from pydantic import BaseModel
+
+from adk_chat.durable import values
+
+_TRANSIENT_STATUS = {408, 429}
+# aiohttp, the OpenAI SDK and Anthropic's name their connection errors so; none of them need be installed.
+_TRANSIENT_NAMES = {"ClientConnectionError", "APIConnectionError"}
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same model call may succeed in a moment: no connection, a timeout, HTTP 408, 429 or 5xx."""
+    status = getattr(error, "code", None)
+    if not isinstance(status, int):
+        status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return status in _TRANSIENT_STATUS or status >= 500
+    if isinstance(error, ConnectionError | TimeoutError | httpx.TransportError):
+        return True
+    return any(base.__name__ in _TRANSIENT_NAMES for base in type(error).__mro__)
+
+
+class ErrorRecord(BaseModel):
+    """An exception as the journal keeps it."""
+
+    type: str
+    message: str
+    args: list[Any] = []
+    attributes: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, error: BaseException) -> "ErrorRecord":
+        """Describe `error`; arguments and attributes that have no JSON form are left out."""
+        kind = type(error)
+        return cls(
+            type=f"{kind.__module__}:{kind.__qualname__}",
+            message=str(error),
+            args=[encoded for arg in error.args if (encoded := _encoded(arg)) is not None],
+            attributes={
+                name: encoded for name, value in vars(error).items() if (encoded := _encoded(value)) is not None
+            },
+        )
+
+    def rebuild(self) -> Exception:
+        """An exception of the same class with the same message, or a RuntimeError where the class cannot be made."""
+        module, _, name = self.type.partition(":")
+        try:
+            kind: Any = importlib.import_module(module)
+            for part in name.split("."):
+                kind = getattr(kind, part)
+            error = kind.__new__(kind)
+            error.args = tuple(values.decode(arg) for arg in self.args)
+            vars(error).update({key: values.decode(value) for key, value in self.attributes.items()})
+        except (ImportError, AttributeError, TypeError, values.UnjournalableError):
+            return RuntimeError(self.message)
+        return error if isinstance(error, Exception) and str(error) == self.message else RuntimeError(self.message)
+
+
+def _encoded(value: object) -> Any:
+    try:
+        return values.encode(value)
+    except values.UnjournalableError:
+        return None

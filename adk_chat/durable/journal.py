@@ -1,0 +1,166 @@
+"""The journal of one Restate invocation that runs an agent: its steps, and the ids and times made between them."""
+
+import asyncio
+import contextvars
+import dataclasses
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import restate
+from google.adk.platform import time as platform_time
+from google.adk.platform import uuid as platform_uuid
+from restate.serde import BytesSerde
+
+from adk_chat.durable import seams
+from adk_chat.durable.lanes import Lanes
+
+_IDS = uuid.UUID("5d0ef5b0-2a7c-5ad9-9d0c-0f6c2f6f3b6e")
+_SLOW = timedelta(milliseconds=100)
+
+_journals: "WeakKeyDictionary[restate.Context, Journal]" = WeakKeyDictionary()
+
+
+class _NoContext:
+    """What code inside a journaled step gets where it asks for the Restate context."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(
+            "The Restate context was asked for inside a journaled step, where nothing can be journaled. "
+            "If this tool needs Restate itself, decorate it with @adk_chat.restate_tool; it then runs outside a step."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RetryPolicy:
+    """How often a step is tried when it fails with an error that may pass. Restate waits in between, durably."""
+
+    max_attempts: int = 6
+    max_duration: timedelta = timedelta(minutes=2)
+    initial_interval: timedelta = timedelta(milliseconds=500)
+    max_interval: timedelta = timedelta(seconds=10)
+    factor: float = 2.0
+
+    def options(self) -> "restate.RunOptions[bytes]":
+        """The same, for `ctx.run_typed`."""
+        return restate.RunOptions(
+            max_attempts=self.max_attempts,
+            max_duration=self.max_duration,
+            initial_retry_interval=self.initial_interval,
+            max_retry_interval=self.max_interval,
+            retry_interval_factor=self.factor,
+        )
+
+
+class Journal:
+    """Durability of an agent's run inside one Restate invocation.
+
+    While one is open for a context, the models and tools that ADK calls in that context are journaled steps, and the ids
+    that ADK makes are the same on every replay. Outside, and inside a step, ADK behaves as if this were not there.
+    """
+
+    def __init__(self, context: restate.Context, model_retry: "restate.RunOptions[bytes] | None" = None) -> None:
+        self.context = context
+        self.lanes = Lanes(context)
+        self.model_retry = model_retry or RetryPolicy().options()
+        self.on_slow_step: Callable[[], Awaitable[None]] | None = None
+        """Awaited once a step has taken 100 ms, as long as it is set; it may journal steps itself."""
+        self._id = context.request().id
+        self._latest = 0.0
+        self._steps = 0
+        self._due: dict[int, Callable[[], None]] = {}
+        self._tasks: set[asyncio.Task[bytes]] = set()
+
+    @classmethod
+    def open(cls, context: restate.Context, model_retry: "restate.RunOptions[bytes] | None" = None) -> "Journal":
+        """The journal of `context`, opened by the first call in each attempt."""
+        journal = _journals.get(context)
+        if journal is None:
+            journal = _journals[context] = cls(context, model_retry)
+            install_providers()
+        return journal
+
+    @classmethod
+    def current(cls) -> "Journal | None":
+        """The journal of the code that asks; None outside a Restate handler, inside a step, and where none was opened."""
+        context = seams.running_context()
+        return None if context is None else _journals.get(context)
+
+    async def step(
+        self,
+        name: str,
+        action: Callable[[], Coroutine[Any, Any, bytes]],
+        options: "restate.RunOptions[bytes] | None" = None,
+    ) -> bytes:
+        """Run `action` once and journal what it returns; a replay gives that back without running it.
+
+        An exception of `action` makes Restate try again as `options` say, so by default it must not raise.
+        """
+        surroundings = contextvars.copy_context()
+        surroundings.run(_leave_journal)
+
+        self._steps += 1
+        number = self._steps
+
+        async def run() -> bytes:
+            # A task of its own: the SDK runs steps in the context of whoever polls, not of whoever asked for the step.
+            # And the SDK starts steps that are due together in any order; ADK starts them in the order of the calls.
+            started: asyncio.Future[asyncio.Task[bytes]] = asyncio.get_running_loop().create_future()
+            self._due[number] = lambda: started.set_result(asyncio.create_task(action(), context=surroundings))
+            await asyncio.sleep(0)
+            for due in sorted(self._due):
+                self._due.pop(due)()
+            task = started.result()
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return await task
+
+        chosen = dataclasses.replace(options or restate.RunOptions(), serde=BytesSerde(), type_hint=None)
+        result = self.context.run_typed(name, run, chosen)
+        if self.on_slow_step is not None:
+            done, _ = await restate.wait_completed(result, self.context.sleep(_SLOW))
+            if result not in done and self.on_slow_step is not None:
+                await self.on_slow_step()
+        return await result
+
+    def stop_steps(self) -> None:
+        """Cancel the steps that are running in this process."""
+        for task in self._tasks:
+            task.cancel()
+
+    def new_id(self) -> str:
+        """A UUID that is the same on every replay of this invocation."""
+        lane = self.lanes.current
+        lane.ids += 1
+        return str(uuid.uuid5(_IDS, f"{self._id}/{lane.name}/{lane.ids}"))
+
+    def time(self) -> float:
+        """Seconds since the epoch, never before a time that has been journaled."""
+        return max(time.time(), self._latest)
+
+    def advance(self, to: float) -> None:
+        """Note a time that has been journaled."""
+        self._latest = max(self._latest, to)
+
+
+def _leave_journal() -> None:
+    seams.replace_context(_NoContext())
+
+
+def install_providers() -> None:
+    """Let ADK ask the journal for ids and times, in the current `contextvars` context and those made from it."""
+    platform_uuid.set_id_provider(_new_id)
+    platform_time.set_time_provider(_time)
+
+
+def _new_id() -> str:
+    journal = Journal.current()
+    return str(uuid.uuid4()) if journal is None else journal.new_id()
+
+
+def _time() -> float:
+    journal = Journal.current()
+    return time.time() if journal is None else journal.time()

@@ -1,0 +1,34 @@
+"""`RestatePlugin`: the durability of this package for a Runner that a Restate handler of one's own runs."""
+
+import restate
+from google.adk.plugins.base_plugin import BasePlugin
+from google.adk.runners import Runner
+
+from adk_chat.durable import seams
+from adk_chat.durable.journal import Journal
+
+
+class RestatePlugin(BasePlugin):
+    """Makes the model and tool calls of an ADK app durable when a Runner runs it inside a Restate handler.
+
+    Takes the place of `restate.ext.adk.RestatePlugin`. As there, a session that does not exist is created by its first
+    message. Outside a Restate handler the plugin does nothing.
+
+    Args:
+        run_options: how a model call that fails with a transient error is retried; by default 6 attempts in 2 minutes.
+    """
+
+    def __init__(self, *, run_options: "restate.RunOptions[bytes] | None" = None) -> None:
+        super().__init__(name="restate_plugin")
+        self.run_options = run_options
+
+
+def _open_journal(runner: Runner) -> None:
+    context = seams.running_context()
+    plugin = next((plugin for plugin in runner.plugin_manager.plugins if isinstance(plugin, RestatePlugin)), None)
+    if context is not None and plugin is not None:
+        Journal.open(context, plugin.run_options)
+        runner.auto_create_session = True
+
+
+seams.before_run(_open_journal)

@@ -1,0 +1,153 @@
+"""The private parts of ADK and of the Restate SDK that durability rests on, all of them.
+
+Everything else in this package uses public names. `tests/durable/test_seams.py` holds each entry of this module against the
+installed versions and says what moved. A wrapper that is installed here falls straight through to what it wraps
+as long as no journal is active (`adk_chat.durable.journal`).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
+from typing import Any, cast
+
+import restate
+from google.adk.agents.invocation_context import InvocationContext
+from google.adk.agents.llm_agent import LlmAgent
+from google.adk.events.event import Event
+from google.adk.flows.llm_flows.base_llm_flow import BaseLlmFlow
+from google.adk.flows.llm_flows.tools import _batch_executor, _caller
+from google.adk.models.base_llm import BaseLlm
+from google.adk.runners import Runner
+from google.adk.sessions.session import Session
+from google.adk.tools._node_tool import NodeTool
+from google.adk.tools.base_tool import BaseTool
+from google.adk.tools.tool_context import ToolContext
+from restate import server_context, vm
+from restate.exceptions import SdkInternalBaseException, SdkInternalException
+
+__all__ = ["NodeTool"]
+
+UnresolvedFuture = vm.UnresolvedFuture
+DisconnectedException = server_context.DisconnectedException
+AttemptOver = SdkInternalBaseException
+"""What the SDK raises in a handler whose attempt is over: suspended, disconnected or failed. Never swallow it."""
+
+Poll = Callable[[UnresolvedFuture], Coroutine[Any, Any, None]]
+
+
+def attempt_over() -> SdkInternalBaseException:
+    """The exception that ends an attempt without being an `Exception`, so that no agent's handler sees it."""
+    return SdkInternalException()
+
+
+# --- Restate: the context of the running handler --------------------------------------------------------------
+
+
+def running_context() -> restate.Context | None:
+    """The context of the Restate handler that runs here, or None outside one and inside a journaled step."""
+    context = server_context._restate_context_var.get(None)
+    return context if isinstance(context, server_context.ServerInvocationContext) else None
+
+
+def replace_context(context: object) -> None:
+    """Make `restate.extensions.current_context()` answer `context` in the current `contextvars` context."""
+    server_context._restate_context_var.set(cast(restate.Context, context))
+
+
+# --- Restate: awaiting ----------------------------------------------------------------------------------------
+
+
+def route_awaits(context: restate.Context, route: Callable[[Poll], Poll]) -> None:
+    """Let `route` decide how the futures of `context` are awaited; it is given the SDK's own way.
+
+    That way may be cancelled and begun again: what it has taken out of the state machine is sent all the same.
+    """
+    server = cast(Any, context)
+    send = server.send
+    server.send = lambda event: asyncio.shield(send(event))
+    server.create_poll_or_cancel_coroutine = route(server.create_poll_or_cancel_coroutine)
+
+
+def is_completed(context: restate.Context, future: UnresolvedFuture) -> bool:
+    """Whether the engine's answer to `future` is here, without waiting for more."""
+    if isinstance(future, vm.SingleUnresolvedFuture):
+        return cast(Any, context).vm.is_completed(future.handle) is True
+    anyone = any if isinstance(future, vm.FirstCompletedUnresolvedFuture) else all
+    return anyone(is_completed(context, child) for child in future.children)
+
+
+def first_completed(futures: list[UnresolvedFuture]) -> UnresolvedFuture:
+    """The future that completes with the first of `futures`, in the order of the journal."""
+    return vm.FirstCompletedUnresolvedFuture(futures)
+
+
+# --- ADK: model calls -----------------------------------------------------------------------------------------
+
+
+def wrap_models(wrap: Callable[[BaseLlm], BaseLlm]) -> None:
+    """Let `wrap` replace each model that an ADK flow is about to call, after every callback has run."""
+    original = BaseLlmFlow._get_llm
+
+    async def get_llm(self: BaseLlmFlow, invocation_context: InvocationContext) -> BaseLlm:
+        return wrap(await original(self, invocation_context))
+
+    BaseLlmFlow._get_llm = get_llm  # type: ignore[method-assign]
+
+
+# --- ADK: tool calls ------------------------------------------------------------------------------------------
+
+ToolRunner = Callable[[BaseTool, dict[str, Any], ToolContext], Awaitable[object]]
+
+
+def wrap_tool_calls(wrap: Callable[[ToolRunner], ToolRunner]) -> None:
+    """Let `wrap` replace how ADK runs one tool, between its before-tool and its after-tool callbacks."""
+    original: ToolRunner = _caller._call_tool_async
+    run = wrap(original)
+
+    async def call_tool(tool: BaseTool, args: dict[str, Any], tool_context: ToolContext) -> object:
+        return await run(tool, args, tool_context)
+
+    _caller._call_tool_async = call_tool
+
+
+Call = Coroutine[Any, Any, Event | None]
+
+
+Order = Callable[[int, Call], Call]
+"""From the position of a call in its batch and the call's coroutine to the coroutine to run in its place."""
+
+
+def wrap_tool_batches(fork: Callable[[int], AbstractContextManager[Order]]) -> None:
+    """Let `fork` order the function calls of one model response, which ADK runs as so many concurrent tasks.
+
+    `fork` is entered with their number before the first task is made and left when all have ended.
+    """
+    execute_calls = _batch_executor._execute_prepared_function_calls
+
+    async def execute(
+        invocation_context: InvocationContext, prepared_calls: list[_caller._PreparedFunctionCall], agent: LlmAgent
+    ) -> Event | None:
+        with fork(len(prepared_calls)) as order:
+            positions = {id(call): position for position, call in enumerate(prepared_calls)}
+
+            def executor(call: _caller._PreparedFunctionCall) -> Call:
+                coroutine = _caller._execute_single_prepared_call_async(invocation_context, call, agent)
+                return order(positions[id(call)], coroutine)
+
+            return await execute_calls(invocation_context, prepared_calls, call_executor=executor)
+
+    _batch_executor._execute_prepared_function_calls_async = execute
+
+
+# --- ADK: the start of a run ----------------------------------------------------------------------------------
+
+
+def before_run(prepare: Callable[[Runner], None]) -> None:
+    """Call `prepare` as each run of a Runner begins, before ADK reads the session and makes the invocation's id."""
+    original = Runner._get_or_create_session
+
+    async def get_or_create_session(self: Runner, **arguments: Any) -> Session:
+        prepare(self)
+        return await original(self, **arguments)
+
+    Runner._get_or_create_session = get_or_create_session  # type: ignore[method-assign]

@@ -1,0 +1,160 @@
+"""Tool calls as journaled steps."""
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import CodeType, ModuleType
+from typing import Any, TypeVar
+
+from google.adk.events.event_actions import EventActions
+from google.adk.tools.agent_tool import AgentTool
+from google.adk.tools.base_tool import BaseTool
+from google.adk.tools.tool_context import ToolContext
+from pydantic import BaseModel
+from restate.ext import adk as restate_adk
+from restate.extensions import current_context
+
+from adk_chat.durable import seams, values
+from adk_chat.durable.errors import ErrorRecord
+from adk_chat.durable.journal import Journal
+
+logger = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MARK = "__adk_chat_restate_tool__"
+_ASKS_FOR_CONTEXT = (restate_adk.restate_context, restate_adk.restate_object_context, current_context)
+_warned: set[str] = set()
+
+
+def restate_tool(function: F) -> F:
+    """Mark a tool function that needs Restate itself: timers, awakeables, calls to other services, steps of its own.
+
+    It runs outside a journaled step, so on a replay it runs again, up to the point that its own use of Restate reached.
+    `restate.ext.adk.restate_context()` gives it the context. Functions that use the helpers of `restate.ext.adk`
+    in their own body need no mark.
+    """
+    setattr(function, _MARK, True)
+    return function
+
+
+def needs_restate(tool: BaseTool) -> bool:
+    """Whether `tool` must run outside a journaled step.
+
+    It does if it is marked, plainly uses the Restate context, or runs an agent or a node, whose own calls are the steps.
+    """
+    function = getattr(tool, "func", None)
+    return (
+        isinstance(tool, AgentTool | seams.NodeTool)
+        or inspect.isasyncgenfunction(function)
+        or inspect.isgeneratorfunction(function)
+        or getattr(function, _MARK, False)
+        or _asks_for_context(function)
+    )
+
+
+def _asks_for_context(function: Any) -> bool:
+    function = inspect.unwrap(getattr(function, "__func__", function)) if callable(function) else None
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, CodeType):
+        return False
+    used, scope = _names(code), getattr(function, "__globals__", {})
+    named = [scope[name] for name in used if name in scope]
+    # `adk.restate_context()` names the module and then its attribute.
+    named += [getattr(module, name, None) for module in named if isinstance(module, ModuleType) for name in used]
+    return any(candidate is helper for candidate in named for helper in _ASKS_FOR_CONTEXT)
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return set(code.co_names).union(*(_names(constant) for constant in inner))
+
+
+class ToolCall(BaseModel):
+    """What the journal keeps of a tool call. `result` and `state_delta` are as `values.encode` makes them."""
+
+    result: Any = None
+    actions: dict[str, Any] = {}
+    state_delta: dict[str, Any] = {}
+    end_invocation: bool = False
+    error: ErrorRecord | None = None
+    unjournaled: bool = False
+
+    @classmethod
+    def of(cls, result: object, context: ToolContext) -> "ToolCall":
+        """Describe a call that returned `result` and did its actions in `context`."""
+        actions = context.actions
+        return cls(
+            result=values.encode(result),
+            state_delta=values.encode(dict(actions.state_delta)),
+            actions=actions.model_dump(
+                mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, exclude={"state_delta"}
+            ),
+            end_invocation=context.get_invocation_context().end_invocation,
+        )
+
+    def apply(self, context: ToolContext) -> None:
+        """Do in `context` what the call did there."""
+        actions = EventActions.model_validate(self.actions)
+        for name in actions.model_fields_set:
+            setattr(context.actions, name, getattr(actions, name))
+        context.state.update(values.decode(self.state_delta))
+        if self.end_invocation:
+            context.get_invocation_context().end_invocation = True
+
+
+def _durable(run: seams.ToolRunner) -> seams.ToolRunner:
+    async def run_tool(tool: BaseTool, args: dict[str, Any], context: ToolContext) -> object:
+        journal = Journal.current()
+        if journal is None or needs_restate(tool):
+            return await run(tool, args, context)
+        ran: list[object] = []
+
+        async def call() -> bytes:
+            try:
+                result = await run(tool, args, context)
+            except Exception as error:
+                ran.append(error)
+                return ToolCall(error=ErrorRecord.of(error)).model_dump_json().encode()
+            ran.append(result)
+            try:
+                return ToolCall.of(result, context).model_dump_json().encode()
+            except values.UnjournalableError as error:
+                _warn(tool.name, error)
+                return ToolCall(unjournaled=True).model_dump_json().encode()
+
+        recorded = ToolCall.model_validate_json(await journal.step(f"tool {tool.name}", call))
+        if ran:
+            result = ran[0]
+            if isinstance(result, Exception) and recorded.error is not None:
+                raise result
+            return result
+        if recorded.unjournaled:
+            return await run(tool, args, context)
+        if recorded.error is not None:
+            raise recorded.error.rebuild()
+        recorded.apply(context)
+        return values.decode(recorded.result)
+
+    return run_tool
+
+
+def _warn(name: str, error: values.UnjournalableError) -> None:
+    if name not in _warned:
+        _warned.add(name)
+        logger.warning("Tool %s runs unjournaled, so a crash runs it again: %s", name, error)
+
+
+@contextmanager
+def _fork(count: int) -> Iterator[seams.Order]:
+    journal = Journal.current()
+    if journal is None or count < 2:
+        yield lambda _, call: call
+        return
+    with journal.lanes.fork(count) as fork:
+        yield fork.run
+
+
+seams.wrap_tool_calls(_durable)
+seams.wrap_tool_batches(_fork)

@@ -1,0 +1,1 @@
+"""What Restate hosts: the virtual objects Chat, Turn and AppState."""

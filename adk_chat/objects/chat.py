@@ -1,0 +1,271 @@
+"""Chat: a user's sessions, and the public interface. Its key is the user's id. No handler here waits for a model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+import restate
+from pydantic_core import from_json, to_json
+from restate.retry_policy import InvocationRetryPolicy
+
+from adk_chat.objects.app_state import APP_STATE
+from adk_chat.objects.handler import handler
+from adk_chat.objects.requests import HistoryRequest, ListSessions, Message, TurnKey, TurnRequest
+from adk_chat.objects.state import ObjectState
+from adk_chat.objects.turn import TURN
+from adk_chat.sessions.contract import (
+    CHAT,
+    Appended,
+    AppendEvents,
+    CreateSession,
+    GetSession,
+    Json,
+    Request,
+    SessionRequest,
+)
+from adk_chat.sessions.layout import Row, SessionRecord
+from adk_chat.sessions.store import SessionStore, Write, list_rows, merged
+
+_AnyContext = restate.ObjectContext | restate.ObjectSharedContext
+
+OUTAGE = InvocationRetryPolicy(
+    initial_interval=timedelta(milliseconds=250),
+    exponentiation_factor=2.0,
+    max_interval=timedelta(seconds=30),
+    max_attempts=6000,
+    on_max_attempts="pause",
+)
+"""Outlasts an endpoint that is down for two days; Restate's default pauses after an hour. Nothing else relies on it."""
+
+
+@dataclass(frozen=True)
+class ChatConfig:
+    """What Chat needs to know. The first of `apps` is the default."""
+
+    apps: Sequence[str]
+    max_id_length: int
+    max_message_bytes: int
+    history_events: int | None
+    app_state_max_age: timedelta
+    journal_retention: timedelta
+
+
+class DropAppStateCopy(Request):
+    """Internal: the copy of an app's state has grown old."""
+
+
+def chat_object(config: ChatConfig) -> restate.VirtualObject:
+    """The object, with its handlers."""
+    chat = restate.VirtualObject(
+        CHAT,
+        description="The sessions of one user. The key is the user's id.",
+        # All of a user's sessions would be sent along with every request otherwise.
+        state_preload=False,
+        journal_retention=timedelta(0),
+        invocation_retry_policy=OUTAGE,
+    )
+    handlers = _Handlers(config)
+    turns: dict[str, Any] = {"journal_retention": config.journal_retention}
+    handler(chat, Message, kind="shared", **turns)(handlers.message)
+    handler(chat, Message, **turns)(handlers.post)
+    handler(chat, SessionRequest, kind="shared")(handlers.cancel)
+    handler(chat, HistoryRequest, kind="shared")(handlers.get_history)
+    handler(chat, ListSessions, kind="shared")(handlers.list_sessions)
+    handler(chat, GetSession, kind="shared")(handlers.get_session)
+    handler(chat, CreateSession)(handlers.create_session)
+    handler(chat, AppendEvents)(handlers.append_events)
+    handler(chat, SessionRequest)(handlers.delete_session)
+    handler(chat, Request, kind="shared")(handlers.get_user_state)
+    handler(chat, DropAppStateCopy, ingress_private=True)(handlers.drop_app_state_copy)
+    return chat
+
+
+class _Handlers:
+    def __init__(self, config: ChatConfig) -> None:
+        self._config = config
+
+    async def message(self, ctx: restate.ObjectSharedContext, request: Message) -> str:
+        """Send a message and wait for the reply; answers its text."""
+        key, body = await self._turn(ctx, request)
+        return cast(str, from_json(await ctx.generic_call(TURN, "run", body, key=key)))
+
+    async def post(self, ctx: restate.ObjectContext, request: Message) -> Json:
+        """Send a message without waiting; answers the turn's id, under which Restate knows the turn."""
+        key, body = await self._turn(ctx, request)
+        return {"turn_id": await ctx.generic_send(TURN, "run", body, key=key).invocation_id()}
+
+    async def cancel(self, ctx: restate.ObjectSharedContext, request: SessionRequest) -> bool:
+        """Cancel the turn that is running in a session; answers whether there was one."""
+        key = TurnKey(user_id=ctx.key(), app_name=self._app(request), session_id=request.session_id)
+        return cast(bool, from_json(await ctx.generic_call(TURN, "cancel", b"{}", key=str(key))))
+
+    async def get_history(self, ctx: restate.ObjectSharedContext, request: HistoryRequest) -> list[Json]:
+        """The events of a session, oldest first."""
+        history = request.history
+        store = self._store(ctx, history)
+        record, _, _ = await store.read(history.session_id)
+        if record is None:
+            raise restate.TerminalError(f"Session {history.session_id} not found.", 404)
+        last = history.limit if history.before is None else None
+        events = await store.events(record, last=last, after=history.after_timestamp)
+        if history.before is not None:
+            end = next((i for i, event in enumerate(events) if event["id"] == history.before), None)
+            if end is None:
+                raise restate.TerminalError(f"before: session {record.id} has no event {history.before}.", 400)
+            events = events[:end][-(history.limit or end) :] if end else []
+        return events
+
+    async def list_sessions(self, ctx: restate.ObjectSharedContext, request: ListSessions) -> Json:
+        """The user's sessions without their events, the one that was active last at the end."""
+        app = self._app(request)
+        store = self._store(ctx, request)
+        kv = ObjectState(ctx)
+        rows = sorted(
+            (row for row in await list_rows(kv) if row.app_name == app), key=lambda row: (row.last_update_time, row.id)
+        )
+        if request.cursor is not None:
+            rows = [row for row in rows if (row.last_update_time, row.id) > _position(request.cursor)]
+        more = request.limit is not None and len(rows) > request.limit
+        rows = rows[: request.limit]
+        await self._fill_in_states(store, rows)
+        user, shared = await store.user_state(), await self._app_state(ctx, app)
+        sessions = [
+            {
+                "id": row.id,
+                "appName": row.app_name,
+                "userId": ctx.key(),
+                "state": merged(row.state or {}, user, shared),
+                "events": [],
+                "lastUpdateTime": row.last_update_time,
+            }
+            for row in rows
+        ]
+        return {"sessions": sessions, **({"nextCursor": _cursor(rows[-1])} if more else {})}
+
+    async def get_session(self, ctx: restate.ObjectSharedContext, request: GetSession) -> Json | None:
+        """One session with its events and the state of all scopes, or null."""
+        store = self._store(ctx, request)
+        record, user, _ = await store.read(request.session_id)
+        if record is None:
+            return None
+        events = await store.events(record, last=request.num_recent_events, after=request.after_timestamp)
+        return _answer(record, events, user, await self._app_state(ctx, record.app_name))
+
+    async def create_session(self, ctx: restate.ObjectContext, request: CreateSession) -> Json:
+        """Create a session; answers it. It is stored then."""
+        store = self._store(ctx, request)
+        self._limit("session_id", request.session_id or "")
+        session_id = request.session_id or str(ctx.uuid())
+        write = await store.create(session_id, request.state, await ctx.time())
+        shared = await self._commit(ctx, store, write)
+        if shared is None:
+            shared = await self._app_state(ctx, write.record.app_name)
+        return _answer(write.record, [], write.user, shared)
+
+    async def append_events(self, ctx: restate.ObjectContext, request: AppendEvents) -> Appended:
+        """Add events to a session. They are stored when this is answered."""
+        store = self._store(ctx, request)
+        write = await store.append(request)
+        await self._commit(ctx, store, write)
+        if request.app_state_copy is not None and not write.app:
+            self._keep_copy(ctx, store, request.app_state_copy)
+        record = write.record
+        return Appended(revision=record.revision, last_update_time=record.last_update_time, stored=write.events or 0)
+
+    async def delete_session(self, ctx: restate.ObjectContext, request: SessionRequest) -> None:
+        """Delete a session and its events; its app: and user: state stay. Does nothing if there is none."""
+        await self._store(ctx, request).delete(request.session_id)
+
+    async def get_user_state(self, ctx: restate.ObjectSharedContext, request: Request) -> Json:
+        """The state that all sessions of the user share, keys without prefix."""
+        return await self._store(ctx, request).user_state()
+
+    async def drop_app_state_copy(self, ctx: restate.ObjectContext, request: DropAppStateCopy) -> None:
+        """Forget the copy of an app's state."""
+        ctx.clear(self._store(ctx, request).keys.app_state)
+
+    async def _turn(self, ctx: _AnyContext, request: Message) -> tuple[str, bytes]:
+        app = self._app(request)
+        if app not in self._config.apps:
+            known = ", ".join(self._config.apps)
+            raise restate.TerminalError(f"app_name: there is no app {app} here; there is {known}.", 404)
+        self._limit("session_id", request.session_id)
+        content = request.content()
+        size, most = len(to_json(content)), self._config.max_message_bytes
+        if size > most:
+            raise restate.TerminalError(f"message: takes {size} bytes as JSON; at most {most} are accepted.", 413)
+        store = self._store(ctx, request)
+        record, user, (shared,) = await store.read(request.session_id, store.keys.app_state)
+        turn = TurnRequest(content=content, session=None, state_delta=request.state_delta, user_state=user)
+        if shared is None:
+            shared = turn.app_state_copy = await self._app_state(ctx, app)
+        turn.app_state = shared
+        if record is not None:
+            events = await store.events(record, last=self._config.history_events)
+            turn.session = _answer(record, events, user, shared)
+        key = TurnKey(user_id=ctx.key(), app_name=app, session_id=request.session_id)
+        return str(key), turn.model_dump_json(exclude_none=True).encode()
+
+    async def _commit(self, ctx: restate.ObjectContext, store: SessionStore, write: Write) -> Json | None:
+        """Write; give the `app:` state if it was changed."""
+        shared = None
+        if write.app:
+            body = to_json(write.app)
+            shared = from_json(await ctx.generic_call(APP_STATE, "update", body, key=write.record.app_name))
+        await store.commit(write)
+        if shared is not None:
+            self._keep_copy(ctx, store, shared)
+        return shared
+
+    def _keep_copy(self, ctx: restate.ObjectContext, store: SessionStore, shared: Json) -> None:
+        # That a copy is there says that it is young: no turn needs to know the time to decide.
+        age = self._config.app_state_max_age
+        if age:
+            ObjectState(ctx).set(store.keys.app_state, shared)
+            body = to_json({"app_name": store.app_name})
+            ctx.generic_send(CHAT, "drop_app_state_copy", body, key=ctx.key(), send_delay=age)
+
+    async def _app_state(self, ctx: _AnyContext, app: str) -> Json:
+        return cast(Json, from_json(await ctx.generic_call(APP_STATE, "get", b"{}", key=app)))
+
+    async def _fill_in_states(self, store: SessionStore, rows: list[Row]) -> None:
+        for row in rows:
+            if row.state is None:
+                record, _, _ = await store.read(row.id)
+                row.state = record.state if record is not None else {}
+
+    def _store(self, ctx: _AnyContext, request: Request) -> SessionStore:
+        self._limit("user_id", ctx.key())
+        return SessionStore(ObjectState(ctx), ctx.key(), self._app(request), self._config.apps[0])
+
+    def _app(self, request: Request) -> str:
+        app = request.app_name or self._config.apps[0]
+        self._limit("app_name", app)
+        return app
+
+    def _limit(self, what: str, value: str) -> None:
+        if len(value) > self._config.max_id_length:
+            most = self._config.max_id_length
+            raise restate.TerminalError(f"{what}: has {len(value)} characters; at most {most} are accepted.", 400)
+
+
+def _answer(record: SessionRecord, events: list[Json], user: Json, shared: Json) -> Json:
+    return {
+        "id": record.id,
+        "appName": record.app_name,
+        "userId": record.user_id,
+        "state": merged(record.state, user, shared),
+        "events": events,
+        "lastUpdateTime": record.last_update_time,
+        "revision": record.revision,
+    }
+
+
+def _cursor(row: Row) -> str:
+    return f"{row.last_update_time!r}:{row.id}"
+
+
+def _position(cursor: str) -> tuple[float, str]:
+    time, _, session_id = cursor.partition(":")
+    return float(time), session_id

@@ -1,0 +1,78 @@
+"""Registering handlers whose bad input is a 4xx with one sentence and never a retry."""
+
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import restate
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
+from restate.serde import Serde
+
+from adk_chat.sessions.transport import STATUS
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class _Rejected:
+    sentence: str
+
+
+class _Input(Serde[Any]):
+    """Parses a request, or says in one sentence what is wrong with it. The SDK would answer 500 to an exception here."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self._model = model
+
+    def deserialize(self, buf: bytes) -> BaseModel | _Rejected:
+        try:
+            return self._model.model_validate_json(bytes(buf) or b"{}")
+        except ValidationError as error:
+            return _Rejected(_sentence(error))
+
+    def serialize(self, obj: Any) -> bytes:
+        return to_json(obj)
+
+
+class _Output(Serde[Any]):
+    def deserialize(self, buf: bytes) -> Any:
+        raise NotImplementedError
+
+    def serialize(self, obj: Any) -> bytes:
+        return to_json(obj, by_alias=True, exclude_none=isinstance(obj, BaseModel))
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        return f"The body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}."
+    where = ".".join(str(part) for part in first["loc"])
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}." if where else f"{said}."
+
+
+def handler(
+    virtual_object: restate.VirtualObject, request: type[M], **options: Any
+) -> Callable[[Callable[[Any, M], Awaitable[Any]]], Callable[[Any, M], Awaitable[Any]]]:
+    """Register a function as a handler of `virtual_object` that takes `request` as JSON and answers JSON.
+
+    Input that does not fit is answered with 400, an exception of the session contract with its status in `STATUS`.
+    """
+
+    def register(function: Callable[[Any, M], Awaitable[Any]]) -> Callable[[Any, M], Awaitable[Any]]:
+        @functools.wraps(function)
+        async def run(ctx: Any, body: M | _Rejected) -> Any:
+            if isinstance(body, _Rejected):
+                raise restate.TerminalError(body.sentence, 400)
+            try:
+                return await function(ctx, body)
+            except tuple(STATUS) as error:
+                status = next(code for kind, code in STATUS.items() if isinstance(error, kind))
+                raise restate.TerminalError(str(error), status) from error
+
+        register_run = virtual_object.handler(input_serde=_Input(request), output_serde=_Output(), **options)
+        return cast(Callable[[Any, M], Awaitable[Any]], register_run(run))
+
+    return register

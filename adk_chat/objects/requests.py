@@ -1,0 +1,99 @@
+"""What the public handlers of Chat take, with examples that the playground of the Restate UI opens with."""
+
+from urllib.parse import quote, unquote
+
+from google.genai import types
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+
+from adk_chat.sessions.contract import Json, Request, SessionId, SessionRequest
+
+
+class Message(SessionRequest):
+    """A user's message to a session, which is created if it does not exist."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"message": "Make a poem about durable execution.", "session_id": "session-123"}]
+        },
+    )
+
+    message: str | None = Field(None, description="The text.", examples=["Make a poem about durable execution."])
+    parts: list[types.Part] | None = Field(
+        None, description="Further parts, in genai's JSON: images, answers to calls."
+    )
+    state_delta: Json | None = Field(None, description="Changes to the state, as if the user had made them.")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Message":
+        if self.message is not None and not self.message.strip():
+            raise ValueError("message: is blank; send some text")
+        if self.message is None and not self.parts:
+            raise ValueError("message: is missing; send some text, or parts")
+        return self
+
+    def content(self) -> Json:
+        """The message as a genai Content in JSON."""
+        parts = [types.Part(text=self.message)] if self.message is not None else []
+        content = types.Content(role="user", parts=parts + (self.parts or []))
+        return content.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class History(SessionRequest):
+    """Which of a session's events to give."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"session_id": "session-123"}]})
+
+    limit: int | None = Field(None, ge=1, description="Only so many, the newest.")
+    before: str | None = Field(None, description="Only events before the one with this id.")
+    after_timestamp: float | None = Field(
+        None, description="Only events from this time on, in seconds since the epoch."
+    )
+
+
+class HistoryRequest(RootModel[SessionId | History]):
+    """A session id, or which of its events to give."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": ["session-123"]})
+
+    @property
+    def history(self) -> History:
+        """The request in its long form."""
+        return self.root if isinstance(self.root, History) else History(session_id=self.root)
+
+
+class ListSessions(Request):
+    """Which sessions to list: all, or those of one app; oldest first."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]})
+
+    limit: int | None = Field(None, ge=1, description="At most so many.")
+    cursor: str | None = Field(None, description="Go on after what an earlier answer gave as nextCursor.")
+
+
+class TurnRequest(BaseModel):
+    """What Chat asks of Turn. `session` is what `get_session` answers, as far as the model is to see it."""
+
+    content: Json
+    session: Json | None = None
+    user_state: Json = {}
+    app_state: Json = {}
+    app_state_copy: Json | None = None
+    state_delta: Json | None = None
+
+
+class TurnKey(BaseModel):
+    """The key of a Turn: whose session it runs."""
+
+    user_id: str
+    app_name: str
+    session_id: str
+
+    def __str__(self) -> str:
+        return "/".join(quote(part, safe="") for part in (self.user_id, self.app_name, self.session_id))
+
+    @classmethod
+    def parse(cls, key: str) -> "TurnKey":
+        """The parts of a key."""
+        user_id, app_name, session_id = (unquote(part) for part in key.split("/"))
+        return cls(user_id=user_id, app_name=app_name, session_id=session_id)

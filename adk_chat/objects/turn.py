@@ -1,0 +1,210 @@
+"""Turn: runs the ADK Runner for one message. Its key is a session; its exclusive `run` is the session's queue and lock."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import restate
+from google.adk.agents.run_config import RunConfig, ToolThreadPoolConfig
+from google.adk.apps.app import App
+from google.adk.artifacts.base_artifact_service import BaseArtifactService
+from google.adk.auth.credential_service.base_credential_service import BaseCredentialService
+from google.adk.events.event import Event
+from google.adk.memory.base_memory_service import BaseMemoryService
+from google.adk.runners import Runner
+from google.genai import types
+from pydantic_core import from_json
+from restate.retry_policy import InvocationRetryPolicy
+
+from adk_chat.durable import Journal, RetryPolicy
+from adk_chat.durable.errors import is_transient
+from adk_chat.objects.app_state import Nothing
+from adk_chat.objects.handler import handler
+from adk_chat.objects.requests import TurnKey, TurnRequest
+from adk_chat.objects.state import ObjectState
+from adk_chat.objects.turn_sessions import TurnSessions
+from adk_chat.sessions.contract import CHAT, GetSession
+from adk_chat.sessions.transport import request_json
+
+logger = logging.getLogger(__name__)
+
+TURN = "Turn"
+_RUNNING = "running"
+_REVISION = "revision"
+
+
+@dataclass(frozen=True)
+class TurnConfig:
+    """What Turn needs to run an app."""
+
+    apps: Mapping[str, App]
+    artifact_service: BaseArtifactService
+    memory_service: BaseMemoryService
+    credential_service: BaseCredentialService | None
+    model_retry: RetryPolicy
+    history_events: int | None
+    tool_threads: int
+    step_timeout: timedelta
+    journal_retention: timedelta
+    retry_policy: InvocationRetryPolicy
+
+
+@dataclass
+class _Reply:
+    """The answer of a turn as far as its events have told it."""
+
+    text: str = ""
+    error: Event | None = None
+
+    def hear(self, event: Event) -> None:
+        if event.partial or event.author == "user":
+            return
+        if event.error_code:
+            self.error = event
+        elif event.is_final_response() and (text := _text(event)):
+            self.text, self.error = text, None
+
+
+@dataclass
+class _Cancel:
+    """A cancelled turn is ended by ADK itself, which answers the open function calls."""
+
+    signal: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __call__(self, error: restate.TerminalError) -> BaseException:
+        self.signal.set()
+        return asyncio.CancelledError()
+
+
+def turn_object(config: TurnConfig) -> restate.VirtualObject:
+    """The object, with its handlers."""
+    turn = restate.VirtualObject(
+        TURN, description="Runs the turns of one session, one at a time.", ingress_private=True
+    )
+
+    @handler(
+        turn,
+        TurnRequest,
+        abort_timeout=config.step_timeout,
+        journal_retention=config.journal_retention,
+        invocation_retry_policy=config.retry_policy,
+    )
+    async def run(ctx: restate.ObjectContext, request: TurnRequest) -> str:
+        """Run one turn; answers the reply's text. All events of the turn are stored then."""
+        return await _RunningTurn(config, ctx, request).run()
+
+    @handler(turn, Nothing, kind="shared", journal_retention=timedelta(0))
+    async def cancel(ctx: restate.ObjectSharedContext, request: Nothing) -> bool:
+        """Cancel the turn that is running; answers whether there is one."""
+        (running,) = await ObjectState(ctx).get(_RUNNING)
+        if running is None:
+            return False
+        ctx.cancel_invocation(running)
+        return True
+
+    return turn
+
+
+class _RunningTurn:
+    def __init__(self, config: TurnConfig, ctx: restate.ObjectContext, request: TurnRequest) -> None:
+        self._config = config
+        self._ctx = ctx
+        self._request = request
+        self._key = TurnKey.parse(ctx.key())
+        self._app = config.apps[self._key.app_name]
+        self._state = ObjectState(ctx)
+        self._reply = _Reply()
+        self._cancel = _Cancel()
+
+    async def run(self) -> str:
+        await self._read_again_if_moved_on()
+        self._state.set(_RUNNING, self._ctx.request().id)
+        journal = Journal.open(self._ctx, self._config.model_retry.options())
+        journal.lanes.on_cancel = self._cancel
+        sessions = TurnSessions(self._ctx, journal, self._key, self._request)
+        failure = await self._run_agent(sessions)
+        journal.lanes.on_cancel = lambda error: error
+        try:
+            revision = await sessions.store()
+        except restate.TerminalError as error:
+            failure = failure or error
+        else:
+            if revision is not None:
+                self._state.set(_REVISION, revision)
+        self._state.clear(_RUNNING)
+        if failure is not None:
+            raise failure
+        return self._reply.text
+
+    async def _read_again_if_moved_on(self) -> None:
+        (revision,) = await self._state.get(_REVISION)
+        seen = 0 if self._request.session is None else self._request.session["revision"]
+        if revision is None or seen >= revision:
+            return
+        request = GetSession(
+            app_name=self._key.app_name,
+            session_id=self._key.session_id,
+            num_recent_events=self._config.history_events,
+        )
+        answer = await self._ctx.generic_call(CHAT, "get_session", request_json(request), key=self._key.user_id)
+        self._request.session = from_json(answer)
+
+    async def _run_agent(self, sessions: TurnSessions) -> restate.TerminalError | None:
+        """Run the agent to its end, good or bad; give what to answer if it ended badly."""
+        runner = Runner(
+            app=self._app,
+            session_service=sessions,
+            artifact_service=self._config.artifact_service,
+            memory_service=self._config.memory_service,
+            credential_service=self._config.credential_service,
+        )
+        try:
+            async for event in runner.run_async(
+                user_id=self._key.user_id,
+                session_id=self._key.session_id,
+                new_message=types.Content.model_validate(self._request.content),
+                state_delta=self._request.state_delta,
+                run_config=self._run_config(),
+                abort_signal=self._cancel.signal,
+            ):
+                self._reply.hear(event)
+        except asyncio.CancelledError:
+            if not self._cancel.signal.is_set():
+                raise
+        except Exception as error:
+            if not self._cancel.signal.is_set():
+                return await self._failed(error, sessions)
+        if self._cancel.signal.is_set():
+            return restate.TerminalError("The turn was cancelled.", 409)
+        if self._reply.error is not None:
+            event = self._reply.error
+            said = f": {event.error_message}" if event.error_message else ""
+            return restate.TerminalError(f"The model ended without an answer: {event.error_code}{said}", 502)
+        return None
+
+    async def _failed(self, error: Exception, sessions: TurnSessions) -> restate.TerminalError:
+        logger.warning("Turn %s failed: %r", self._ctx.key(), error)
+        if isinstance(error, ValueError) and sessions.appended == 0:
+            return restate.TerminalError(f"The message was refused: {error}", 400)
+        if self._reply.error is None:
+            event = Event(
+                invocation_id=sessions.session.events[-1].invocation_id if sessions.appended else "",
+                author=getattr(self._app.root_agent, "name", "agent"),
+                error_code=type(error).__name__,
+                error_message=str(error),
+            )
+            await sessions.append_event(sessions.session, event)
+        of_model = is_transient(error) or isinstance(getattr(error, "code", None), int)
+        what = "The model call failed" if of_model else "The agent failed"
+        return restate.TerminalError(f"{what}: {type(error).__name__}: {error}", 502 if of_model else 500)
+
+    def _run_config(self) -> RunConfig:
+        threads = self._config.tool_threads
+        return RunConfig(tool_thread_pool_config=ToolThreadPoolConfig(max_workers=threads) if threads else None)
+
+
+def _text(event: Event) -> str:
+    parts = (event.content.parts if event.content else None) or []
+    return "".join(part.text for part in parts if part.text and not part.thought)

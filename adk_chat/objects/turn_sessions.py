@@ -1,0 +1,111 @@
+"""The session service of a running turn: its own session is at hand, and what is appended goes to Chat in batches."""
+
+from typing import Any
+
+import restate
+from google.adk.events.event import Event
+from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig
+from google.adk.sessions.session import Session
+from pydantic_core import from_json, to_json
+from typing_extensions import override
+
+from adk_chat.durable import Journal
+from adk_chat.objects.requests import TurnKey, TurnRequest
+from adk_chat.sessions import RestateSessionService
+from adk_chat.sessions.contract import CHAT, AppendEvents, Json, StoredSession, event_json
+from adk_chat.sessions.service import adopt
+from adk_chat.sessions.store import merged, without_temp
+from adk_chat.sessions.transport import request_json
+
+
+class TurnSessions(RestateSessionService):
+    """ADK's session service for one turn.
+
+    Events of the turn's session are kept back while nothing is waited for, and sent when a step turns out to be slow and
+    at the end. Each batch is journaled before it is sent: what an agent's own code put into an event may differ on a
+    replay, what is stored does not.
+    """
+
+    def __init__(self, context: restate.ObjectContext, journal: Journal, key: TurnKey, request: TurnRequest) -> None:
+        super().__init__()
+        self._context = context
+        self._journal = journal
+        self._key = key
+        self._request = request
+        self._pending: list[Event] = []
+        self._temp: dict[int, dict[str, Any]] = {}
+        self._create = request.session is None
+        self.session = self._load(request)
+        self.appended = 0
+        """How many events this turn has brought forth."""
+
+    def _load(self, request: TurnRequest) -> StoredSession:
+        if request.session is not None:
+            return StoredSession.parse(request.session)
+        return StoredSession(
+            id=self._key.session_id,
+            app_name=self._key.app_name,
+            user_id=self._key.user_id,
+            state=merged({}, request.user_state, request.app_state),
+            last_update_time=self._journal.time(),
+        )
+
+    @override
+    async def get_session(
+        self, *, app_name: str, user_id: str, session_id: str, config: GetSessionConfig | None = None
+    ) -> Session | None:
+        if (app_name, user_id, session_id) == (self._key.app_name, self._key.user_id, self._key.session_id):
+            return self.session
+        return await super().get_session(app_name=app_name, user_id=user_id, session_id=session_id, config=config)
+
+    @override
+    async def append_event(self, session: Session, event: Event) -> Event:
+        if event.partial or session is not self.session:
+            return await super().append_event(session, event)
+        event = await BaseSessionService.append_event(self, session, event)
+        session.last_update_time = event.timestamp
+        self._pending.append(event)
+        self.appended += 1
+        self._journal.on_slow_step = self.send
+        return event
+
+    async def send(self) -> None:
+        """Send what is pending on its way to Chat."""
+        body = await self._batch()
+        if body is not None:
+            self._context.generic_send(CHAT, "append_events", body, key=self._key.user_id)
+
+    async def store(self) -> int | None:
+        """Store what is pending, and with it all that was sent before; give the session's revision then.
+
+        Raises:
+            restate.TerminalError: 404, the session was deleted while the turn ran.
+        """
+        body = await self._batch()
+        if body is None:
+            return None
+        answer: Json = from_json(await self._context.generic_call(CHAT, "append_events", body, key=self._key.user_id))
+        return int(answer["revision"])
+
+    async def _batch(self) -> bytes | None:
+        if not self._pending:
+            return None
+        pending, self._pending = self._pending, []
+        self._journal.on_slow_step = None
+        request = AppendEvents(
+            app_name=self._key.app_name,
+            session_id=self._key.session_id,
+            events=[without_temp(event_json(event)) for event in pending],
+            create=self._create,
+            app_state_copy=self._request.app_state_copy,
+        )
+        self._create, self._request.app_state_copy = False, None
+
+        async def events() -> bytes:
+            return to_json(request.events)
+
+        request.events = from_json(await self._journal.step("events", events))
+        for event, stored in zip(pending, request.events, strict=True):
+            adopt(event, stored)
+        self._journal.advance(request.events[-1]["timestamp"])
+        return request_json(request)

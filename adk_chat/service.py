@@ -1,0 +1,85 @@
+"""`ChatService`: puts the parts together."""
+
+from datetime import timedelta
+
+import restate
+from google.adk.agents.base_agent import BaseAgent
+from google.adk.apps.app import App
+from google.adk.artifacts.base_artifact_service import BaseArtifactService
+from google.adk.artifacts.in_memory_artifact_service import InMemoryArtifactService
+from google.adk.auth.credential_service.base_credential_service import BaseCredentialService
+from google.adk.memory.base_memory_service import BaseMemoryService
+from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
+
+from adk_chat.durable import RetryPolicy
+from adk_chat.objects.app_state import app_state_object
+from adk_chat.objects.chat import OUTAGE, ChatConfig, chat_object
+from adk_chat.objects.turn import TurnConfig, turn_object
+from adk_chat.settings import Settings
+
+
+class ChatService:
+    """Durable chat with one or more ADK apps.
+
+        app = restate.app(services=ChatService(my_app).objects)
+
+    Args:
+        apps: apps of ADK, or agents, which become apps of their own name; the first is the default app.
+        settings: by default those of the environment.
+        artifact_service: where agents keep artifacts; by default in memory, so for production give one of ADK's others.
+        memory_service: likewise.
+        credential_service: likewise; by default none.
+    """
+
+    def __init__(
+        self,
+        *apps: App | BaseAgent,
+        settings: Settings | None = None,
+        artifact_service: BaseArtifactService | None = None,
+        memory_service: BaseMemoryService | None = None,
+        credential_service: BaseCredentialService | None = None,
+    ) -> None:
+        if not apps:
+            raise ValueError("ChatService needs at least one app or agent.")
+        self.settings = settings or Settings()
+        self.apps = {app.name: app for app in map(_as_app, apps)}
+        if len(self.apps) < len(apps):
+            raise ValueError(f"Two apps have the same name: {', '.join(app.name for app in apps)}.")
+        self.artifact_service = artifact_service or InMemoryArtifactService()
+        self.memory_service = memory_service or InMemoryMemoryService()
+        self.credential_service = credential_service
+
+    @property
+    def objects(self) -> list[restate.VirtualObject]:
+        """The virtual objects to bind to a Restate endpoint."""
+        settings = self.settings
+        retention = timedelta(seconds=settings.journal_retention_seconds)
+        chat = ChatConfig(
+            apps=list(self.apps),
+            max_id_length=settings.max_id_length,
+            max_message_bytes=settings.max_message_bytes,
+            history_events=settings.history_events,
+            app_state_max_age=timedelta(seconds=settings.app_state_max_age_seconds),
+            journal_retention=retention,
+        )
+        turn = TurnConfig(
+            apps=self.apps,
+            artifact_service=self.artifact_service,
+            memory_service=self.memory_service,
+            credential_service=self.credential_service,
+            model_retry=RetryPolicy(
+                max_attempts=settings.model_max_attempts,
+                max_duration=timedelta(seconds=settings.model_max_seconds),
+                initial_interval=timedelta(seconds=settings.model_retry_seconds),
+            ),
+            history_events=settings.history_events,
+            tool_threads=settings.tool_threads,
+            step_timeout=timedelta(seconds=settings.step_timeout_seconds),
+            journal_retention=retention,
+            retry_policy=OUTAGE,
+        )
+        return [chat_object(chat), turn_object(turn), app_state_object()]
+
+
+def _as_app(app: App | BaseAgent) -> App:
+    return app if isinstance(app, App) else App(name=app.name, root_agent=app)

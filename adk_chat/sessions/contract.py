@@ -1,0 +1,116 @@
+"""What goes in and out of the session handlers of Chat: ADK's session contract as JSON.
+
+Whatever is ADK's is in ADK's own JSON: camelCase, no nulls, no defaults.
+"""
+
+import logging
+from typing import Annotated, Any
+
+from google.adk.events.event import Event
+from google.adk.sessions.session import Session
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StringConstraints
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+logger = logging.getLogger(__name__)
+
+CHAT = "Chat"
+"""The name of the virtual object that keeps the sessions of one user."""
+
+Json = dict[str, Any]
+SessionId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+AppName = Annotated[str, StringConstraints(min_length=1)]
+
+
+def event_json(event: Event) -> Json:
+    """`event` as it is stored, answered and streamed."""
+    return event.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+
+
+def json_safe(state: Json) -> Json:
+    """`state` with every value in JSON; what has no such form becomes its repr, with a warning, as in ADK's stores."""
+    try:
+        safe: Json = to_jsonable_python(state)
+    except PydanticSerializationError:
+        logger.warning("Some values of the state have no form in JSON and are stored as text: %s", sorted(state))
+        safe = to_jsonable_python(state, serialize_unknown=True)
+    return safe
+
+
+class StoredSession(Session):
+    """A session read from Chat. It remembers the revision it was read at, so that an outdated copy is noticed."""
+
+    _revision: int | None = PrivateAttr(default=None)
+
+    @property
+    def revision(self) -> int | None:
+        """The number of writes that this copy has seen."""
+        return self._revision
+
+    @revision.setter
+    def revision(self, revision: int) -> None:
+        self._revision = revision
+
+    @classmethod
+    def parse(cls, answer: Json) -> "StoredSession":
+        """The session in an answer of `get_session` or `create_session`."""
+        session = cls.model_validate({key: value for key, value in answer.items() if key != "revision"})
+        session.revision = answer["revision"]
+        return session
+
+
+class Request(BaseModel):
+    """What every request about sessions may carry."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    app_name: AppName | None = Field(None, description="The app; by default the service's first.")
+
+
+class SessionRequest(Request):
+    """One session."""
+
+    session_id: SessionId = Field(examples=["session-123"])
+
+
+class GetSession(SessionRequest):
+    """Which part of a session's events to read."""
+
+    num_recent_events: int | None = Field(None, ge=0, description="Only so many of the newest events; 0 for none.")
+    after_timestamp: float | None = Field(
+        None, description="Only events from this time on, in seconds since the epoch."
+    )
+
+
+def _blank_is_none(value: object) -> object:
+    return (value.strip() or None) if isinstance(value, str) else value
+
+
+class CreateSession(Request):
+    """A session to create."""
+
+    session_id: Annotated[str | None, BeforeValidator(_blank_is_none)] = Field(
+        None, description="By default one is made up.", examples=["session-123"]
+    )
+    state: Json = {}
+
+
+class AppendEvents(SessionRequest):
+    """Events to add to the end of a session.
+
+    A writer that holds a copy of the session says which: by its `revision`, or by its `last_update_time` if the copy has
+    lost that. If the session has moved on since, nothing is stored and the answer is 412.
+    """
+
+    events: list[Json]
+    revision: int | None = None
+    last_update_time: float | None = None
+    create: bool = Field(False, description="Create the session if it does not exist.")
+    app_state_copy: Json | None = Field(None, description="`app:` state that the writer has just read, to be kept.")
+
+
+class Appended(BaseModel):
+    """Where a session stands after an append. It is stored when this is answered."""
+
+    revision: int
+    last_update_time: float
+    stored: int = Field(description="How many of the events were new; an equal event is stored once.")

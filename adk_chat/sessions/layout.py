@@ -1,0 +1,189 @@
+"""How a user's sessions lie in the K/V of Chat: the keys, and the records behind them.
+
+    session_store::<id>        the session as a person wants to read it, with its newest events
+    session_events::<id>::<n>  a sealed run of older events, never rewritten
+    session_index::<page>      a small row a session, as many as fit a page
+    session_index              how many pages there are, and which have room
+    user_state                 the `user:` state
+
+Sessions and `user:` state of an app other than the default carry `<app>::` before the id.
+"""
+
+from typing import Any, Protocol
+
+from google.adk.sessions.session import Session
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+from pydantic_core import to_json
+
+from adk_chat.sessions.contract import Json, event_json
+
+NEWEST_BYTES = 32 * 1024
+"""A session's newest run is sealed once its events take more than this many bytes of JSON."""
+KEPT_BYTES = 8 * 1024
+"""What stays in the newest run when it is sealed."""
+ROWS = 32
+"""Sessions on one page of the index."""
+ROW_STATE_BYTES = 1024
+"""A larger state is not repeated in the index; a list reads it from the session."""
+
+METADATA = "__session_metadata__"
+INDEX = "session_index"
+STORE = "session_store::"
+
+
+class KeyValue(Protocol):
+    """The K/V of one object, as JSON values."""
+
+    async def get(self, *names: str) -> list[Any]:
+        """The values behind `names`, read at the same time; None for what is not there."""
+
+    async def keys(self) -> list[str]:
+        """All names."""
+
+    def set(self, name: str, value: object) -> None:
+        """Store a JSON value."""
+
+    def clear(self, name: str) -> None:
+        """Remove a value, if it is there."""
+
+
+class Keys:
+    """The names under which one app's data lies."""
+
+    def __init__(self, app_name: str, default_app: str) -> None:
+        self._app = "" if app_name == default_app else f"{_escape(app_name)}::"
+
+    def session(self, session_id: str) -> str:
+        """The record of a session."""
+        return f"{STORE}{self._app}{_escape(session_id)}"
+
+    def run(self, session_id: str, number: int) -> str:
+        """A sealed run of a session's events."""
+        return f"session_events::{self._app}{_escape(session_id)}::{number}"
+
+    @property
+    def user_state(self) -> str:
+        """The `user:` state."""
+        return "user_state" if not self._app else f"user_state::{self._app.removesuffix('::')}"
+
+    @property
+    def app_state(self) -> str:
+        """The copy of the `app:` state."""
+        return f"app_state_copy::{self._app.removesuffix('::')}" if self._app else "app_state_copy"
+
+
+def page_key(number: int) -> str:
+    """A page of the index."""
+    return f"{INDEX}::{number}"
+
+
+def _escape(name: str) -> str:
+    return name.replace("%", "%25").replace(":", "%3A")
+
+
+class Record(BaseModel):
+    """JSON in camelCase, without nulls."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    def dump(self) -> Json:
+        """The JSON value to store."""
+        return self.model_dump(by_alias=True, exclude_none=True)
+
+
+class SessionRecord(Record):
+    """A session as stored, in the order in which it is read by a person."""
+
+    id: str
+    title: str | None = None
+    app_name: str
+    user_id: str
+    create_time: float
+    last_update_time: float
+    event_count: int = 0
+    revision: int = 0
+    sealed_runs: int = 0
+    index_page: int | None = None
+    state: Json = {}
+    events: list[Json] = []
+
+    @classmethod
+    def load(cls, value: Json) -> "SessionRecord":
+        """The record in a stored value, be it ours or the one that `restate.ext.adk` writes."""
+        return cls.model_validate(value) if "app_name" not in value else cls._of_single_value(value)
+
+    @classmethod
+    def _of_single_value(cls, value: Json) -> "SessionRecord":
+        session = Session.model_validate(value)
+        times = [event.timestamp for event in session.events]
+        return cls(
+            id=session.id,
+            app_name=session.app_name,
+            user_id=session.user_id,
+            create_time=times[0] if times else session.last_update_time,
+            last_update_time=times[-1] if times else session.last_update_time,
+            event_count=len(session.events),
+            state=session.state,
+            events=[event_json(event) for event in session.events],
+        ).retitled()
+
+    def retitled(self) -> "SessionRecord":
+        """This record, its title taken from where ADK's dev UI keeps it."""
+        metadata = self.state.get(METADATA)
+        title = metadata.get("displayName") if isinstance(metadata, dict) else None
+        self.title = title if isinstance(title, str) else None
+        return self
+
+    def seal(self) -> list[Json] | None:
+        """Take the older part out of the newest run if it has grown too large; what is taken out is to be sealed."""
+        sizes = [len(to_json(event)) for event in self.events]
+        if sum(sizes) <= NEWEST_BYTES:
+            return None
+        kept = len(sizes)
+        room = KEPT_BYTES
+        while kept > 1 and room >= sizes[kept - 1]:
+            kept -= 1
+            room -= sizes[kept]
+        sealed, self.events = self.events[:kept], self.events[kept:]
+        self.sealed_runs += 1
+        return sealed
+
+
+class Row(Record):
+    """What a list of sessions shows of one. `state` is left out where it is large."""
+
+    id: str
+    app_name: str
+    title: str | None = None
+    last_update_time: float
+    state: Json | None = None
+
+    @classmethod
+    def of(cls, record: SessionRecord) -> "Row":
+        """The row of a session."""
+        small = len(to_json(record.state)) <= ROW_STATE_BYTES
+        return cls(
+            id=record.id,
+            app_name=record.app_name,
+            title=record.title,
+            last_update_time=record.last_update_time,
+            state=record.state if small else None,
+        )
+
+
+class Index(Record):
+    """The pages of the index, and which of them have room, in the order in which they are filled."""
+
+    pages: int = 0
+    free: list[int] = []
+    unindexed: list[str] = []
+    """Sessions of `restate.ext.adk` that have not been written in this layout yet."""
+
+    def fill(self, page: int, rows: int) -> None:
+        """Note that `page`, perhaps a new one, now has so many rows."""
+        if page == self.pages:
+            self.pages += 1
+            self.free.append(page)
+        if rows >= ROWS:
+            self.free.remove(page)

@@ -1,0 +1,159 @@
+"""`RestateSessionService`: ADK's session service as a client of Chat."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from google.adk.events.event import Event
+from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig, ListSessionsResponse
+from google.adk.sessions.session import Session
+from google.adk.sessions.state import State
+from typing_extensions import override
+
+from adk_chat.sessions.contract import (
+    CHAT,
+    AppendEvents,
+    CreateSession,
+    GetSession,
+    Json,
+    Request,
+    SessionRequest,
+    StoredSession,
+    event_json,
+    json_safe,
+)
+from adk_chat.sessions.store import without_temp
+from adk_chat.sessions.transport import ContextTransport, IngressTransport, Transport, handler_context
+
+
+class RestateSessionService(BaseSessionService):
+    """ADK's whole session contract, kept by the virtual object `Chat` of adk_chat. It stores nothing itself.
+
+    Inside a Restate handler it reaches Chat through the handler's context, so that every call is journaled; anywhere
+    else through the ingress, so that any ADK program can use it. What a method has written is durable when it returns.
+
+    Args:
+        ingress_url: where the ingress is, as in "http://localhost:8080"; not needed inside handlers.
+        admin_url: where the admin API is, as in "http://localhost:9070"; only `list_sessions` without a user needs it.
+        headers: sent with every request to either, as for Restate Cloud.
+        transport: another way to Chat altogether.
+    """
+
+    def __init__(
+        self,
+        ingress_url: str | None = None,
+        *,
+        admin_url: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        self._fixed = transport
+        self._ingress = IngressTransport(ingress_url, headers) if ingress_url else None
+        self._admin = IngressTransport(admin_url, headers) if admin_url else None
+
+    @override
+    async def create_session(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        state: dict[str, Any] | None = None,
+        session_id: str | None = None,
+    ) -> Session:
+        request = CreateSession(app_name=app_name, session_id=session_id, state=json_safe(state or {}))
+        return StoredSession.parse(await self._transport().call("create_session", user_id, request))
+
+    @override
+    async def get_session(
+        self, *, app_name: str, user_id: str, session_id: str, config: GetSessionConfig | None = None
+    ) -> Session | None:
+        if not session_id.strip():
+            return None
+        config = config or GetSessionConfig()
+        request = GetSession(
+            app_name=app_name,
+            session_id=session_id,
+            num_recent_events=config.num_recent_events,
+            after_timestamp=config.after_timestamp,
+        )
+        answer = await self._transport().call("get_session", user_id, request)
+        return None if answer is None else StoredSession.parse(answer)
+
+    @override
+    async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> ListSessionsResponse:
+        users = [user_id] if user_id is not None else await self._users()
+        sessions: list[Session] = []
+        for user in users:
+            answer = await self._transport().call("list_sessions", user, Request(app_name=app_name))
+            sessions += [Session.model_validate(session) for session in answer["sessions"]]
+        sessions.sort(key=lambda session: (session.last_update_time, session.user_id, session.id))
+        return ListSessionsResponse(sessions=sessions)
+
+    @override
+    async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
+        if session_id.strip():
+            request = SessionRequest(app_name=app_name, session_id=session_id)
+            await self._transport().call("delete_session", user_id, request)
+
+    @override
+    async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
+        state: Json = await self._transport().call("get_user_state", user_id, Request(app_name=app_name))
+        return state
+
+    @override
+    async def append_event(self, session: Session, event: Event) -> Event:
+        if event.partial:
+            return event
+        revision = session.revision if isinstance(session, StoredSession) else None
+        request = AppendEvents(
+            app_name=session.app_name,
+            session_id=session.id,
+            events=[without_temp(event_json(event))],
+            revision=revision,
+            last_update_time=session.last_update_time if revision is None else None,
+        )
+        appended, (stored,) = await self._transport().append(session.user_id, request)
+        if appended["stored"]:
+            adopt(event, stored)
+            await super().append_event(session, event)
+            session.last_update_time = appended["last_update_time"]
+            if isinstance(session, StoredSession):
+                session.revision = appended["revision"]
+        return event
+
+    def _transport(self) -> Transport:
+        if self._fixed is not None:
+            return self._fixed
+        context = handler_context()
+        if context is not None:
+            return ContextTransport(context)
+        if self._ingress is None:
+            raise RuntimeError(
+                "RestateSessionService() was used outside a Restate handler. Give it the ingress: "
+                'RestateSessionService("http://localhost:8080").'
+            )
+        return self._ingress
+
+    async def _users(self) -> list[str]:
+        if self._admin is None:
+            raise ValueError(
+                "list_sessions without a user asks Restate's admin API. Give the session service its URL: "
+                'RestateSessionService(..., admin_url="http://localhost:9070").'
+            )
+        query = f"SELECT DISTINCT service_key FROM state WHERE service_name = '{CHAT}' AND key LIKE 'session_%'"
+        response = await self._admin.send(
+            "POST", "/query", json={"query": query}, headers={"accept": "application/json"}
+        )
+        response.raise_for_status()
+        return sorted(unquote(row["service_key"]) for row in response.json()["rows"])
+
+
+def adopt(event: Event, stored: Json) -> None:
+    """Give `event` what the journal says of it, which on a replay may differ from what this attempt made."""
+    if event_json(event) == stored:
+        return
+    temp = {k: v for k, v in event.actions.state_delta.items() if k.startswith(State.TEMP_PREFIX)}
+    kept = Event.model_validate(stored)
+    kept.actions.state_delta.update(temp)
+    for name in Event.model_fields:
+        setattr(event, name, getattr(kept, name))

@@ -1,0 +1,251 @@
+"""ADK's session contract over the K/V of one user. The only place that knows its rules."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from google.adk.errors import StaleSessionError
+from google.adk.errors.already_exists_error import AlreadyExistsError
+from google.adk.errors.session_not_found_error import SessionNotFoundError
+from google.adk.sessions.state import State
+
+from adk_chat.sessions.contract import AppendEvents, Json, json_safe
+from adk_chat.sessions.layout import INDEX, STORE, Index, Keys, KeyValue, Row, SessionRecord, page_key
+
+
+class ScopedState:
+    """A state or a delta, split by ADK's prefixes; what is only for one turn (`temp:`) is gone."""
+
+    def __init__(self, state: Json) -> None:
+        state = json_safe(state)
+        self.app = _unprefixed(state, State.APP_PREFIX)
+        self.user = _unprefixed(state, State.USER_PREFIX)
+        prefixes = (State.APP_PREFIX, State.USER_PREFIX, State.TEMP_PREFIX)
+        self.session = {key: value for key, value in state.items() if not key.startswith(prefixes)}
+
+
+def _unprefixed(state: Json, prefix: str) -> Json:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def merged(session: Json, user: Json, app: Json) -> Json:
+    """The state that an agent sees."""
+    return {
+        **session,
+        **{State.USER_PREFIX + key: value for key, value in user.items()},
+        **{State.APP_PREFIX + key: value for key, value in app.items()},
+    }
+
+
+def events_delta(events: Iterable[Json]) -> ScopedState:
+    """What `events` change in the state, later ones over earlier ones."""
+    delta: Json = {}
+    for event in events:
+        delta.update(event.get("actions", {}).get("stateDelta", {}))
+    return ScopedState(delta)
+
+
+def without_temp(event: Json) -> Json:
+    """`event` as it is stored: without what its state delta says for one turn only."""
+    delta = event.get("actions", {}).get("stateDelta", {})
+    if not any(key.startswith(State.TEMP_PREFIX) for key in delta):
+        return event
+    kept = {key: value for key, value in delta.items() if not key.startswith(State.TEMP_PREFIX)}
+    actions = {key: value for key, value in event["actions"].items() if key != "stateDelta"}
+    if kept:
+        actions["stateDelta"] = kept
+    return {**event, "actions": actions} if actions else {key: event[key] for key in event if key != "actions"}
+
+
+@dataclass
+class Write:
+    """A change to a session, checked and ready to be written; nothing of it is written yet."""
+
+    record: SessionRecord
+    user: Json
+    """The whole `user:` state as it will be."""
+    app: Json
+    """What changes in the `app:` state."""
+    events: int | None = None
+    """How many events are new; None for a new session."""
+
+
+class SessionStore:
+    """The sessions that one user has in one app.
+
+    `create` and `append` prepare a write, and refuse it where the contract says so; `commit` writes it. `app:` state is
+    not in this K/V: the caller keeps it, before it commits, and merges it into what it answers.
+    """
+
+    def __init__(self, kv: KeyValue, user_id: str, app_name: str, default_app: str) -> None:
+        self._kv = kv
+        self._user_id = user_id
+        self.app_name = app_name
+        self.keys = Keys(app_name, default_app)
+
+    async def read(self, session_id: str, *others: str) -> tuple[SessionRecord | None, Json, list[Any]]:
+        """The session's record, or None, the `user:` state, and the values behind `others`, in one go."""
+        value, user, *rest = await self._kv.get(self.keys.session(session_id), self.keys.user_state, *others)
+        record = None if value is None else SessionRecord.load(value)
+        user = user or {}
+        if record is not None and record.index_page is None:  # of restate.ext.adk, which keeps all scopes in one
+            user = {**_unprefixed(record.state, State.USER_PREFIX), **user}
+            record.state = {k: v for k, v in record.state.items() if not k.startswith(State.USER_PREFIX)}
+        return record, user, rest
+
+    async def user_state(self) -> Json:
+        """The `user:` state, keys without prefix."""
+        (user,) = await self._kv.get(self.keys.user_state)
+        return user or {}
+
+    async def events(self, record: SessionRecord, last: int | None = None, after: float | None = None) -> list[Json]:
+        """The session's events, oldest first: all, or the `last` so many, or those from time `after` on, or what is both."""
+        events = list(record.events)
+        runs = record.sealed_runs
+        while (
+            runs and (last is None or len(events) < last) and not (after is not None and _begins_before(events, after))
+        ):
+            # All at once where all are wanted; newest first where few are.
+            first = 0 if last is None and after is None else runs - 1
+            names = [self.keys.run(record.id, number) for number in range(first, runs)]
+            events[:0] = [event for run in await self._kv.get(*names) for event in run]
+            runs = first
+        if last is not None:
+            events = events[max(len(events) - last, 0) :]
+        if after is not None:
+            begin = next((i + 1 for i in reversed(range(len(events))) if events[i]["timestamp"] < after), 0)
+            events = events[begin:]
+        return events
+
+    async def create(self, session_id: str, state: Json, time: float) -> "Write":
+        """Prepare a new session.
+
+        Raises:
+            AlreadyExistsError: the user has a session of that id in this app.
+        """
+        existing, user, _ = await self.read(session_id)
+        if existing is not None:
+            raise AlreadyExistsError(f"Session with id {session_id} already exists.")
+        scoped = ScopedState(state)
+        record = self._new(session_id, scoped.session, time)
+        return Write(record, {**user, **scoped.user}, scoped.app)
+
+    async def append(self, request: AppendEvents) -> "Write":
+        """Prepare events for the end of a session; an event that equals a stored one is not stored again.
+
+        Raises:
+            SessionNotFoundError: there is no such session and `create` was not asked for.
+            StaleSessionError: the writer's copy is outdated.
+        """
+        record, user, _ = await self.read(request.session_id)
+        given = [without_temp(event) for event in request.events]
+        if record is None:
+            if not request.create or not given:
+                raise SessionNotFoundError(f"Session {request.session_id} not found.")
+            record = self._new(request.session_id, {}, given[0]["timestamp"])
+        elsewhere = request.revision is not None or request.last_update_time is not None
+        stored = await self.events(record) if elsewhere else record.events
+        ids = {event["id"] for event in given}
+        known = [event for event in stored if event["id"] in ids]
+        events = [event for event in given if event not in known]
+        write = Write(record, user, {}, len(events))
+        if events:
+            self._refuse_outdated(record, request)
+            delta = events_delta(events)
+            write.user.update(delta.user)
+            write.app.update(delta.app)
+            record.state.update(delta.session)
+            record.events.extend(events)
+            record.event_count += len(events)
+            record.last_update_time = events[-1]["timestamp"]
+        return write
+
+    async def delete(self, session_id: str) -> None:
+        """Delete a session and its events, if it is there."""
+        key = self.keys.session(session_id)
+        value, index_value = await self._kv.get(key, INDEX)
+        if value is None:
+            return
+        record, index = SessionRecord.load(value), Index.model_validate(index_value or {})
+        if record.index_page is None:
+            index.unindexed = [name for name in index.unindexed if name != key]
+        else:
+            page = page_key(record.index_page)
+            (rows,) = await self._kv.get(page)
+            self._kv.set(page, [row for row in rows if not self._is_row_of(row, record)])
+            if record.index_page not in index.free:
+                index.free.append(record.index_page)
+        self._kv.set(INDEX, index.dump())
+        for number in range(record.sealed_runs):
+            self._kv.clear(self.keys.run(session_id, number))
+        self._kv.clear(key)
+
+    def _new(self, session_id: str, state: Json, time: float) -> SessionRecord:
+        return SessionRecord(
+            id=session_id,
+            app_name=self.app_name,
+            user_id=self._user_id,
+            create_time=time,
+            last_update_time=time,
+            state=state,
+        )
+
+    def _refuse_outdated(self, record: SessionRecord, request: AppendEvents) -> None:
+        behind = request.revision is not None and request.revision != record.revision
+        before = request.revision is None and request.last_update_time is not None
+        if behind or (before and request.last_update_time != record.last_update_time):
+            raise StaleSessionError(
+                f"Session {record.id} has moved on to revision {record.revision} since it was read; read it again."
+            )
+
+    async def commit(self, write: "Write") -> None:
+        """Write what was prepared. Its `app:` state is the caller's to keep."""
+        if write.events == 0:
+            return
+        record = write.record
+        # Everything is read before anything is written.
+        index = None
+        if record.index_page is None:
+            index = await read_index(self._kv)
+            record.index_page = index.free[0] if index.free else index.pages
+        page = page_key(record.index_page)
+        (rows,) = await self._kv.get(page)
+        rows = [row for row in rows or [] if not self._is_row_of(row, record)]
+        record.revision += 1
+        rows.append(Row.of(record.retitled()).dump())
+        sealed = record.seal()
+
+        key = self.keys.session(record.id)
+        if index is not None:
+            index.unindexed = [name for name in index.unindexed if name != key]
+            index.fill(record.index_page, len(rows))
+            self._kv.set(INDEX, index.dump())
+        if sealed is not None:
+            self._kv.set(self.keys.run(record.id, record.sealed_runs - 1), sealed)
+        self._kv.set(key, record.dump())
+        self._kv.set(page, rows)
+        if write.user:
+            self._kv.set(self.keys.user_state, write.user)
+
+    def _is_row_of(self, row: Json, record: SessionRecord) -> bool:
+        return bool(row["id"] == record.id and row["appName"] == record.app_name)
+
+
+async def read_index(kv: KeyValue) -> Index:
+    """The root of the index; where there is none yet, one that names the sessions that `restate.ext.adk` has stored."""
+    (value,) = await kv.get(INDEX)
+    if value is not None:
+        return Index.model_validate(value)
+    return Index(unindexed=[name for name in await kv.keys() if name.startswith(STORE)])
+
+
+async def list_rows(kv: KeyValue) -> list[Row]:
+    """A row for every session of a user in any app, in no order."""
+    index = await read_index(kv)
+    pages = await kv.get(*(page_key(number) for number in range(index.pages)))
+    rows = [Row.model_validate(row) for page in pages for row in page]
+    return rows + [Row.of(SessionRecord.load(value)) for value in await kv.get(*index.unindexed)]
+
+
+def _begins_before(events: list[Json], time: float) -> bool:
+    return any(event["timestamp"] < time for event in events)

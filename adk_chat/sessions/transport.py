@@ -1,0 +1,141 @@
+"""How a client of Chat's handlers reaches them: through a handler's context, or through the ingress."""
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import quote
+from weakref import WeakKeyDictionary
+
+import httpx
+import restate
+from google.adk.errors import StaleSessionError
+from google.adk.errors.already_exists_error import AlreadyExistsError
+from google.adk.errors.session_not_found_error import SessionNotFoundError
+from pydantic_core import from_json
+from restate.extensions import current_context
+
+from adk_chat.sessions.contract import CHAT, AppendEvents, Json, Request
+
+STATUS: dict[type[Exception], int] = {
+    SessionNotFoundError: 404,
+    AlreadyExistsError: 409,
+    StaleSessionError: 412,
+    ValueError: 400,
+}
+"""What Chat answers for the exceptions of the session contract."""
+
+_ATTEMPTS = 4
+
+
+class Transport(Protocol):
+    """Calls one handler of Chat."""
+
+    async def call(self, handler: str, user_id: str, request: Request) -> Any:
+        """The handler's answer, as JSON.
+
+        Raises:
+            SessionNotFoundError, AlreadyExistsError, StaleSessionError, ValueError: as the session contract says.
+        """
+
+    async def append(self, user_id: str, request: AppendEvents) -> tuple[Json, list[Json]]:
+        """Append events: the handler's answer, and the events as they were stored."""
+
+
+def error_of(status: int, message: str) -> Exception:
+    """The exception that Chat answered with `status`."""
+    kind = next((kind for kind, code in STATUS.items() if code == status), RuntimeError)
+    return kind(message)
+
+
+def handler_context() -> restate.Context | None:
+    """The context of the Restate handler that runs here, or None outside one and inside a journaled step."""
+    try:
+        context = current_context()
+    except LookupError:
+        return None
+    return context if isinstance(context, restate.Context) else None
+
+
+def request_json(request: Request) -> bytes:
+    """The body of a request."""
+    return request.model_dump_json(exclude_none=True, exclude_defaults=True).encode()
+
+
+class ContextTransport:
+    """Through the context of the running handler: every call is journaled, and made once whatever crashes."""
+
+    def __init__(self, context: restate.Context) -> None:
+        self._context = context
+
+    async def call(self, handler: str, user_id: str, request: Request) -> Any:
+        """See `Transport`."""
+        return await self._call(handler, user_id, request_json(request))
+
+    async def append(self, user_id: str, request: AppendEvents) -> tuple[Json, list[Json]]:
+        """See `Transport`."""
+
+        # What an agent's own code put into the events may differ on a replay; what is sent may not.
+        async def events() -> bytes:
+            return request_json(request)
+
+        body = await self._context.run_typed("events", events, restate.RunOptions(serde=restate.serde.BytesSerde()))
+        return await self._call("append_events", user_id, body), from_json(body)["events"]
+
+    async def _call(self, handler: str, user_id: str, body: bytes) -> Any:
+        try:
+            answer = await self._context.generic_call(CHAT, handler, body, key=user_id)
+        except restate.TerminalError as error:
+            if error.status_code in STATUS.values():
+                raise error_of(error.status_code, error.message) from error
+            raise
+        return from_json(answer) if answer else None
+
+
+class IngressTransport:
+    """Through the ingress of a restate-server. A request that may or may not have arrived is repeated under one key."""
+
+    def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
+        self._url = url.rstrip("/")
+        self._headers = dict(headers or {})
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+
+    async def call(self, handler: str, user_id: str, request: Request) -> Any:
+        """See `Transport`."""
+        path = f"/{CHAT}/{quote(user_id, safe='')}/{handler}"
+        headers = {"content-type": "application/json", "idempotency-key": str(uuid.uuid4())}
+        response = await self.send("POST", path, content=request_json(request), headers=headers)
+        if response.is_success:
+            return from_json(response.content) if response.content else None
+        raise error_of(response.status_code, _message(response))
+
+    async def append(self, user_id: str, request: AppendEvents) -> tuple[Json, list[Json]]:
+        """See `Transport`."""
+        return await self.call("append_events", user_id, request), request.events
+
+    async def send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """One HTTP request, tried again a few times if there is no answer."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                return await self._client().request(method, self._url + path, **request)
+            except httpx.TransportError as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise ConnectionError(
+                        f"No answer from Restate at {self._url} ({error!r}). Is restate-server running there?"
+                    ) from error
+                await asyncio.sleep(0.1 * 2**attempt)
+        raise AssertionError
+
+    def _client(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = httpx.AsyncClient(headers=self._headers, timeout=60)
+        return client
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return response.text

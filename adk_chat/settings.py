@@ -1,0 +1,55 @@
+"""All settings, in one typed object. Each is also a variable `ADK_CHAT_<NAME>` of the environment or of `.env`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of the service, its endpoint and the development server."""
+
+    model_config = SettingsConfigDict(env_prefix="ADK_CHAT_", env_file=".env", extra="ignore")
+
+    agent: str | None = Field(
+        None, description="The agent: a directory by ADK's convention, or package.module:attribute."
+    )
+    model: str | None = Field(None, description="The default assistant's model: any name that ADK or LiteLLM knows.")
+
+    ingress_port: int = Field(8080, description="Port of the Restate ingress that `dev` starts.")
+    admin_port: int = Field(9070, description="Port of the Restate admin API and UI that `dev` starts.")
+    endpoint_port: int = Field(9080, description="Port on which Restate reaches the handlers.")
+    endpoint_host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
+    data_dir: Path = Field(Path(".adk-chat"), description="Where `dev` keeps the data of restate-server.")
+    replay_always: bool = Field(False, description="Let Restate replay handlers at every await, to test an agent.")
+
+    identity_keys: Annotated[list[str], NoDecode] = Field(
+        [], description="Public keys of the Restate whose requests are accepted, comma-separated."
+    )
+    drain_seconds: float = Field(30, ge=0, description="How long running handlers may go on after SIGTERM.")
+    step_timeout_seconds: float = Field(3600, gt=0, description="Longest time one model or tool call may take.")
+    journal_retention_seconds: float = Field(3600, ge=0, description="How long journals of finished turns are kept.")
+
+    max_id_length: int = Field(256, ge=1, description="Longest user, session or app id, in characters.")
+    max_message_bytes: int = Field(4 * 1024 * 1024, ge=1, description="Largest message with its parts, as JSON.")
+    history_events: int | None = Field(
+        None, ge=1, description="Show the model only so many of the newest events; by default all, as ADK does."
+    )
+    app_state_max_age_seconds: float = Field(
+        5, ge=0, description="How old the app: state may be that a turn starts with; 0 reads it each time."
+    )
+    tool_threads: int = Field(
+        8, ge=0, description="Threads for tools that are plain functions; 0 runs them on the event loop."
+    )
+
+    model_max_attempts: int = Field(6, ge=1, description="How often a model call is tried on errors that may pass.")
+    model_max_seconds: float = Field(120, gt=0, description="How long a model call is tried on errors that may pass.")
+    model_retry_seconds: float = Field(
+        0.5, gt=0, description="Wait before the second try; it doubles with each, up to 10 s."
+    )
+
+    @field_validator("identity_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [key.strip() for key in value.split(",") if key.strip()] if isinstance(value, str) else value
