@@ -6,12 +6,23 @@ from datetime import timedelta
 from typing import Any, cast
 
 import restate
+from google.adk.errors.session_not_found_error import SessionNotFoundError
+from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 from restate.retry_policy import InvocationRetryPolicy
+from restate.serde import BytesSerde
 
 from adk_chat.objects.app_state import APP_STATE
 from adk_chat.objects.handler import handler
-from adk_chat.objects.requests import HistoryRequest, ListSessions, Message, TurnKey, TurnRequest
+from adk_chat.objects.requests import (
+    HistoryRequest,
+    ListSessions,
+    LoadedSession,
+    Message,
+    TurnEvents,
+    TurnKey,
+    TurnRequest,
+)
 from adk_chat.objects.state import ObjectState
 from adk_chat.objects.turn import TURN
 from adk_chat.sessions.contract import (
@@ -24,8 +35,9 @@ from adk_chat.sessions.contract import (
     Request,
     SessionRequest,
 )
-from adk_chat.sessions.layout import Row, SessionRecord
+from adk_chat.sessions.layout import INDEX, Index, Row, SessionRecord
 from adk_chat.sessions.store import SessionStore, Write, list_rows, merged
+from adk_chat.sessions.transport import STATUS
 
 _AnyContext = restate.ObjectContext | restate.ObjectSharedContext
 
@@ -77,6 +89,8 @@ def chat_object(config: ChatConfig) -> restate.VirtualObject:
     handler(chat, AppendEvents)(handlers.append_events)
     handler(chat, SessionRequest)(handlers.delete_session)
     handler(chat, Request, kind="shared")(handlers.get_user_state)
+    handler(chat, TurnEvents, ingress_private=True)(handlers.append_turn)
+    handler(chat, GetSession, ingress_private=True)(handlers.load_session)
     handler(chat, DropAppStateCopy, ingress_private=True)(handlers.drop_app_state_copy)
     return chat
 
@@ -87,13 +101,19 @@ class _Handlers:
 
     async def message(self, ctx: restate.ObjectSharedContext, request: Message) -> str:
         """Send a message and wait for the reply; answers its text."""
-        key, body = await self._turn(ctx, request)
-        return cast(str, from_json(await ctx.generic_call(TURN, "run", body, key=key)))
+        key, turn = await self._turn(ctx, request)
+        # Turn hands the reply to Chat together with the last events, and Chat hands it on here once they are stored.
+        turn.reply_to, reply = ctx.awakeable(serde=BytesSerde())
+        running = ctx.generic_call(TURN, "run", _json(turn), key=key)
+        done, _ = await restate.wait_completed(running, reply)
+        if running in done:
+            await running
+        return cast(str, from_json(await reply))
 
     async def post(self, ctx: restate.ObjectContext, request: Message) -> Json:
         """Send a message without waiting; answers the turn's id, under which Restate knows the turn."""
-        key, body = await self._turn(ctx, request)
-        return {"turn_id": await ctx.generic_send(TURN, "run", body, key=key).invocation_id()}
+        key, turn = await self._turn(ctx, request)
+        return {"turn_id": await ctx.generic_send(TURN, "run", _json(turn), key=key).invocation_id()}
 
     async def cancel(self, ctx: restate.ObjectSharedContext, request: SessionRequest) -> bool:
         """Cancel the turn that is running in a session; answers whether there was one."""
@@ -168,10 +188,34 @@ class _Handlers:
         store = self._store(ctx, request)
         write = await store.append(request)
         await self._commit(ctx, store, write)
-        if request.app_state_copy is not None and not write.app:
-            self._keep_copy(ctx, store, request.app_state_copy)
         record = write.record
         return Appended(revision=record.revision, last_update_time=record.last_update_time, stored=write.events or 0)
+
+    async def append_turn(self, ctx: restate.ObjectContext, request: TurnEvents) -> None:
+        """Internal: add what a turn has brought forth, and hand its reply to who waits for it."""
+        store = self._store(ctx, request)
+        try:
+            await store.prefetch(request.session_id, request.index_page, request.first_session)
+            write = await store.append_turn(request.session_id, request.events, request.batch, request.create)
+        except SessionNotFoundError as error:
+            if request.reply is not None:
+                ctx.reject_awakeable(request.reply.to, str(error), STATUS[SessionNotFoundError])
+            raise
+        await self._commit(ctx, store, write)
+        if request.app_state_copy is not None and not write.app:
+            self._keep_copy(ctx, store, request.app_state_copy)
+        if request.reply is not None:
+            ctx.resolve_awakeable(request.reply.to, to_json(request.reply.text), serde=BytesSerde())
+
+    async def load_session(self, ctx: restate.ObjectContext, request: GetSession) -> LoadedSession:
+        """Internal: a session as Turn wants it, with all that was sent to be appended before."""
+        store = self._store(ctx, request)
+        record, user, _ = await store.read(request.session_id)
+        if record is None:
+            return LoadedSession()
+        events = await store.events(record, last=request.num_recent_events)
+        session = _answer(record, events, user, await self._app_state(ctx, record.app_name))
+        return LoadedSession(session=session, batches=record.batches, index_page=record.index_page)
 
     async def delete_session(self, ctx: restate.ObjectContext, request: SessionRequest) -> None:
         """Delete a session and its events; its app: and user: state stay. Does nothing if there is none."""
@@ -185,7 +229,7 @@ class _Handlers:
         """Forget the copy of an app's state."""
         ctx.clear(self._store(ctx, request).keys.app_state)
 
-    async def _turn(self, ctx: _AnyContext, request: Message) -> tuple[str, bytes]:
+    async def _turn(self, ctx: _AnyContext, request: Message) -> tuple[str, TurnRequest]:
         app = self._app(request)
         if app not in self._config.apps:
             known = ", ".join(self._config.apps)
@@ -196,16 +240,20 @@ class _Handlers:
         if size > most:
             raise restate.TerminalError(f"message: takes {size} bytes as JSON; at most {most} are accepted.", 413)
         store = self._store(ctx, request)
-        record, user, (shared,) = await store.read(request.session_id, store.keys.app_state)
-        turn = TurnRequest(content=content, session=None, state_delta=request.state_delta, user_state=user)
+        record, user, (shared, index) = await store.read(request.session_id, store.keys.app_state, INDEX)
+        turn = TurnRequest(content=content, state_delta=request.state_delta, user_state=user)
         if shared is None:
             shared = turn.app_state_copy = await self._app_state(ctx, app)
         turn.app_state = shared
         if record is not None:
             events = await store.events(record, last=self._config.history_events)
             turn.session = _answer(record, events, user, shared)
+            turn.batches, turn.index_page = record.batches, record.index_page
+        else:
+            turn.first_session = index is None
+            turn.index_page = Index.model_validate(index or {}).next_page
         key = TurnKey(user_id=ctx.key(), app_name=app, session_id=request.session_id)
-        return str(key), turn.model_dump_json(exclude_none=True).encode()
+        return str(key), turn
 
     async def _commit(self, ctx: restate.ObjectContext, store: SessionStore, write: Write) -> Json | None:
         """Write; give the `app:` state if it was changed."""
@@ -260,6 +308,10 @@ def _answer(record: SessionRecord, events: list[Json], user: Json, shared: Json)
         "lastUpdateTime": record.last_update_time,
         "revision": record.revision,
     }
+
+
+def _json(model: BaseModel) -> bytes:
+    return model.model_dump_json(exclude_none=True, exclude_defaults=True).encode()
 
 
 def _cursor(row: Row) -> str:

@@ -76,10 +76,41 @@ class TurnRequest(BaseModel):
 
     content: Json
     session: Json | None = None
+    batches: int = Field(0, description="How many appends of turns are in `session`.")
+    index_page: int | None = Field(None, description="Where the session's row is, or will probably be.")
+    first_session: bool = Field(False, description="The user has no index yet.")
     user_state: Json = {}
     app_state: Json = {}
-    app_state_copy: Json | None = None
+    app_state_copy: Json | None = Field(None, description="`app_state`, if Chat has no copy of it.")
     state_delta: Json | None = None
+    reply_to: str | None = Field(None, description="An awakeable for the reply, resolved once it is stored.")
+
+
+class Reply(BaseModel):
+    """The reply of a turn, on its way to who waits for it."""
+
+    to: str
+    text: str
+
+
+class TurnEvents(SessionRequest):
+    """What a turn has appended to its session, on its way to Chat."""
+
+    events: list[Json]
+    batch: int
+    create: bool = False
+    index_page: int | None = None
+    first_session: bool = False
+    app_state_copy: Json | None = None
+    reply: Reply | None = None
+
+
+class LoadedSession(BaseModel):
+    """A session as Chat hands it to Turn."""
+
+    session: Json | None = None
+    batches: int = 0
+    index_page: int | None = None
 
 
 class TurnKey(BaseModel):

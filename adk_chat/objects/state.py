@@ -8,26 +8,43 @@ from restate.serde import BytesSerde
 
 
 class ObjectState:
-    """`KeyValue` over the context of a handler of a virtual object."""
+    """`KeyValue` over the context of a handler of a virtual object. A value is read from the engine once a handler."""
 
     def __init__(self, context: restate.ObjectContext | restate.ObjectSharedContext) -> None:
         self._context: Any = context
+        self._values: dict[str, Any] = {}
+        self._names: list[str] | None = None
 
     async def get(self, *names: str) -> list[Any]:
         """The values behind `names`, read at the same time; None for what is not there."""
-        futures = [self._context.get(name, serde=BytesSerde()) for name in names]
-        await restate.gather(*futures)
-        values = [await future for future in futures]
-        return [None if value is None else from_json(value) for value in values]
+        await self._read([name for name in names if name not in self._values])
+        return [self._values[name] for name in names]
 
     async def keys(self) -> list[str]:
         """All names."""
-        return list(await self._context.state_keys())
+        await self._read([], keys=True)
+        return self._names or []
+
+    async def prefetch(self, *names: str, keys: bool = False) -> None:
+        """Read at the same time what will be asked for one after the other."""
+        await self._read([name for name in names if name not in self._values], keys=keys)
 
     def set(self, name: str, value: object) -> None:
         """Store a JSON value."""
+        self._values[name] = value
         self._context.set(name, to_json(value), serde=BytesSerde())
 
     def clear(self, name: str) -> None:
         """Remove a value, if it is there."""
+        self._values[name] = None
         self._context.clear(name)
+
+    async def _read(self, names: list[str], keys: bool = False) -> None:
+        values = [self._context.get(name, serde=BytesSerde()) for name in names]
+        all_names = [self._context.state_keys()] if keys and self._names is None else []
+        await restate.gather(*values, *all_names)
+        for name, value in zip(names, values, strict=True):
+            stored = await value
+            self._values[name] = None if stored is None else from_json(stored)
+        if all_names:
+            self._names = list(await all_names[0])

@@ -15,16 +15,15 @@ from google.adk.events.event import Event
 from google.adk.memory.base_memory_service import BaseMemoryService
 from google.adk.runners import Runner
 from google.genai import types
-from pydantic_core import from_json
 from restate.retry_policy import InvocationRetryPolicy
 
 from adk_chat.durable import Journal, RetryPolicy
 from adk_chat.durable.errors import is_transient
 from adk_chat.objects.app_state import Nothing
 from adk_chat.objects.handler import handler
-from adk_chat.objects.requests import TurnKey, TurnRequest
+from adk_chat.objects.requests import LoadedSession, Reply, TurnKey, TurnRequest
 from adk_chat.objects.state import ObjectState
-from adk_chat.objects.turn_sessions import TurnSessions
+from adk_chat.objects.turn_sessions import CANCELLED, TurnSessions
 from adk_chat.sessions.contract import CHAT, GetSession
 from adk_chat.sessions.transport import request_json
 
@@ -32,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 TURN = "Turn"
 _RUNNING = "running"
-_REVISION = "revision"
+_BATCHES = "batches"
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class TurnConfig:
 
 
 @dataclass
-class _Reply:
+class _Answer:
     """The answer of a turn as far as its events have told it."""
 
     text: str = ""
@@ -115,41 +114,44 @@ class _RunningTurn:
         self._key = TurnKey.parse(ctx.key())
         self._app = config.apps[self._key.app_name]
         self._state = ObjectState(ctx)
-        self._reply = _Reply()
+        self._reply = _Answer()
         self._cancel = _Cancel()
 
     async def run(self) -> str:
-        await self._read_again_if_moved_on()
+        batches = await self._read_again_if_moved_on()
         self._state.set(_RUNNING, self._ctx.request().id)
         journal = Journal.open(self._ctx, self._config.model_retry.options())
         journal.lanes.on_cancel = self._cancel
-        sessions = TurnSessions(self._ctx, journal, self._key, self._request)
+        sessions = TurnSessions(self._ctx, journal, self._key, self._request, batches)
         failure = await self._run_agent(sessions)
         journal.lanes.on_cancel = lambda error: error
-        try:
-            revision = await sessions.store()
-        except restate.TerminalError as error:
-            failure = failure or error
+        if failure is None and self._request.reply_to is not None:
+            await sessions.store_and_reply(Reply(to=self._request.reply_to, text=self._reply.text))
         else:
-            if revision is not None:
-                self._state.set(_REVISION, revision)
+            try:
+                await sessions.store()
+            except restate.TerminalError as error:
+                failure = failure or error
+        self._state.set(_BATCHES, sessions.batches)
         self._state.clear(_RUNNING)
         if failure is not None:
             raise failure
         return self._reply.text
 
-    async def _read_again_if_moved_on(self) -> None:
-        (revision,) = await self._state.get(_REVISION)
-        seen = 0 if self._request.session is None else self._request.session["revision"]
-        if revision is None or seen >= revision:
-            return
+    async def _read_again_if_moved_on(self) -> int:
+        """Read the session again if a turn before this one has appended to it since Chat read it."""
+        (batches,) = await self._state.get(_BATCHES)
+        if batches is None or batches == self._request.batches:
+            return self._request.batches
         request = GetSession(
             app_name=self._key.app_name,
             session_id=self._key.session_id,
             num_recent_events=self._config.history_events,
         )
-        answer = await self._ctx.generic_call(CHAT, "get_session", request_json(request), key=self._key.user_id)
-        self._request.session = from_json(answer)
+        answer = await self._ctx.generic_call(CHAT, "load_session", request_json(request), key=self._key.user_id)
+        loaded = LoadedSession.model_validate_json(answer)
+        self._request.session, self._request.index_page = loaded.session, loaded.index_page
+        return int(batches)
 
     async def _run_agent(self, sessions: TurnSessions) -> restate.TerminalError | None:
         """Run the agent to its end, good or bad; give what to answer if it ended badly."""
@@ -177,7 +179,7 @@ class _RunningTurn:
             if not self._cancel.signal.is_set():
                 return await self._failed(error, sessions)
         if self._cancel.signal.is_set():
-            return restate.TerminalError("The turn was cancelled.", 409)
+            return restate.TerminalError("The turn was cancelled.", CANCELLED)
         if self._reply.error is not None:
             event = self._reply.error
             said = f": {event.error_message}" if event.error_message else ""

@@ -1,7 +1,5 @@
 """The session service of a running turn: its own session is at hand, and what is appended goes to Chat in batches."""
 
-from typing import Any
-
 import restate
 from google.adk.events.event import Event
 from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig
@@ -10,12 +8,14 @@ from pydantic_core import from_json, to_json
 from typing_extensions import override
 
 from adk_chat.durable import Journal
-from adk_chat.objects.requests import TurnKey, TurnRequest
+from adk_chat.objects.requests import Reply, TurnEvents, TurnKey, TurnRequest
 from adk_chat.sessions import RestateSessionService
-from adk_chat.sessions.contract import CHAT, AppendEvents, Json, StoredSession, event_json
+from adk_chat.sessions.contract import CHAT, Json, StoredSession, event_json
 from adk_chat.sessions.service import adopt
 from adk_chat.sessions.store import merged, without_temp
-from adk_chat.sessions.transport import request_json
+
+CANCELLED = 409
+"""The status with which the SDK tells a handler that its Restate invocation is cancelled."""
 
 
 class TurnSessions(RestateSessionService):
@@ -26,16 +26,19 @@ class TurnSessions(RestateSessionService):
     replay, what is stored does not.
     """
 
-    def __init__(self, context: restate.ObjectContext, journal: Journal, key: TurnKey, request: TurnRequest) -> None:
+    def __init__(
+        self, context: restate.ObjectContext, journal: Journal, key: TurnKey, request: TurnRequest, batches: int
+    ) -> None:
         super().__init__()
         self._context = context
         self._journal = journal
         self._key = key
         self._request = request
         self._pending: list[Event] = []
-        self._temp: dict[int, dict[str, Any]] = {}
         self._create = request.session is None
         self.session = self._load(request)
+        self.batches = batches
+        """How often the turns of this session have sent events to Chat."""
         self.appended = 0
         """How many events this turn has brought forth."""
 
@@ -73,39 +76,54 @@ class TurnSessions(RestateSessionService):
         """Send what is pending on its way to Chat."""
         body = await self._batch()
         if body is not None:
-            self._context.generic_send(CHAT, "append_events", body, key=self._key.user_id)
+            self._context.generic_send(CHAT, "append_turn", body, key=self._key.user_id)
 
-    async def store(self) -> int | None:
-        """Store what is pending, and with it all that was sent before; give the session's revision then.
+    async def store(self) -> None:
+        """Store what is pending, and with it all that was sent before.
 
         Raises:
             restate.TerminalError: 404, the session was deleted while the turn ran.
         """
         body = await self._batch()
         if body is None:
-            return None
-        answer: Json = from_json(await self._context.generic_call(CHAT, "append_events", body, key=self._key.user_id))
-        return int(answer["revision"])
+            return
+        try:
+            await self._context.generic_call(CHAT, "append_turn", body, key=self._key.user_id)
+        except restate.TerminalError as error:
+            if error.status_code == CANCELLED:
+                # The cancellation reached the append as well, or did not; a batch that comes twice is stored once.
+                self._context.generic_send(CHAT, "append_turn", body, key=self._key.user_id)
+            raise
 
-    async def _batch(self) -> bytes | None:
-        if not self._pending:
+    async def store_and_reply(self, reply: Reply) -> None:
+        """Send what is pending together with the reply, which Chat gives to who waits for it once all is stored."""
+        body = await self._batch(reply)
+        self._context.generic_send(CHAT, "append_turn", body or b"", key=self._key.user_id)
+
+    async def _batch(self, reply: Reply | None = None) -> bytes | None:
+        if not self._pending and reply is None:
             return None
         pending, self._pending = self._pending, []
         self._journal.on_slow_step = None
-        request = AppendEvents(
-            app_name=self._key.app_name,
-            session_id=self._key.session_id,
-            events=[without_temp(event_json(event)) for event in pending],
-            create=self._create,
-            app_state_copy=self._request.app_state_copy,
-        )
-        self._create, self._request.app_state_copy = False, None
 
         async def events() -> bytes:
-            return to_json(request.events)
+            return to_json([without_temp(event_json(event)) for event in pending])
 
-        request.events = from_json(await self._journal.step("events", events))
-        for event, stored in zip(pending, request.events, strict=True):
-            adopt(event, stored)
-        self._journal.advance(request.events[-1]["timestamp"])
-        return request_json(request)
+        stored: list[Json] = from_json(await self._journal.step("events", events))
+        for event, as_stored in zip(pending, stored, strict=True):
+            adopt(event, as_stored)
+            self._journal.advance(event.timestamp)
+        self.batches += 1
+        batch = TurnEvents(
+            app_name=self._key.app_name,
+            session_id=self._key.session_id,
+            events=stored,
+            batch=self.batches,
+            create=self._create,
+            index_page=self._request.index_page,
+            first_session=self._request.first_session,
+            app_state_copy=self._request.app_state_copy,
+            reply=reply,
+        )
+        self._create, self._request.app_state_copy = False, None
+        return batch.model_dump_json(exclude_none=True, exclude_defaults=True).encode()

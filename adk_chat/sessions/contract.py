@@ -104,8 +104,6 @@ class AppendEvents(SessionRequest):
     events: list[Json]
     revision: int | None = None
     last_update_time: float | None = None
-    create: bool = Field(False, description="Create the session if it does not exist.")
-    app_state_copy: Json | None = Field(None, description="`app:` state that the writer has just read, to be kept.")
 
 
 class Appended(BaseModel):

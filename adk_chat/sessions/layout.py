@@ -41,6 +41,9 @@ class KeyValue(Protocol):
     async def keys(self) -> list[str]:
         """All names."""
 
+    async def prefetch(self, *names: str, keys: bool = False) -> None:
+        """Read at the same time what will be asked for one after the other."""
+
     def set(self, name: str, value: object) -> None:
         """Store a JSON value."""
 
@@ -93,7 +96,7 @@ class Record(BaseModel):
 
 
 class SessionRecord(Record):
-    """A session as stored, in the order in which it is read by a person."""
+    """A session as stored, in the order in which it is read by a person. `batches` numbers the appends of its turns."""
 
     id: str
     title: str | None = None
@@ -103,6 +106,7 @@ class SessionRecord(Record):
     last_update_time: float
     event_count: int = 0
     revision: int = 0
+    batches: int = 0
     sealed_runs: int = 0
     index_page: int | None = None
     state: Json = {}
@@ -179,6 +183,11 @@ class Index(Record):
     free: list[int] = []
     unindexed: list[str] = []
     """Sessions of `restate.ext.adk` that have not been written in this layout yet."""
+
+    @property
+    def next_page(self) -> int:
+        """Where the row of a new session goes."""
+        return self.free[0] if self.free else self.pages
 
     def fill(self, page: int, rows: int) -> None:
         """Note that `page`, perhaps a new one, now has so many rows."""

@@ -93,6 +93,11 @@ class SessionStore:
             record.state = {k: v for k, v in record.state.items() if not k.startswith(State.USER_PREFIX)}
         return record, user, rest
 
+    async def prefetch(self, session_id: str, page: int | None, first_session: bool) -> None:
+        """Read in one go what a write to the session will read, if the guesses of the index hold."""
+        names = [self.keys.session(session_id), self.keys.user_state, INDEX]
+        await self._kv.prefetch(*names, *([] if page is None else [page_key(page)]), keys=first_session)
+
     async def user_state(self) -> Json:
         """The `user:` state, keys without prefix."""
         (user,) = await self._kv.get(self.keys.user_state)
@@ -134,23 +139,45 @@ class SessionStore:
         """Prepare events for the end of a session; an event that equals a stored one is not stored again.
 
         Raises:
-            SessionNotFoundError: there is no such session and `create` was not asked for.
+            SessionNotFoundError: there is no such session.
             StaleSessionError: the writer's copy is outdated.
         """
         record, user, _ = await self.read(request.session_id)
-        given = [without_temp(event) for event in request.events]
         if record is None:
-            if not request.create or not given:
-                raise SessionNotFoundError(f"Session {request.session_id} not found.")
-            record = self._new(request.session_id, {}, given[0]["timestamp"])
-        elsewhere = request.revision is not None or request.last_update_time is not None
-        stored = await self.events(record) if elsewhere else record.events
+            raise SessionNotFoundError(f"Session {request.session_id} not found.")
+        given = [without_temp(event) for event in request.events]
         ids = {event["id"] for event in given}
-        known = [event for event in stored if event["id"] in ids]
+        known = [event for event in await self.events(record) if event["id"] in ids]
         events = [event for event in given if event not in known]
-        write = Write(record, user, {}, len(events))
         if events:
             self._refuse_outdated(record, request)
+        return self._extend(record, user, events)
+
+    async def append_turn(self, session_id: str, events: list[Json], batch: int, create: bool) -> "Write":
+        """Prepare what a turn brought forth. The session's Turn is its only writer of this kind, so it is never outdated.
+
+        Args:
+            session_id: the session.
+            events: what the turn has brought forth, in order.
+            batch: counts the appends of the session's turns; one that comes again is not stored again.
+            create: make the session if it is not there.
+
+        Raises:
+            SessionNotFoundError: the session was deleted while the turn ran.
+        """
+        record, user, _ = await self.read(session_id)
+        if record is None:
+            if not create:
+                raise SessionNotFoundError(f"Session {session_id} was deleted while its turn ran.")
+            record = self._new(session_id, {}, events[0]["timestamp"])
+        if record.batches >= batch:
+            return Write(record, user, {}, 0)
+        record.batches = batch
+        return self._extend(record, user, events)
+
+    def _extend(self, record: SessionRecord, user: Json, events: list[Json]) -> "Write":
+        write = Write(record, user, {}, len(events))
+        if events:
             delta = events_delta(events)
             write.user.update(delta.user)
             write.app.update(delta.app)
@@ -207,7 +234,7 @@ class SessionStore:
         index = None
         if record.index_page is None:
             index = await read_index(self._kv)
-            record.index_page = index.free[0] if index.free else index.pages
+            record.index_page = index.next_page
         page = page_key(record.index_page)
         (rows,) = await self._kv.get(page)
         rows = [row for row in rows or [] if not self._is_row_of(row, record)]
