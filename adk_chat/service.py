@@ -1,15 +1,22 @@
 """`ChatService`: puts the parts together."""
 
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 
 import restate
 from google.adk.agents.base_agent import BaseAgent
+from google.adk.agents.llm_agent import LlmAgent
 from google.adk.apps.app import App
 from google.adk.artifacts.base_artifact_service import BaseArtifactService
 from google.adk.artifacts.in_memory_artifact_service import InMemoryArtifactService
 from google.adk.auth.credential_service.base_credential_service import BaseCredentialService
 from google.adk.memory.base_memory_service import BaseMemoryService
 from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
+from google.adk.models.base_llm import BaseLlm
+from google.adk.models.llm_request import LlmRequest
+from google.adk.models.llm_response import LlmResponse
+from google.adk.runners import InMemoryRunner
+from google.genai import types
 
 from adk_chat.durable import RetryPolicy
 from adk_chat.objects.app_state import app_state_object
@@ -79,6 +86,22 @@ class ChatService:
             retry_policy=OUTAGE,
         )
         return [chat_object(chat), turn_object(turn), app_state_object()]
+
+    async def warm_up(self) -> None:
+        """Make ADK import what it imports late, which would cost the first turn of a process over a second."""
+        for app in self.apps.values():
+            getattr(app.root_agent, "canonical_model", None)
+        runner = InMemoryRunner(agent=LlmAgent(name="warm_up", model=_Warm(model="warm")), app_name="warm_up")
+        await runner.run_debug("Hello", quiet=True)
+        await runner.close()
+
+
+class _Warm(BaseLlm):
+    async def generate_content_async(
+        self, llm_request: LlmRequest, stream: bool = False
+    ) -> AsyncGenerator[LlmResponse, None]:
+        usage = types.GenerateContentResponseUsageMetadata(prompt_token_count=1, candidates_token_count=1)
+        yield LlmResponse(content=types.Content(role="model", parts=[types.Part(text="Hello")]), usage_metadata=usage)
 
 
 def _as_app(app: App | BaseAgent) -> App:

@@ -1,0 +1,1 @@
+"""The default assistant, the offline demo model, and the loading of agents of one's own."""

@@ -1,0 +1,162 @@
+"""The command line: a thin layer over `Settings`."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+import dotenv
+import uvloop
+from google.adk.apps.app import App
+from pydantic import ValidationError
+
+from adk_chat.agents.demo_model import DemoModel
+from adk_chat.agents.loader import AgentError, load_app
+from adk_chat.dev.binary import InstallError, find_restate_server
+from adk_chat.dev.server import DataDir, RestateServer, ServerError, register
+from adk_chat.endpoint import PortTakenError, listen, serve, stop_event
+from adk_chat.service import ChatService
+from adk_chat.settings import Settings
+
+_DEV_DRAIN_SECONDS = 3
+
+
+def _option(name: str, **attributes: Any) -> Callable[[Any], Any]:
+    """An option for the setting of the same name; unless given, the setting's own value holds."""
+    field = Settings.model_fields[name.replace("-", "_")]
+    variable = f"ADK_CHAT_{name.replace('-', '_').upper()}"
+    text = f"{field.description} [{variable}; default: {field.default}]"
+    return click.option(f"--{name}", default=None, help=text, **attributes)
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise click.ClickException(f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Durable, multi-session chat for Google ADK agents, on Restate."""
+    dotenv.load_dotenv(Path(".env"))
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
+@main.command()
+@click.argument("agent", required=False)
+@_option("ingress-port", type=int)
+@_option("admin-port", type=int)
+@_option("endpoint-port", type=int)
+@_option("data-dir", type=click.Path(path_type=Path))
+@_option("replay-always", is_flag=True)
+def dev(**options: Any) -> None:
+    """Run everything on this machine: restate-server, the handlers, and their registration.
+
+    AGENT is a directory with ADK's agent.py, or package.module:attribute; by default a built-in assistant.
+    """
+    settings = _settings(options)
+    _run(lambda app: _dev(app, settings), settings)
+
+
+@main.command(name="serve")
+@click.argument("agent", required=False)
+@_option("endpoint-host")
+@_option("endpoint-port", type=int)
+@click.option(
+    "--register", "admin_url", metavar="ADMIN_URL", help="Register with the Restate whose admin API is there."
+)
+@click.option("--url", metavar="URL", help="The URL at which that Restate reaches this endpoint, if not its address.")
+@click.option("--force", is_flag=True, help="Replace what is registered for that URL.")
+def serve_command(admin_url: str | None, url: str | None, force: bool, **options: Any) -> None:
+    """Serve the handlers alone, for any Restate. SIGTERM drains: no new work, and running handlers may end.
+
+    AGENT is a directory with ADK's agent.py, or package.module:attribute; by default a built-in assistant.
+    """
+    settings = _settings(options)
+    _run(lambda app: _serve(app, settings, admin_url, url, force), settings)
+
+
+def _run(main: Callable[[App], Coroutine[Any, Any, None]], settings: Settings) -> None:
+    try:
+        app = load_app(settings.agent, settings.model)
+        (uvloop.run if sys.platform != "win32" else asyncio.run)(main(app))
+    except (AgentError, InstallError, ServerError, PortTakenError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _serve(app: App, settings: Settings, admin_url: str | None, url: str | None, force: bool) -> None:
+    listening = _listen(settings.endpoint_host, settings.endpoint_port, "--endpoint-port")
+    port = listening.getsockname()[1]
+    service = ChatService(app, settings=settings)
+    await service.warm_up()
+    stop = stop_event()
+    serving = asyncio.create_task(
+        serve(
+            service.objects,
+            listening,
+            stop,
+            identity_keys=settings.identity_keys,
+            drain_seconds=settings.drain_seconds,
+        )
+    )
+    if admin_url is not None:
+        await register(admin_url.rstrip("/"), url or f"http://{settings.endpoint_host}:{port}", force=force)
+    click.echo(f"Serving {app.name} on http://{settings.endpoint_host}:{port}.")
+    await serving
+
+
+async def _dev(app: App, settings: Settings) -> None:
+    data = DataDir(settings.data_dir)
+    listening = _listen("127.0.0.1", settings.endpoint_port, "--endpoint-port")
+    for port, option in ((settings.ingress_port, "--ingress-port"), (settings.admin_port, "--admin-port")):
+        _listen("127.0.0.1", port, option).close()
+    binary = find_restate_server(lambda said: click.echo(said, err=True))
+    service = ChatService(app, settings=settings)
+    stop = stop_event()
+    server = RestateServer(
+        binary, data.path, settings.ingress_port, settings.admin_port, replay_always=settings.replay_always
+    )
+    async with server:
+        ended = asyncio.create_task(server.wait())
+        serving = asyncio.create_task(serve(service.objects, listening, stop, drain_seconds=_DEV_DRAIN_SECONDS))
+        await service.warm_up()
+        await server.register(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        click.echo(_welcome(app, server))
+        done, _ = await asyncio.wait([serving, ended], return_when=asyncio.FIRST_COMPLETED)
+        if serving in done:
+            ended.cancel()
+            click.echo("Stopping ...")
+        for task in done:
+            task.result()
+
+
+def _listen(host: str, port: int, option: str) -> Any:
+    try:
+        return listen(host, port)
+    except PortTakenError as error:
+        raise PortTakenError(f"{error} Stop what uses it, or choose another with {option}.") from error
+
+
+def _welcome(app: App, server: RestateServer) -> str:
+    model = getattr(app.root_agent, "model", None)
+    name = "the offline demo model; set GOOGLE_API_KEY or ADK_CHAT_MODEL for a real one"
+    with_model = f" with {name if isinstance(model, DemoModel) else model}" if model else ""
+    message = '{"message": "Make a poem about durable execution.", "session_id": "session-123"}'
+    return (
+        f"adk_chat is ready: {app.name}{with_model}.\n"
+        f"  ingress     {server.ingress_url}\n"
+        f"  Restate UI  {server.admin_url}\n"
+        f"Try:\n"
+        f"  curl {server.ingress_url.removeprefix('http://')}/Chat/user123/message --json '{message}'\n"
+        f"Ctrl-C stops it; conversations are kept in {os.path.relpath(server.log.parent)}."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Finding, installing and running restate-server for development and tests."""

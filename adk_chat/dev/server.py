@@ -1,0 +1,177 @@
+"""A restate-server on this machine, for development and tests. It never outlives the process that started it."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+_GUARD = Path(__file__).with_name("guard.py")
+_START_SECONDS = 60
+
+
+class ServerError(Exception):
+    """The server does not start, or ended by itself."""
+
+
+class DataDir:
+    """A directory for the server's data, which one process at a time may use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.path / "lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.seek(0)
+            owner = self._lock.read().strip()
+            raise ServerError(
+                f"{path} is in use by another adk-chat (process {owner}). Stop that one, or give this one its own --data-dir."
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(f"{os.getpid()}\n")
+        self._lock.flush()
+
+    def close(self) -> None:
+        """Let others use the directory."""
+        self._lock.close()
+
+
+class RestateServer:
+    """A running restate-server with its data in `data_dir`; an async context manager, entered when it is ready.
+
+    Args:
+        binary: the restate-server to run.
+        data_dir: where its data and its log are kept.
+        ingress_port: port of the ingress, on loopback.
+        admin_port: port of the admin API and of the Restate UI, on loopback.
+        replay_always: suspend and replay handlers at every await.
+    """
+
+    def __init__(
+        self, binary: Path, data_dir: Path, ingress_port: int, admin_port: int, *, replay_always: bool = False
+    ) -> None:
+        self.ingress_url = f"http://localhost:{ingress_port}"
+        self.admin_url = f"http://localhost:{admin_port}"
+        self.log = data_dir / "restate-server.log"
+        self._binary = binary
+        self._directory = data_dir
+        self._environment = _environment(data_dir, ingress_port, admin_port, replay_always)
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> "RestateServer":
+        with self.log.open("w") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-S", str(_GUARD), str(self._binary), "--no-logo"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                # Its sockets lie here, and their paths are taken relative to this, for they may not be long.
+                cwd=self._directory,
+                # Ctrl-C in the terminal is for us; we then end the server in order.
+                start_new_session=True,
+            )
+        try:
+            await asyncio.wait_for(self._ready(), _START_SECONDS)
+        except BaseException as error:
+            await self.__aexit__(None, None, None)
+            if isinstance(error, TimeoutError):
+                raise ServerError(f"restate-server was not ready after {_START_SECONDS} s; see {self.log}.") from error
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process = self._process
+        if process is not None and process.stdin is not None:
+            process.stdin.close()  # which is how the guard learns that we are done
+            await process.wait()
+
+    @property
+    def pid(self) -> int:
+        """The process of the server itself."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        return int(children[0])
+
+    async def wait(self) -> None:
+        """Until the server ends by itself.
+
+        Raises:
+            ServerError: always, when it does.
+        """
+        assert self._process is not None
+        code = await self._process.wait()
+        raise ServerError(f"restate-server ended with code {code}: {self._last_words()}")
+
+    async def _ready(self) -> None:
+        assert self._process is not None
+        async with httpx.AsyncClient() as client:
+            for url in (f"{self.admin_url}/health", f"{self.ingress_url}/restate/health"):
+                while not await _answers(client, url):
+                    if self._process.returncode is not None:
+                        raise ServerError(f"restate-server did not start: {self._last_words()}")
+                    await asyncio.sleep(0.05)
+
+    def _last_words(self) -> str:
+        errors = [line.strip() for line in self.log.read_text().splitlines() if "error:" in line]
+        return f"{errors[-1] if errors else 'it gave no reason'} (see {self.log})."
+
+    async def register(self, endpoint_url: str) -> None:
+        """Tell the server where the handlers are."""
+        await register(self.admin_url, endpoint_url, force=True)
+
+
+async def register(admin_url: str, endpoint_url: str, *, force: bool = False) -> None:
+    """Register an endpoint with a Restate.
+
+    Raises:
+        ServerError: Restate is not there, or does not accept the endpoint; the message says why.
+    """
+    async with httpx.AsyncClient(timeout=30) as client:
+        try:
+            answer = await client.post(f"{admin_url}/deployments", json={"uri": endpoint_url, "force": force})
+        except httpx.TransportError as error:
+            raise ServerError(f"No answer from Restate's admin API at {admin_url} ({error}).") from error
+    if answer.is_error:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            raise ServerError(f"Restate at {admin_url} refused {endpoint_url}: {answer.json()['message']}")
+        raise ServerError(f"Restate at {admin_url} refused {endpoint_url}: HTTP {answer.status_code}.")
+
+
+async def _answers(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(url)).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _environment(data_dir: Path, ingress_port: int, admin_port: int, replay_always: bool) -> dict[str, str]:
+    settings = {
+        "BASE_DIR": str(data_dir / "restate"),
+        "NODE_NAME": "adk-chat",
+        "DISABLE_TELEMETRY": "true",
+        # Nothing but the two ports that are for people: nodes of a cluster would talk over a socket in the directory.
+        "LISTEN_MODE": "unix",
+        "INGRESS__LISTEN_MODE": "tcp",
+        "INGRESS__BIND_ADDRESS": f"127.0.0.1:{ingress_port}",
+        "ADMIN__LISTEN_MODE": "tcp",
+        "ADMIN__BIND_ADDRESS": f"127.0.0.1:{admin_port}",
+        "DEFAULT_NUM_PARTITIONS": "2",
+        "ROCKSDB_TOTAL_MEMORY_SIZE": "256 MB",
+        # One node needs no replicated log; the local one is written through to disk just the same.
+        "BIFROST__DEFAULT_PROVIDER": "local",
+        "SHUTDOWN_TIMEOUT": "4s",
+        "LOG_FILTER": "warn,octocrab=off",
+        "LOG_DISABLE_ANSI_CODES": "true",
+    }
+    if replay_always:
+        settings["WORKER__INVOKER__INACTIVITY_TIMEOUT"] = "0s"
+    return {**os.environ, **{f"RESTATE_{name}": value for name, value in settings.items()}}
