@@ -20,6 +20,8 @@ from adk_chat.durable.lanes import Lanes
 
 _IDS = uuid.UUID("5d0ef5b0-2a7c-5ad9-9d0c-0f6c2f6f3b6e")
 _SLOW = timedelta(milliseconds=100)
+# The engine stops listening to a handler that journals nothing for a minute: a cancellation would no longer reach it.
+_HEARTBEAT = timedelta(seconds=25)
 
 _journals: "WeakKeyDictionary[restate.Context, Journal]" = WeakKeyDictionary()
 
@@ -67,7 +69,7 @@ class Journal:
         self.lanes = Lanes(context)
         self.model_retry = model_retry or RetryPolicy().options()
         self.on_slow_step: Callable[[], Awaitable[None]] | None = None
-        """Awaited once a step has taken 100 ms, as long as it is set; it may journal steps itself."""
+        """Awaited once a step has taken 100 ms, if it is set; it may journal steps itself."""
         self._id = context.request().id
         self._latest = 0.0
         self._steps = 0
@@ -120,11 +122,14 @@ class Journal:
 
         chosen = dataclasses.replace(options or restate.RunOptions(), serde=BytesSerde(), type_hint=None)
         result = self.context.run_typed(name, run, chosen)
-        if self.on_slow_step is not None:
-            done, _ = await restate.wait_completed(result, self.context.sleep(_SLOW))
-            if result not in done and self.on_slow_step is not None:
+        pause = _SLOW if self.on_slow_step is not None else _HEARTBEAT
+        while True:
+            done, _ = await restate.wait_completed(result, self.context.sleep(pause))
+            if result in done:
+                return await result
+            if self.on_slow_step is not None:
                 await self.on_slow_step()
-        return await result
+            pause = _HEARTBEAT
 
     def stop_steps(self) -> None:
         """Cancel the steps that are running in this process."""

@@ -15,7 +15,7 @@ from restate.serde import BytesSerde
 from adk_chat.objects.app_state import APP_STATE
 from adk_chat.objects.handler import handler
 from adk_chat.objects.requests import (
-    HistoryRequest,
+    History,
     ListSessions,
     LoadedSession,
     Message,
@@ -82,7 +82,7 @@ def chat_object(config: ChatConfig) -> restate.VirtualObject:
     handler(chat, Message, kind="shared", **turns)(handlers.message)
     handler(chat, Message, **turns)(handlers.post)
     handler(chat, SessionRequest, kind="shared")(handlers.cancel)
-    handler(chat, HistoryRequest, kind="shared")(handlers.get_history)
+    handler(chat, History, kind="shared")(handlers.get_history)
     handler(chat, ListSessions, kind="shared")(handlers.list_sessions)
     handler(chat, GetSession, kind="shared")(handlers.get_session)
     handler(chat, CreateSession)(handlers.create_session)
@@ -120,20 +120,19 @@ class _Handlers:
         key = TurnKey(user_id=ctx.key(), app_name=self._app(request), session_id=request.session_id)
         return cast(bool, from_json(await ctx.generic_call(TURN, "cancel", b"{}", key=str(key))))
 
-    async def get_history(self, ctx: restate.ObjectSharedContext, request: HistoryRequest) -> list[Json]:
+    async def get_history(self, ctx: restate.ObjectSharedContext, request: History) -> list[Json]:
         """The events of a session, oldest first."""
-        history = request.history
-        store = self._store(ctx, history)
-        record, _, _ = await store.read(history.session_id)
+        store = self._store(ctx, request)
+        record, _, _ = await store.read(request.session_id)
         if record is None:
-            raise restate.TerminalError(f"Session {history.session_id} not found.", 404)
-        last = history.limit if history.before is None else None
-        events = await store.events(record, last=last, after=history.after_timestamp)
-        if history.before is not None:
-            end = next((i for i, event in enumerate(events) if event["id"] == history.before), None)
+            raise restate.TerminalError(f"Session {request.session_id} not found.", 404)
+        last = request.limit if request.before is None else None
+        events = await store.events(record, last=last, after=request.after_timestamp)
+        if request.before is not None:
+            end = next((i for i, event in enumerate(events) if event["id"] == request.before), None)
             if end is None:
-                raise restate.TerminalError(f"before: session {record.id} has no event {history.before}.", 400)
-            events = events[:end][-(history.limit or end) :] if end else []
+                raise restate.TerminalError(f"before: session {record.id} has no event {request.before}.", 400)
+            events = events[:end][-(request.limit or end) :] if end else []
         return events
 
     async def list_sessions(self, ctx: restate.ObjectSharedContext, request: ListSessions) -> Json:

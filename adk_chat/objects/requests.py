@@ -3,7 +3,7 @@
 from urllib.parse import quote, unquote
 
 from google.genai import types
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adk_chat.sessions.contract import Json, Request, SessionId, SessionRequest
 
@@ -39,10 +39,18 @@ class Message(SessionRequest):
         return content.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-class History(SessionRequest):
-    """Which of a session's events to give."""
+def _or_an_id(schema: Json) -> None:
+    inside = dict(schema)
+    schema.clear()
+    schema.update(
+        {"anyOf": [{"type": "string"}, inside], "title": inside["title"], "examples": ["session-123"]},
+    )
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"session_id": "session-123"}]})
+
+class History(SessionRequest):
+    """A session id, or which of a session's events to give."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_or_an_id)
 
     limit: int | None = Field(None, ge=1, description="Only so many, the newest.")
     before: str | None = Field(None, description="Only events before the one with this id.")
@@ -50,16 +58,10 @@ class History(SessionRequest):
         None, description="Only events from this time on, in seconds since the epoch."
     )
 
-
-class HistoryRequest(RootModel[SessionId | History]):
-    """A session id, or which of its events to give."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": ["session-123"]})
-
-    @property
-    def history(self) -> History:
-        """The request in its long form."""
-        return self.root if isinstance(self.root, History) else History(session_id=self.root)
+    @model_validator(mode="before")
+    @classmethod
+    def _id(cls, value: object) -> object:
+        return {"session_id": value} if isinstance(value, str) else value
 
 
 class ListSessions(Request):
@@ -68,7 +70,9 @@ class ListSessions(Request):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]})
 
     limit: int | None = Field(None, ge=1, description="At most so many.")
-    cursor: str | None = Field(None, description="Go on after what an earlier answer gave as nextCursor.")
+    cursor: str | None = Field(
+        None, pattern=r"^[0-9.e+]+:", description="Go on after what an earlier answer gave as nextCursor."
+    )
 
 
 class TurnRequest(BaseModel):

@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 from google.adk.events.event import Event
 from google.adk.sessions.session import Session
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    field_serializer,
+    field_validator,
+)
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 logger = logging.getLogger(__name__)
@@ -101,9 +110,22 @@ class AppendEvents(SessionRequest):
     lost that. If the session has moved on since, nothing is stored and the answer is 412.
     """
 
-    events: list[Json]
+    events: list[Event] = Field(description="ADK's events; each has an id and a timestamp.")
     revision: int | None = None
     last_update_time: float | None = None
+
+    @field_validator("events", mode="before")
+    @classmethod
+    def _identified(cls, events: object) -> object:
+        # ADK would make them up, and differently on a replay.
+        for event in events if isinstance(events, list) else []:
+            if isinstance(event, dict) and not {"id", "timestamp"} <= event.keys():
+                raise ValueError("every event needs an id and a timestamp")
+        return events
+
+    @field_serializer("events")
+    def _compact(self, events: list[Event]) -> list[Json]:
+        return [event_json(event) for event in events]
 
 
 class Appended(BaseModel):

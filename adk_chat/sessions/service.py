@@ -22,7 +22,6 @@ from adk_chat.sessions.contract import (
     event_json,
     json_safe,
 )
-from adk_chat.sessions.store import without_temp
 from adk_chat.sessions.transport import ContextTransport, IngressTransport, Transport, handler_context
 
 
@@ -108,7 +107,7 @@ class RestateSessionService(BaseSessionService):
         request = AppendEvents(
             app_name=session.app_name,
             session_id=session.id,
-            events=[without_temp(event_json(event))],
+            events=[_without_temp(event)],
             revision=revision,
             last_update_time=session.last_update_time if revision is None else None,
         )
@@ -146,6 +145,11 @@ class RestateSessionService(BaseSessionService):
         )
         response.raise_for_status()
         return sorted(unquote(row["service_key"]) for row in response.json()["rows"])
+
+
+def _without_temp(event: Event) -> Event:
+    delta = {k: v for k, v in event.actions.state_delta.items() if not k.startswith(State.TEMP_PREFIX)}
+    return event.model_copy(update={"actions": event.actions.model_copy(update={"state_delta": delta})})
 
 
 def adopt(event: Event, stored: Json) -> None:

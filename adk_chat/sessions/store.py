@@ -9,7 +9,7 @@ from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.sessions.state import State
 
-from adk_chat.sessions.contract import AppendEvents, Json, json_safe
+from adk_chat.sessions.contract import AppendEvents, Json, event_json, json_safe
 from adk_chat.sessions.layout import INDEX, STORE, Index, Keys, KeyValue, Row, SessionRecord, page_key
 
 
@@ -145,7 +145,7 @@ class SessionStore:
         record, user, _ = await self.read(request.session_id)
         if record is None:
             raise SessionNotFoundError(f"Session {request.session_id} not found.")
-        given = [without_temp(event) for event in request.events]
+        given = [without_temp(event_json(event)) for event in request.events]
         ids = {event["id"] for event in given}
         known = [event for event in await self.events(record) if event["id"] in ids]
         events = [event for event in given if event not in known]

@@ -15,7 +15,7 @@ from google.adk.errors.session_not_found_error import SessionNotFoundError
 from pydantic_core import from_json
 from restate.extensions import current_context
 
-from adk_chat.sessions.contract import CHAT, AppendEvents, Json, Request
+from adk_chat.sessions.contract import CHAT, AppendEvents, Json, Request, event_json
 
 STATUS: dict[type[Exception], int] = {
     SessionNotFoundError: 404,
@@ -59,7 +59,7 @@ def handler_context() -> restate.Context | None:
 
 def request_json(request: Request) -> bytes:
     """The body of a request."""
-    return request.model_dump_json(exclude_none=True, exclude_defaults=True).encode()
+    return request.model_dump_json(exclude_none=True, exclude_unset=True).encode()
 
 
 class ContextTransport:
@@ -111,7 +111,7 @@ class IngressTransport:
 
     async def append(self, user_id: str, request: AppendEvents) -> tuple[Json, list[Json]]:
         """See `Transport`."""
-        return await self.call("append_events", user_id, request), request.events
+        return await self.call("append_events", user_id, request), [event_json(event) for event in request.events]
 
     async def send(self, method: str, path: str, **request: Any) -> httpx.Response:
         """One HTTP request, tried again a few times if there is no answer."""

@@ -1,0 +1,103 @@
+"""A real restate-server, plain and replaying at every await, and the handlers under test served to it from this process."""
+
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from adk_chat import ChatService
+from adk_chat.dev.binary import find_restate_server
+from adk_chat.dev.server import RestateServer
+from adk_chat.endpoint import listen, serve
+from adk_chat.settings import Settings
+from tests.support import ChatClient, scripted_app, unique
+
+
+def free_port() -> int:
+    """A port that nobody uses at the moment."""
+    with listen("127.0.0.1", 0) as listening:
+        return int(listening.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def binary() -> Path:
+    """The restate-server to test against."""
+    return find_restate_server(lambda said: print(said, file=sys.stderr))
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    """Settings of the service under test, with retries that do not keep a test waiting."""
+    return Settings(_env_file=None, model_max_attempts=3, model_retry_seconds=0.05, app_state_max_age_seconds=0.5)
+
+
+# While a step runs under "replay", the engine does not listen: what needs it to is marked with `plain`.
+plain = pytest.mark.parametrize("server", ["plain"], indirect=True)
+
+
+@pytest_asyncio.fixture(scope="session", params=["plain", "replay"])
+async def server(request: pytest.FixtureRequest, binary: Path, settings: Settings) -> AsyncIterator[RestateServer]:
+    """A server that knows the handlers under test."""
+    from tests.durable.programs import programs
+    from tests.sessions.probe import probe
+
+    with tempfile.TemporaryDirectory() as directory:
+        replay = request.param == "replay"
+        stop = asyncio.Event()
+        listening = listen("127.0.0.1", 0)
+        service = ChatService(scripted_app("scripted"), scripted_app("second"), settings=settings)
+        async with RestateServer(binary, Path(directory), free_port(), free_port(), replay_always=replay) as running:
+            serving = asyncio.create_task(serve([*service.objects, probe, *programs], listening, stop, drain_seconds=1))
+            await running.register(f"http://127.0.0.1:{listening.getsockname()[1]}")
+            yield running
+            left = await unfinished(running)
+        stop.set()
+        await serving
+        assert not left, f"tests left Restate invocations behind: {left}"
+
+
+async def unfinished(server: RestateServer) -> list[dict[str, Any]]:
+    """Restate invocations that have not ended, after those that are about to have had a moment."""
+    for _ in range(100):
+        rows = await query(
+            server,
+            "SELECT id, target, status, last_failure FROM sys_invocation WHERE status NOT IN "
+            "('completed', 'scheduled')",
+        )
+        if not rows:
+            return []
+        await asyncio.sleep(0.1)
+    return rows
+
+
+async def query(server: RestateServer, sql: str) -> list[dict[str, Any]]:
+    """Ask the admin API."""
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(
+            f"{server.admin_url}/query", json={"query": sql}, headers={"accept": "application/json"}
+        )
+        answer.raise_for_status()
+        rows: list[dict[str, Any]] = answer.json()["rows"]
+        return rows
+
+
+async def stored(server: RestateServer, user: str) -> dict[str, Any]:
+    """What lies in a user's Chat, as the Restate UI shows it."""
+    rows = await query(
+        server, f"SELECT key, value_utf8 FROM state WHERE service_name = 'Chat' AND service_key = '{user}'"
+    )
+    return {row["key"]: json.loads(row["value_utf8"]) for row in rows}
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def chat(server: RestateServer) -> AsyncIterator[ChatClient]:
+    """A user nobody has heard of."""
+    async with httpx.AsyncClient(base_url=server.ingress_url, timeout=60) as http:
+        yield ChatClient(http, unique("user"))

@@ -1,0 +1,25 @@
+"""Runs a check of the session contract inside a Restate handler, where the service reaches Chat through the context."""
+
+import traceback
+from collections.abc import Awaitable, Callable
+
+import restate
+
+from adk_chat import RestateSessionService
+
+Check = Callable[[RestateSessionService, str, str], Awaitable[None]]
+
+checks: dict[str, Check] = {}
+
+probe = restate.VirtualObject("Probe")
+
+
+@probe.handler()
+async def check(ctx: restate.ObjectContext, names: list[str]) -> str:
+    """Run a check; answers what failed, or nothing."""
+    name, app, user = names
+    try:
+        await checks[name](RestateSessionService(), app, user)
+    except Exception:
+        return traceback.format_exc()
+    return ""

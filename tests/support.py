@@ -1,0 +1,139 @@
+"""What tests share: a scripted model, an app around it, and a client that speaks as curl would."""
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+import httpx
+from google.adk.agents.llm_agent import LlmAgent
+from google.adk.apps.app import App
+from google.adk.models.base_llm import BaseLlm
+from google.adk.models.llm_request import LlmRequest
+from google.adk.models.llm_response import LlmResponse
+from google.adk.tools.tool_context import ToolContext
+from google.genai import types
+
+Json = dict[str, Any]
+
+_numbers = itertools.count(1)
+
+calls: Counter[str] = Counter()
+"""How often each model call and tool call ran to its end, by what it was asked."""
+gates: dict[str, asyncio.Event] = {}
+"""Model calls and tools that wait, by what they were asked, until the test lets them go."""
+
+
+def unique(prefix: str = "id") -> str:
+    """A name that no other test uses."""
+    return f"{prefix}-{next(_numbers)}"
+
+
+def reply(*parts: types.Part | str) -> LlmResponse:
+    """A complete model response."""
+    made = [types.Part(text=part) if isinstance(part, str) else part for part in parts]
+    usage = types.GenerateContentResponseUsageMetadata(prompt_token_count=1, candidates_token_count=1)
+    return LlmResponse(content=types.Content(role="model", parts=made), usage_metadata=usage)
+
+
+def function_call(name: str, /, **args: Any) -> types.Part:
+    """A part in which the model calls a function."""
+    return types.Part(function_call=types.FunctionCall(name=name, args=args))
+
+
+class ScriptedModel(BaseLlm):
+    """A model that does what `script` says; it counts the calls that it completed in `calls`."""
+
+    model: str = "scripted"
+    script: Callable[[LlmRequest], Awaitable[list[LlmResponse]]]
+
+    async def generate_content_async(
+        self, llm_request: LlmRequest, stream: bool = False
+    ) -> AsyncGenerator[LlmResponse, None]:
+        responses = await self.script(llm_request)
+        calls[f"model: {last_text(llm_request)}"] += 1
+        for response in responses:
+            yield response
+
+
+def last_text(request: LlmRequest) -> str:
+    """What the model is asked: the text of the last content, or the names of the functions it answers."""
+    parts = (request.contents[-1].parts if request.contents else None) or []
+    return " ".join(part.text or (part.function_response and part.function_response.name) or "" for part in parts)
+
+
+async def obey(request: LlmRequest) -> list[LlmResponse]:
+    """The script of the test app: the user's message says what the model does."""
+    asked = last_text(request)
+    last = (request.contents[-1].parts or [])[-1]
+    verb, _, rest = asked.partition(" ")
+    if last.function_response:
+        responses = [part.function_response for part in request.contents[-1].parts or []]
+        return [reply("got " + ", ".join(str(r.response) for r in responses if r))]
+    if verb == "wait":
+        await gates[rest].wait()
+    if verb == "tool":
+        return [reply(*(function_call("note", text=text) for text in rest.split(",")))]
+    if verb == "gated":
+        return [reply(function_call("gated", name=rest))]
+    if verb == "count":
+        return [reply(str(len(request.contents)))]
+    if verb == "error":
+        raise ValueError("the model is out of order")
+    return [reply(f"echo {asked}")]
+
+
+async def note(text: str, tool_context: ToolContext) -> Json:
+    """Write something into the state."""
+    calls[f"tool: {text}"] += 1
+    tool_context.state[f"note {text}"] = True
+    return {"noted": text}
+
+
+async def gated(name: str) -> Json:
+    """Wait for the test."""
+    await gates[name].wait()
+    calls[f"tool: {name}"] += 1
+    return {"passed": name}
+
+
+def scripted_app(name: str, **attributes: Any) -> App:
+    """An app of one agent whose model obeys the user's messages."""
+    agent = LlmAgent(name=name, model=ScriptedModel(script=obey), tools=[note, gated], **attributes)
+    return App(name=name, root_agent=agent)
+
+
+class ChatClient:
+    """One user's Chat, as a program on the other side of the ingress sees it."""
+
+    def __init__(self, http: httpx.AsyncClient, user: str) -> None:
+        self.http = http
+        self.user = user
+
+    async def send(self, handler: str, body: object = None, **headers: str) -> httpx.Response:
+        """POST to a handler."""
+        return await self.http.post(f"/Chat/{self.user}/{handler}", json={} if body is None else body, headers=headers)
+
+    async def call(self, handler: str, body: object = None, **headers: str) -> Any:
+        """POST to a handler that must succeed."""
+        response = await self.send(handler, body, **headers)
+        assert response.is_success, response.text
+        return response.json() if response.content else None
+
+    async def message(self, session: str, text: str, **more: Any) -> str:
+        """Send a message and wait for the reply."""
+        answer: str = await self.call("message", {"message": text, "session_id": session, **more})
+        return answer
+
+    async def texts(self, session: str) -> list[str]:
+        """The texts in a session's history, in order."""
+        events = await self.call("get_history", session)
+        return [part["text"] for event in events for part in event["content"]["parts"] if "text" in part]
+
+
+async def until(condition: Callable[[], Awaitable[object]], seconds: float = 20) -> None:
+    """Wait until `condition` gives something true."""
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)
