@@ -114,8 +114,9 @@ async def _serve(app: App, settings: Settings, admin_url: str | None, url: str |
 async def _dev(app: App, settings: Settings) -> None:
     data = DataDir(settings.data_dir)
     listening = _listen("127.0.0.1", settings.endpoint_port, "--endpoint-port")
-    for port, option in ((settings.ingress_port, "--ingress-port"), (settings.admin_port, "--admin-port")):
-        _listen("127.0.0.1", port, option).close()
+    port = listening.getsockname()[1]
+    _listen("127.0.0.1", settings.ingress_port, "--ingress-port").close()
+    _listen("127.0.0.1", settings.admin_port, "--admin-port").close()
     binary = find_restate_server(lambda said: click.echo(said, err=True))
     service = ChatService(app, settings=settings)
     stop = stop_event()
@@ -126,7 +127,7 @@ async def _dev(app: App, settings: Settings) -> None:
         ended = asyncio.create_task(server.wait())
         serving = asyncio.create_task(serve(service.objects, listening, stop, drain_seconds=_DEV_DRAIN_SECONDS))
         await service.warm_up()
-        await server.register(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        await server.register(f"http://127.0.0.1:{port}")
         click.echo(_welcome(app, server))
         done, _ = await asyncio.wait([serving, ended], return_when=asyncio.FIRST_COMPLETED)
         if serving in done:

@@ -59,7 +59,7 @@ async def serve(
     Restate continues elsewhere what has not ended by then.
     """
     config = Config()
-    config.bind = [f"fd://{listening.fileno()}"]
+    config.bind = [f"fd://{listening.detach()}"]  # hypercorn closes it
     config.graceful_timeout = drain_seconds
     config.h2_max_concurrent_streams = _STREAMS
     # After that many requests hypercorn closes a connection under the streams that are open on it, and their

@@ -17,6 +17,7 @@ from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.server import RestateServer
 from adk_chat.endpoint import listen, serve
 from adk_chat.settings import Settings
+from tests.gemini import gemini_app, unreachable_app
 from tests.support import ChatClient, scripted_app, unique
 
 
@@ -46,16 +47,25 @@ plain = pytest.mark.parametrize("server", ["plain"], indirect=True)
 async def server(request: pytest.FixtureRequest, binary: Path, settings: Settings) -> AsyncIterator[RestateServer]:
     """A server that knows the handlers under test."""
     from tests.durable.programs import programs
+    from tests.durable.workshop import workshop
     from tests.sessions.probe import probe
 
     with tempfile.TemporaryDirectory() as directory:
         replay = request.param == "replay"
         stop = asyncio.Event()
         listening = listen("127.0.0.1", 0)
-        service = ChatService(scripted_app("scripted"), scripted_app("second"), settings=settings)
+        port = listening.getsockname()[1]
+        service = ChatService(
+            scripted_app("scripted"),
+            scripted_app("second"),
+            workshop(),
+            gemini_app(),
+            unreachable_app(),
+            settings=settings,
+        )
         async with RestateServer(binary, Path(directory), free_port(), free_port(), replay_always=replay) as running:
             serving = asyncio.create_task(serve([*service.objects, probe, *programs], listening, stop, drain_seconds=1))
-            await running.register(f"http://127.0.0.1:{listening.getsockname()[1]}")
+            await running.register(f"http://127.0.0.1:{port}")
             yield running
             left = await unfinished(running)
         stop.set()

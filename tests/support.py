@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
@@ -75,6 +76,9 @@ async def obey(request: LlmRequest) -> list[LlmResponse]:
         await gates[rest].wait()
     if verb == "tool":
         return [reply(*(function_call("note", text=text) for text in rest.split(",")))]
+    if verb == "call":
+        wanted = [call.partition(" ") for call in rest.split(";")]
+        return [reply(*(function_call(name, **json.loads(args)) for name, _, args in wanted))]
     if verb == "gated":
         return [reply(function_call("gated", name=rest))]
     if verb == "count":

@@ -12,8 +12,8 @@ from google.adk.apps.app import App
 from google.adk.tools.tool_context import ToolContext
 from restate.extensions import current_context
 
-from adk_chat.agents.demo_model import NAME as DEMO
 from adk_chat import restate_tool
+from adk_chat.agents.demo_model import NAME as DEMO
 from adk_chat.agents.demo_model import DemoModel
 
 NOTES = "user:notes"

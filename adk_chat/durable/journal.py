@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import dataclasses
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
@@ -17,6 +16,7 @@ from restate.serde import BytesSerde
 
 from adk_chat.durable import seams
 from adk_chat.durable.lanes import Lanes
+from adk_chat.durable.retry import RetryPolicy
 
 _IDS = uuid.UUID("5d0ef5b0-2a7c-5ad9-9d0c-0f6c2f6f3b6e")
 _SLOW = timedelta(milliseconds=100)
@@ -36,25 +36,11 @@ class _NoContext:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class RetryPolicy:
-    """How often a step is tried when it fails with an error that may pass. Restate waits in between, durably."""
+class RestartError(seams.AttemptOver):
+    """Asks for a new attempt of the Restate invocation, because ADK was handed what turned out to be void."""
 
-    max_attempts: int = 6
-    max_duration: timedelta = timedelta(minutes=2)
-    initial_interval: timedelta = timedelta(milliseconds=500)
-    max_interval: timedelta = timedelta(seconds=10)
-    factor: float = 2.0
-
-    def options(self) -> "restate.RunOptions[bytes]":
-        """The same, for `ctx.run_typed`."""
-        return restate.RunOptions(
-            max_attempts=self.max_attempts,
-            max_duration=self.max_duration,
-            initial_retry_interval=self.initial_interval,
-            max_retry_interval=self.max_interval,
-            retry_interval_factor=self.factor,
-        )
+    def __init__(self) -> None:
+        super().__init__("A streamed model call broke off and is made again.")
 
 
 class Journal:
@@ -64,10 +50,11 @@ class Journal:
     that ADK makes are the same on every replay. Outside, and inside a step, ADK behaves as if this were not there.
     """
 
-    def __init__(self, context: restate.Context, model_retry: "restate.RunOptions[bytes] | None" = None) -> None:
+    def __init__(self, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None = None) -> None:
         self.context = context
         self.lanes = Lanes(context)
-        self.model_retry = model_retry or RetryPolicy().options()
+        self.retry = retry
+        self.step_timeout = None if step_timeout is None else step_timeout.total_seconds()
         self.on_slow_step: Callable[[], Awaitable[None]] | None = None
         """Awaited once a step has taken 100 ms, if it is set; it may journal steps itself."""
         self._id = context.request().id
@@ -77,11 +64,17 @@ class Journal:
         self._tasks: set[asyncio.Task[bytes]] = set()
 
     @classmethod
-    def open(cls, context: restate.Context, model_retry: "restate.RunOptions[bytes] | None" = None) -> "Journal":
-        """The journal of `context`, opened by the first call in each attempt."""
+    def open(cls, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None = None) -> "Journal":
+        """The journal of `context`, opened by the first call in each attempt.
+
+        Args:
+            context: of the running handler.
+            retry: how model calls are retried.
+            step_timeout: how long one model or tool call may take; longer is an error that may pass.
+        """
         journal = _journals.get(context)
         if journal is None:
-            journal = _journals[context] = cls(context, model_retry)
+            journal = _journals[context] = cls(context, retry, step_timeout)
             install_providers()
         return journal
 
@@ -91,15 +84,10 @@ class Journal:
         context = seams.running_context()
         return None if context is None else _journals.get(context)
 
-    async def step(
-        self,
-        name: str,
-        action: Callable[[], Coroutine[Any, Any, bytes]],
-        options: "restate.RunOptions[bytes] | None" = None,
-    ) -> bytes:
+    async def step(self, name: str, action: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
         """Run `action` once and journal what it returns; a replay gives that back without running it.
 
-        An exception of `action` makes Restate try again as `options` say, so by default it must not raise.
+        If the process dies before that, `action` runs again. An exception of it is a `restate.TerminalError` here.
         """
         surroundings = contextvars.copy_context()
         surroundings.run(_leave_journal)
@@ -120,8 +108,7 @@ class Journal:
             task.add_done_callback(self._tasks.discard)
             return await task
 
-        chosen = dataclasses.replace(options or restate.RunOptions(), serde=BytesSerde(), type_hint=None)
-        result = self.context.run_typed(name, run, chosen)
+        result = self.context.run_typed(name, run, restate.RunOptions(serde=BytesSerde(), max_attempts=1))
         pause = _SLOW if self.on_slow_step is not None else _HEARTBEAT
         while True:
             done, _ = await restate.wait_completed(result, self.context.sleep(pause))

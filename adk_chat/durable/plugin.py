@@ -1,11 +1,14 @@
 """`RestatePlugin`: the durability of this package for a Runner that a Restate handler of one's own runs."""
 
+from typing import Any
+
 import restate
 from google.adk.plugins.base_plugin import BasePlugin
 from google.adk.runners import Runner
 
 from adk_chat.durable import seams
 from adk_chat.durable.journal import Journal
+from adk_chat.durable.retry import RetryPolicy
 
 
 class RestatePlugin(BasePlugin):
@@ -18,7 +21,7 @@ class RestatePlugin(BasePlugin):
         run_options: how a model call that fails with a transient error is retried; by default 6 attempts in 2 minutes.
     """
 
-    def __init__(self, *, run_options: "restate.RunOptions[bytes] | None" = None) -> None:
+    def __init__(self, *, run_options: "restate.RunOptions[Any] | None" = None) -> None:
         super().__init__(name="restate_plugin")
         self.run_options = run_options
 
@@ -27,7 +30,7 @@ def _open_journal(runner: Runner) -> None:
     context = seams.running_context()
     plugin = next((plugin for plugin in runner.plugin_manager.plugins if isinstance(plugin, RestatePlugin)), None)
     if context is not None and plugin is not None:
-        Journal.open(context, plugin.run_options)
+        Journal.open(context, RetryPolicy.of(plugin.run_options))
         runner.auto_create_session = True
 
 

@@ -1,5 +1,6 @@
 """Tool calls as journaled steps."""
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Iterator
@@ -113,7 +114,8 @@ def _durable(run: seams.ToolRunner) -> seams.ToolRunner:
 
         async def call() -> bytes:
             try:
-                result = await run(tool, args, context)
+                async with asyncio.timeout(journal.step_timeout):
+                    result = await run(tool, args, context)
             except Exception as error:
                 ran.append(error)
                 return ToolCall(error=ErrorRecord.of(error)).model_dump_json().encode()

@@ -5,7 +5,7 @@ from urllib.parse import quote, unquote
 from google.genai import types
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from adk_chat.sessions.contract import Json, Request, SessionId, SessionRequest
+from adk_chat.sessions.contract import Json, Request, SessionRequest
 
 
 class Message(SessionRequest):

@@ -15,9 +15,10 @@ from google.adk.events.event import Event
 from google.adk.memory.base_memory_service import BaseMemoryService
 from google.adk.runners import Runner
 from google.genai import types
+from restate.exceptions import RetryableError
 from restate.retry_policy import InvocationRetryPolicy
 
-from adk_chat.durable import Journal, RetryPolicy
+from adk_chat.durable import Journal, RestartError, RetryPolicy
 from adk_chat.durable.errors import is_transient
 from adk_chat.objects.app_state import Nothing
 from adk_chat.objects.handler import handler
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 TURN = "Turn"
 _RUNNING = "running"
 _BATCHES = "batches"
+_AT_ONCE = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,6 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
     @handler(
         turn,
         TurnRequest,
-        abort_timeout=config.step_timeout,
         journal_retention=config.journal_retention,
         invocation_retry_policy=config.retry_policy,
     )
@@ -120,7 +121,7 @@ class _RunningTurn:
     async def run(self) -> str:
         batches = await self._read_again_if_moved_on()
         self._state.set(_RUNNING, self._ctx.request().id)
-        journal = Journal.open(self._ctx, self._config.model_retry.options())
+        journal = Journal.open(self._ctx, self._config.model_retry, self._config.step_timeout)
         journal.lanes.on_cancel = self._cancel
         sessions = TurnSessions(self._ctx, journal, self._key, self._request, batches)
         failure = await self._run_agent(sessions)
@@ -172,6 +173,8 @@ class _RunningTurn:
                 abort_signal=self._cancel.signal,
             ):
                 self._reply.hear(event)
+        except RestartError as error:
+            raise RetryableError(str(error), retry_after=_AT_ONCE) from error
         except asyncio.CancelledError:
             if not self._cancel.signal.is_set():
                 raise

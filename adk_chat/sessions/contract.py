@@ -31,8 +31,8 @@ AppName = Annotated[str, StringConstraints(min_length=1)]
 
 
 def event_json(event: Event) -> Json:
-    """`event` as it is stored, answered and streamed."""
-    return event.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    """`event` as it is stored, answered and streamed. A value without a form in JSON becomes its repr."""
+    return event.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, fallback=repr)
 
 
 def json_safe(state: Json) -> Json:

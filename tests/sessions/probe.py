@@ -23,3 +23,9 @@ async def check(ctx: restate.ObjectContext, names: list[str]) -> str:
     except Exception:
         return traceback.format_exc()
     return ""
+
+
+@probe.handler(kind="shared")
+async def echo(ctx: restate.ObjectSharedContext, text: str) -> str:
+    """Answer what is said."""
+    return text

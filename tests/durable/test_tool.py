@@ -1,0 +1,128 @@
+"""Tool calls as journaled steps: once each, in parallel, and giving on a replay what they gave."""
+
+import json
+import logging
+import time
+from typing import Any
+
+import pytest
+from google.adk.tools.function_tool import FunctionTool
+
+from adk_chat import restate_tool
+from adk_chat.durable.tool import needs_restate
+from tests.durable import workshop
+from tests.support import ChatClient, Json, calls, unique
+
+
+async def use(chat: ChatClient, *wanted: tuple[str, Json], session: str = "s") -> list[Json]:
+    """Let the model call tools; give the turn's function responses."""
+    said = ";".join(f"{name} {json.dumps(args)}" for name, args in wanted)
+    body = {"message": f"call {said}", "session_id": session, "app_name": "workshop"}
+    answer = await chat.send("message", body)
+    assert answer.is_success, answer.text
+    events = await chat.call("get_history", {"session_id": session, "app_name": "workshop"})
+    answered = next(event for event in events if "functionResponse" in event["content"]["parts"][0])
+    return [part["functionResponse"]["response"] for part in answered["content"]["parts"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "response"),
+    [
+        ("dict", {"a": [1, None, {"b": 2.5}]}),
+        ("text", {"result": "plain"}),
+        ("none", {"result": None}),
+        ("tuple", {"result": [1, "two"]}),
+        ("model", {"result": {"city": "Paris", "at": "2026-01-02T00:00:00Z"}}),
+        ("dataclass", {"result": {"x": 1, "y": [2, 3]}}),
+        ("nested", {"weather": {"city": "Rome", "at": "2026-01-02T00:00:00Z"}}),
+    ],
+)
+async def test_results_of_any_kind_are_journaled(chat: ChatClient, kind: str, response: Any) -> None:
+    name = unique("give")
+    assert await use(chat, ("give", {"kind": kind, "name": name})) == [response]
+    assert calls[f"tool: {name}"] == 1
+
+
+async def test_a_result_without_json_runs_unjournaled_with_one_warning(
+    chat: ChatClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    from adk_chat.durable import tool
+
+    tool._warned.clear()
+    with caplog.at_level(logging.WARNING, "adk_chat.durable.tool"):
+        for session in ("1", "2"):
+            (response,) = await use(chat, ("give", {"kind": "lock", "name": unique("lock")}), session=session)
+            assert list(response) == ["lock"]
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "Tool give runs unjournaled, so a crash runs it again"
+    ]
+
+
+async def test_an_exception_ends_the_turn_and_is_not_tried_again(chat: ChatClient) -> None:
+    name = unique("fail")
+    body = {"message": f'call fail {{"name": "{name}"}}', "session_id": "s", "app_name": "workshop"}
+    answer = await chat.send("message", body)
+    assert (answer.status_code, f"KeyError: 'no {name}'" in answer.json()["message"]) == (500, True), answer.text
+    assert calls[f"tool: {name}"] == 1
+    events = await chat.call("get_history", {"session_id": "s", "app_name": "workshop"})
+    assert events[-1]["errorCode"] == "KeyError"
+    assert (await chat.message("s", "next", app_name="workshop")) == "echo next"
+
+
+@pytest.mark.parametrize("tool", ["pause", "block"])
+async def test_calls_of_one_response_run_in_parallel(chat: ChatClient, tool: str) -> None:
+    names = [unique(tool) for _ in range(3)]
+    began = time.monotonic()
+    answers = await use(chat, *((tool, {"seconds": 0.5, "name": name}) for name in names))
+    assert time.monotonic() - began < 1.2
+    assert len(answers) == 3
+    assert [calls[f"tool: {name}"] for name in names] == [1, 1, 1]
+
+
+async def test_answers_keep_the_order_of_the_calls(chat: ChatClient) -> None:
+    seconds = [0.2, 0.0, 0.1]
+    answers = await use(chat, *(("pause", {"seconds": s, "name": unique("p")}) for s in seconds))
+    assert [answer["slept"] for answer in answers] == seconds
+
+
+async def test_what_a_tool_does_besides_is_kept(chat: ChatClient) -> None:
+    name = unique("act")
+    assert await use(chat, ("act", {"name": name})) == [{"acted": name}]
+    assert calls[f"tool: {name}"] == 1
+    session = await chat.call("get_session", {"session_id": "s", "app_name": "workshop"})
+    assert session["state"] == {"plain": name, "user:shared": name, "list": [name]}
+    actions = session["events"][-1]["actions"]
+    assert actions["artifactDelta"] == {"file.txt": 0}
+    assert actions["skipSummarization"] is True
+    assert "temp:gone" not in actions["stateDelta"]
+
+
+async def test_the_context_is_refused_inside_a_step(chat: ChatClient) -> None:
+    body = {"message": f'call ask_for_context {{"name": "{unique()}"}}', "session_id": "s", "app_name": "workshop"}
+    answer = await chat.send("message", body)
+    assert answer.status_code == 500
+    assert "decorate it with @adk_chat.restate_tool" in answer.json()["message"]
+
+
+async def test_tools_that_need_restate_get_it(chat: ChatClient) -> None:
+    timers, call = [unique("timer"), unique("timer")], unique("call")
+    began = time.monotonic()
+    answers = await use(
+        chat,
+        ("with_timer", {"name": timers[0]}),
+        ("with_call", {"name": call}),
+        ("with_timer", {"name": timers[1]}),
+        ("pause", {"seconds": 0.2, "name": unique("p")}),
+    )
+    assert answers == [{"done": timers[0]}, {"answered": f'"{call}"'}, {"done": timers[1]}, {"slept": 0.2}]
+    assert [calls[f"tool: {name}"] for name in timers] == [1, 1]
+    assert time.monotonic() - began < 3
+
+
+def test_which_tools_need_restate_is_recognized() -> None:
+    @restate_tool
+    async def marked() -> None: ...
+
+    seen = {name: needs_restate(FunctionTool(getattr(workshop, name))) for name in ("with_timer", "pause", "with_call")}
+    assert seen == {"with_timer": True, "pause": False, "with_call": True}
+    assert needs_restate(FunctionTool(marked))

@@ -1,0 +1,124 @@
+"""An app whose tools do all that tools do, for the tests of durable tool calls."""
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import restate
+from google.adk.agents.llm_agent import LlmAgent
+from google.adk.apps.app import App
+from google.adk.tools.tool_context import ToolContext
+from google.genai import types
+from pydantic import BaseModel
+from restate.ext.adk import restate_context
+from restate.extensions import current_context
+
+from adk_chat import restate_tool
+from tests.support import Json, ScriptedModel, calls, obey
+
+
+class Weather(BaseModel):
+    """A pydantic result."""
+
+    city: str
+    at: datetime
+
+
+@dataclass
+class Point:
+    """A dataclass result."""
+
+    x: int
+    y: tuple[int, ...]
+
+
+def count(name: str) -> None:
+    """Note that a tool ran to its end."""
+    calls[f"tool: {name}"] += 1
+
+
+async def give(kind: str, name: str) -> Any:
+    """Return something of a kind."""
+    count(name)
+    return {
+        "dict": {"a": [1, None, {"b": 2.5}]},
+        "text": "plain",
+        "none": None,
+        "tuple": (1, "two"),
+        "model": Weather(city="Paris", at=datetime(2026, 1, 2, tzinfo=UTC)),
+        "dataclass": Point(1, (2, 3)),
+        "nested": {"weather": Weather(city="Rome", at=datetime(2026, 1, 2, tzinfo=UTC))},
+        "lock": {"lock": threading.Lock()},
+    }[kind]
+
+
+async def fail(name: str) -> None:
+    """Raise."""
+    count(name)
+    raise KeyError(f"no {name}")
+
+
+async def pause(seconds: float, name: str) -> Json:
+    """Sleep without Restate."""
+    await asyncio.sleep(seconds)
+    count(name)
+    return {"slept": seconds}
+
+
+def block(seconds: float, name: str) -> Json:
+    """Sleep in a plain function."""
+    time.sleep(seconds)
+    count(name)
+    return {"blocked": seconds}
+
+
+async def act(name: str, tool_context: ToolContext) -> Json:
+    """Do what a tool can do besides returning something."""
+    count(name)
+    tool_context.state["plain"] = name
+    tool_context.state["user:shared"] = name
+    tool_context.state["temp:gone"] = name
+    tool_context.state.setdefault("list", []).append(name)
+    tool_context.actions.skip_summarization = True
+    await tool_context.save_artifact("file.txt", types.Part(text=name))
+    return {"acted": name}
+
+
+async def ask_for_context(name: str) -> Json:
+    """Use the context through a helper of one's own, which nobody can see."""
+    return {"time": await _context().time()}
+
+
+def _context() -> restate.Context:
+    context = current_context()
+    assert context is not None
+    return context
+
+
+async def with_timer(name: str) -> Json:
+    """A tool as it is written for `restate.ext.adk`."""
+
+    async def step() -> str:
+        count(name)
+        return name
+
+    done = await restate_context().run_typed("own step", step)
+    await restate_context().sleep(timedelta(milliseconds=300))
+    return {"done": done}
+
+
+@restate_tool
+async def with_call(name: str) -> Json:
+    """Call another service, through a helper that only the mark makes known."""
+    answer = await _context().generic_call("Probe", "echo", b'"' + name.encode() + b'"', key="k")
+    return {"answered": answer.decode()}
+
+
+def workshop() -> App:
+    """The app."""
+    tools = [give, fail, pause, block, act, ask_for_context, with_timer, with_call]
+    agent = LlmAgent(name="workshop", model=ScriptedModel(script=obey), tools=tools)
+    return App(name="workshop", root_agent=agent)
