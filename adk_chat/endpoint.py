@@ -1,6 +1,7 @@
 """Serving Restate handlers over HTTP/2 with hypercorn, and draining on SIGTERM."""
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -47,37 +48,125 @@ def stop_event() -> asyncio.Event:
 
 
 async def serve(
-    services: Iterable[restate.VirtualObject],
+    services: Iterable[restate.VirtualObject | restate.Service | restate.Workflow],
     listening: socket.socket,
     stop: asyncio.Event,
     *,
     identity_keys: list[str] | None = None,
     drain_seconds: float = 30,
 ) -> None:
-    """Serve handlers until `stop` is set; then take no new work and give running handlers `drain_seconds` to end.
+    """Serve handlers until `stop` is set; then take no new work, and let steps that are running end within `drain_seconds`.
 
-    Restate continues elsewhere what has not ended by then.
+    Handlers that only wait are suspended at once, the others when their step is journaled. Restate continues them elsewhere.
     """
     config = Config()
     config.bind = [f"fd://{listening.detach()}"]  # hypercorn closes it
-    config.graceful_timeout = drain_seconds
+    config.graceful_timeout = 0.5
     config.h2_max_concurrent_streams = _STREAMS
-    # After that many requests hypercorn closes a connection under the streams that are open on it, and their
-    # Restate invocations hang until a timeout.
+    # After that many requests hypercorn closes a connection under the streams that are open on it, and their Restate
+    # invocations hang until a timeout. An idle connection is the engine's to close.
     config.keep_alive_max_requests = sys.maxsize
+    config.keep_alive_timeout = 600
     config.errorlog = logging.getLogger("hypercorn.error")
     config.errorlog.setLevel(logging.WARNING)
-    app = restate.app(services, identity_keys=identity_keys)
-    await hypercorn.asyncio.serve(_with_lifespan(app), config, shutdown_trigger=stop.wait)
+    app = _Draining(restate.app(services, identity_keys=identity_keys))
+
+    async def drained() -> None:
+        await stop.wait()
+        app.drain()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(app.idle.wait(), drain_seconds)
+
+    await hypercorn.asyncio.serve(app, config, shutdown_trigger=drained)
 
 
-def _with_lifespan(app: Callable[..., Awaitable[None]]) -> Any:
-    async def asgi(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            await app(scope, receive, send)
+class _Draining:
+    """An ASGI app that takes no new requests once it drains, and knows when it has none left.
+
+    hypercorn's own draining resets new streams, and breaks the connection under the running ones when it does.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._app = app
+        self._running: set[_Request] = set()
+        self._draining = False
+
+    def drain(self) -> None:
+        """Refuse new requests, and ask the handlers of those that are here to suspend."""
+        self._draining = True
+        for request in self._running:
+            request.suspend()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for phase in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{phase}.complete"})
             return
-        for phase in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{phase}.complete"})
+        if self._draining:
+            await _refuse(receive, send)
+            return
+        request = _Request(receive, send)
+        self._running.add(request)
+        self.idle.clear()
+        try:
+            await self._app(scope, request.receive, request.send)
+        finally:
+            self._running.discard(request)
+            if not self._running:
+                self.idle.set()
 
-    return asgi
+
+class _Request:
+    """A request whose handler can be asked to suspend: it is told that the engine has stopped sending.
+
+    Its response is ended only when the engine really has: data that arrives on a stream that is closed on our side
+    breaks hypercorn's connection, under all other streams.
+    """
+
+    def __init__(self, receive: Any, send: Any) -> None:
+        self._receive = receive
+        self._send = send
+        self._suspending = self._told = False
+        self._waiting: asyncio.Timeout | None = None
+        self._closed = asyncio.Event()
+
+    def suspend(self) -> None:
+        """Tell the handler at its next or present wait."""
+        self._suspending = True
+        if self._waiting is not None:
+            self._waiting.reschedule(0)
+
+    async def receive(self) -> Any:
+        """ASGI's receive."""
+        while True:
+            if self._suspending and not self._told:
+                self._told = True
+                return {"type": "http.request", "body": b"", "more_body": False}
+            try:
+                async with asyncio.timeout(None) as self._waiting:
+                    event = await self._receive()
+            except TimeoutError:
+                continue
+            finally:
+                self._waiting = None
+            if event["type"] == "http.disconnect" or not event.get("more_body", False):
+                self._closed.set()
+            if not self._told or event["type"] == "http.disconnect":
+                return event
+
+    async def send(self, event: Any) -> None:
+        """ASGI's send."""
+        if self._told and event["type"] == "http.response.body" and not event.get("more_body", False):
+            await self._closed.wait()
+        await self._send(event)
+
+
+async def _refuse(receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 503, "headers": [(b"content-type", b"text/plain")]})
+    # See `_Request` on why not at once.
+    while (event := await receive())["type"] == "http.request" and event.get("more_body", False):
+        pass
+    await send({"type": "http.response.body", "body": b"This endpoint is shutting down."})

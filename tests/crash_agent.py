@@ -1,0 +1,66 @@
+"""An agent for the tests that kill processes: it waits for files, and notes in a file what it has done."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from google.adk.agents.llm_agent import LlmAgent
+from google.adk.apps.app import App
+from google.adk.models.llm_request import LlmRequest
+from google.adk.models.llm_response import LlmResponse
+from google.adk.tools.base_tool import BaseTool
+from google.adk.tools.tool_context import ToolContext
+
+from tests.support import ScriptedModel, function_call, last_text, reply
+
+HERE = Path(os.environ.get("CRASH_DIR", "."))
+
+
+def log(line: str) -> None:
+    """Note what was done, where a killed process cannot take it back."""
+    with (HERE / "log").open("a") as file:
+        file.write(line + "\n")
+
+
+async def gate(name: str) -> None:
+    """Wait until the test has made a file of that name."""
+    while not (HERE / name).exists():
+        await asyncio.sleep(0.01)
+
+
+async def script(request: LlmRequest) -> list[LlmResponse]:
+    """`model X` waits for X in the first model call, `tool X` in the tool, `between X` dies between the two."""
+    asked = last_text(request)
+    verb, _, name = asked.partition(" ")
+    log(f"begin model {asked}")
+    if verb == "model":
+        await gate(name)
+    answer = reply(function_call("work", name=asked)) if verb in ("tool", "between") else reply(f"echo {asked}")
+    log(f"end model {asked}")
+    return [answer]
+
+
+async def work(name: str) -> dict[str, str]:
+    """A tool that waits, if the message says so."""
+    log(f"begin tool {name}")
+    verb, _, file = name.partition(" ")
+    if verb == "tool":
+        await gate(file)
+    log(f"end tool {name}")
+    return {"worked": name}
+
+
+async def die_once(tool: BaseTool, args: dict[str, Any], tool_context: ToolContext) -> None:
+    """Kill this process between the model call and the tool call, the first time."""
+    marker = HERE / args["name"].replace(" ", "-")
+    if args["name"].startswith("between") and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+app = App(
+    name="crash",
+    root_agent=LlmAgent(name="crash", model=ScriptedModel(script=script), tools=[work], before_tool_callback=die_once),
+)
