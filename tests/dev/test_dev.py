@@ -1,0 +1,175 @@
+"""`adk-chat dev`, as somebody at a terminal sees it."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from adk_chat.dev.binary import InstallError, find_restate_server
+from adk_chat.endpoint import listen
+from tests.conftest import free_port
+from tests.support import ChatClient, until
+
+AGENT = """
+from google.adk.agents.llm_agent import LlmAgent
+from tests.support import ScriptedModel, obey
+
+root_agent = LlmAgent(name="mine", model=ScriptedModel(script=obey))
+"""
+
+
+class Dev:
+    """A running `adk-chat dev`."""
+
+    def __init__(self, process: asyncio.subprocess.Process, ingress: int) -> None:
+        self.process = process
+        self.ingress = ingress
+        self.said = ""
+
+    async def read_until(self, text: str) -> None:
+        """Read what it says until it says `text`."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(90):
+            while text not in self.said:
+                line = await self.process.stdout.readline()
+                assert line, self.said
+                self.said += line.decode()
+
+    async def server_is_gone(self) -> None:
+        """Wait until nobody answers at the ingress."""
+
+        async def gone() -> bool:
+            try:
+                listen("127.0.0.1", self.ingress).close()
+            except Exception:
+                return False
+            return True
+
+        await until(gone, 10)
+
+
+@asynccontextmanager
+async def dev(directory: Path, *arguments: str) -> AsyncIterator[Dev]:
+    ingress = free_port()
+    ports = ("--ingress-port", str(ingress), "--admin-port", str(free_port()), "--endpoint-port", str(free_port()))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "adk_chat.cli", "dev", *ports, "--data-dir", str(directory), *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "GOOGLE_API_KEY": ""},
+    )
+    started = Dev(process, ingress)
+    try:
+        yield started
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await started.server_is_gone()
+
+
+async def talk(running: Dev, *texts: str) -> list[str]:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.ingress}", timeout=30) as http:
+        return [await ChatClient(http, "user123").message("session-123", text) for text in texts]
+
+
+async def test_a_conversation_survives_restarts_of_any_kind(binary: Path, tmp_path: Path) -> None:
+    async with dev(tmp_path) as first:
+        await first.read_until("Ctrl-C stops it")
+        assert "the offline demo model" in first.said
+        assert f"curl localhost:{first.ingress}/Chat/user123/message --json" in first.said
+        poem, short = await talk(first, "Make a poem about durable execution.", "Shorten it to 2 lines.")
+        assert short.splitlines() == poem.splitlines()[:2]
+        first.process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(first.process.wait(), 10) == 0
+        await first.server_is_gone()
+    async with dev(tmp_path) as second:
+        await second.read_until("Ctrl-C stops it")
+        (again,) = await talk(second, "Shorten it to 2 lines.")
+        assert again == short
+        second.process.kill()
+        await second.process.wait()
+        await second.server_is_gone()
+    async with dev(tmp_path) as third:
+        await third.read_until("Ctrl-C stops it")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{third.ingress}", timeout=30) as http:
+            assert len(await ChatClient(http, "user123").call("get_history", "session-123")) == 6
+        third.process.terminate()
+        assert await asyncio.wait_for(third.process.wait(), 10) == 0
+
+
+async def test_an_agent_of_ones_own_and_a_second_copy(binary: Path, tmp_path: Path) -> None:
+    agent = tmp_path / "mine"
+    agent.mkdir()
+    (agent / "agent.py").write_text(AGENT)
+    async with dev(tmp_path / "data", str(agent), "--replay-always") as first:
+        await first.read_until("Ctrl-C stops it")
+        assert "adk_chat is ready: mine with" in first.said
+        assert await talk(first, "hello") == ["echo hello"]
+        async with dev(tmp_path / "data") as second:
+            assert await second.process.wait() == 1
+            await second.read_until(f"is in use by another adk-chat (process {first.process.pid})")
+
+
+async def test_a_taken_port_is_said_clearly(tmp_path: Path) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        async with dev(tmp_path, "--admin-port", str(taken.getsockname()[1])) as refused:
+            assert await refused.process.wait() == 1
+            await refused.read_until("choose another with --admin-port.")
+            assert len(refused.said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("agent", "said"),
+    [
+        ("nowhere", "nowhere is neither a directory nor package.module:attribute."),
+        ("no.such.module:app", "no.such.module:app cannot be loaded: ModuleNotFoundError: No module named 'no'"),
+        ("json:nothing", "json has no nothing."),
+        ("json:dumps", "dumps is a function; it must be an agent or an App of ADK."),
+        (".", ". has no agent.py."),
+        ("tests.dev.test_dev:unknown_model", "cannot be loaded: ValueError: Model no-such-model not found."),
+    ],
+)
+async def test_an_agent_that_cannot_be_used_is_said_clearly(tmp_path: Path, agent: str, said: str) -> None:
+    async with dev(tmp_path, agent) as refused:
+        assert await refused.process.wait() == 1
+        await refused.read_until(said)
+        assert len(refused.said.strip().splitlines()) == 1, refused.said
+
+
+def test_no_network_is_said_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text("#!/bin/sh\necho 'npm error network request failed' >&2\nexit 1\n")
+    npm.chmod(0o755)
+    monkeypatch.delenv("RESTATE_SERVER_BIN", raising=False)
+    monkeypatch.setenv("PATH", f"{npm.parent}:/bin")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    said: list[str] = []
+    with pytest.raises(InstallError, match=r"network request failed\). Check the network"):
+        find_restate_server(said.append)
+    assert said[0].startswith("Installing restate-server")
+    assert list((tmp_path / "adk-chat").iterdir()) == []
+
+
+def test_the_binary_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = tmp_path / "my-restate"
+    monkeypatch.setenv("RESTATE_SERVER_BIN", str(named))
+    with pytest.raises(InstallError, match="not an executable file"):
+        find_restate_server(print)
+    named.touch(0o755)
+    assert find_restate_server(print) == named
+
+
+def __getattr__(name: str) -> object:
+    if name == "unknown_model":
+        from google.adk.agents.llm_agent import LlmAgent
+
+        return LlmAgent(name="unknown", model="no-such-model")
+    raise AttributeError(name)
