@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import httpx
+import restate
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.apps.app import App
 from google.adk.models.base_llm import BaseLlm
@@ -83,6 +84,10 @@ async def obey(request: LlmRequest) -> list[LlmResponse]:
         return [reply(function_call("gated", name=rest))]
     if verb == "count":
         return [reply(str(len(request.contents)))]
+    if verb == "instruction":
+        return [reply(str(request.config.system_instruction))]
+    if verb == "refused":
+        raise restate.TerminalError("not with me", 451)
     if verb == "error":
         raise ValueError("the model is out of order")
     return [reply(f"echo {asked}")]
@@ -104,7 +109,13 @@ async def gated(name: str) -> Json:
 
 def scripted_app(name: str, **attributes: Any) -> App:
     """An app of one agent whose model obeys the user's messages."""
-    agent = LlmAgent(name=name, model=ScriptedModel(script=obey), tools=[note, gated], **attributes)
+    agent = LlmAgent(
+        name=name,
+        model=ScriptedModel(script=obey),
+        instruction="shown={app:shown?}",
+        tools=[note, gated],
+        **attributes,
+    )
     return App(name=name, root_agent=agent)
 
 

@@ -1,6 +1,8 @@
 """What an exception of a model or a tool means, and how it is kept in the journal so that a replay raises it again."""
 
+import contextlib
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -40,10 +42,8 @@ class ErrorRecord(BaseModel):
         return cls(
             type=f"{kind.__module__}:{kind.__qualname__}",
             message=str(error),
-            args=[encoded for arg in error.args if (encoded := _encoded(arg)) is not None],
-            attributes={
-                name: encoded for name, value in vars(error).items() if (encoded := _encoded(value)) is not None
-            },
+            args=list(_encodable(dict(enumerate(error.args))).values()),
+            attributes=_encodable(vars(error)),
         )
 
     def rebuild(self) -> Exception:
@@ -61,8 +61,9 @@ class ErrorRecord(BaseModel):
         return error if isinstance(error, Exception) and str(error) == self.message else RuntimeError(self.message)
 
 
-def _encoded(value: object) -> Any:
-    try:
-        return values.encode(value)
-    except values.UnjournalableError:
-        return None
+def _encodable(given: Mapping[Any, Any]) -> dict[Any, Any]:
+    encoded = {}
+    for key, value in given.items():
+        with contextlib.suppress(values.UnjournalableError):
+            encoded[key] = values.encode(value)
+    return encoded

@@ -2,6 +2,8 @@
 
 import importlib
 import math
+from base64 import b64decode, b64encode
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -25,14 +27,14 @@ def encode(value: Any) -> Any:
         UnjournalableError: there is no such data, as for a lock, a generator or a NaN.
     """
     kind: Any = type(value)
-    if value is None or kind in (bool, int, str):
-        return value
-    if kind is float and math.isfinite(value):
+    if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
         return value
     if kind is list:
         return [encode(item) for item in value]
     if kind is dict and _TYPE not in value and all(type(key) is str for key in value):
         return {key: encode(item) for key, item in value.items()}
+    if kind in _BUILTIN:
+        return {_TYPE: kind.__name__, _VALUE: _BUILTIN[kind][0](value)}
     name = f"{kind.__module__}:{kind.__qualname__}"
     try:
         data = _adapter(kind).dump_python(value, mode="json", by_alias=True)
@@ -50,9 +52,25 @@ def decode(data: Any) -> Any:
         return [decode(item) for item in data]
     if not isinstance(data, dict):
         return data
-    if _TYPE in data:
-        return _adapter(_resolve(data[_TYPE])).validate_python(data[_VALUE])
-    return {key: decode(item) for key, item in data.items()}
+    if _TYPE not in data:
+        return {key: decode(item) for key, item in data.items()}
+    for kind, (_, restore) in _BUILTIN.items():
+        if kind.__name__ == data[_TYPE]:
+            return restore(data[_VALUE])
+    return _adapter(_resolve(data[_TYPE])).validate_python(data[_VALUE])
+
+
+def _items(items: Any) -> list[Any]:
+    return [encode(item) for item in items]
+
+
+_BUILTIN: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    bytes: (lambda value: b64encode(value).decode(), b64decode),
+    tuple: (_items, lambda data: tuple(decode(data))),
+    set: (_items, lambda data: set(decode(data))),
+    frozenset: (_items, lambda data: frozenset(decode(data))),
+    dict: (lambda value: [_items(pair) for pair in value.items()], lambda data: dict(decode(data))),
+}
 
 
 @lru_cache(maxsize=1024)

@@ -141,7 +141,8 @@ class _Handlers:
         store = self._store(ctx, request)
         kv = ObjectState(ctx)
         rows = sorted(
-            (row for row in await list_rows(kv) if row.app_name == app), key=lambda row: (row.last_update_time, row.id)
+            (row for row in await list_rows(kv, self._config.apps[0]) if row.app_name == app),
+            key=lambda row: (row.last_update_time, row.id),
         )
         if request.cursor is not None:
             rows = [row for row in rows if (row.last_update_time, row.id) > _position(request.cursor)]

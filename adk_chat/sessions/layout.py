@@ -113,17 +113,15 @@ class SessionRecord(Record):
     events: list[Json] = []
 
     @classmethod
-    def load(cls, value: Json) -> "SessionRecord":
-        """The record in a stored value, be it ours or the one that `restate.ext.adk` writes."""
-        return cls.model_validate(value) if "app_name" not in value else cls._of_single_value(value)
-
-    @classmethod
-    def _of_single_value(cls, value: Json) -> "SessionRecord":
+    def load(cls, value: Json, app_name: str) -> "SessionRecord":
+        """The record in a stored value, be it ours or the one that `restate.ext.adk` writes, which is for any app."""
+        if "app_name" not in value:
+            return cls.model_validate(value)
         session = Session.model_validate(value)
         times = [event.timestamp for event in session.events]
         return cls(
             id=session.id,
-            app_name=session.app_name,
+            app_name=app_name,
             user_id=session.user_id,
             create_time=times[0] if times else session.last_update_time,
             last_update_time=times[-1] if times else session.last_update_time,

@@ -86,7 +86,7 @@ class SessionStore:
     async def read(self, session_id: str, *others: str) -> tuple[SessionRecord | None, Json, list[Any]]:
         """The session's record, or None, the `user:` state, and the values behind `others`, in one go."""
         value, user, *rest = await self._kv.get(self.keys.session(session_id), self.keys.user_state, *others)
-        record = None if value is None else SessionRecord.load(value)
+        record = None if value is None else SessionRecord.load(value, self.app_name)
         user = user or {}
         if record is not None and record.index_page is None:  # of restate.ext.adk, which keeps all scopes in one
             user = {**_unprefixed(record.state, State.USER_PREFIX), **user}
@@ -193,7 +193,7 @@ class SessionStore:
         value, index_value = await self._kv.get(key, INDEX)
         if value is None:
             return
-        record, index = SessionRecord.load(value), Index.model_validate(index_value or {})
+        record, index = SessionRecord.load(value, self.app_name), Index.model_validate(index_value or {})
         if record.index_page is None:
             index.unindexed = [name for name in index.unindexed if name != key]
         else:
@@ -266,12 +266,12 @@ async def read_index(kv: KeyValue) -> Index:
     return Index(unindexed=[name for name in await kv.keys() if name.startswith(STORE)])
 
 
-async def list_rows(kv: KeyValue) -> list[Row]:
+async def list_rows(kv: KeyValue, default_app: str) -> list[Row]:
     """A row for every session of a user in any app, in no order."""
     index = await read_index(kv)
     pages = await kv.get(*(page_key(number) for number in range(index.pages)))
     rows = [Row.model_validate(row) for page in pages for row in page]
-    return rows + [Row.of(SessionRecord.load(value)) for value in await kv.get(*index.unindexed)]
+    return rows + [Row.of(SessionRecord.load(value, default_app)) for value in await kv.get(*index.unindexed)]
 
 
 def _begins_before(events: list[Json], time: float) -> bool:

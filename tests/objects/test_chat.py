@@ -251,18 +251,18 @@ async def test_a_rename_during_a_turn_is_merged(chat: ChatClient, server: Restat
     assert (kept["title"], kept["eventCount"]) == ("Greetings", 5)
 
 
-async def test_app_state_reaches_other_users_within_its_age(chat: ChatClient) -> None:
-    name = unique("key")
-    other = ChatClient(chat.http, unique("user"))
-    await other.message("s", "hello")
-    await chat.message("s", "hello", state_delta={f"app:{name}": 1})
-    assert (await other.call("get_session", {"session_id": "s"}))["state"][f"app:{name}"] == 1
+async def test_app_state_reaches_the_turns_of_other_users(chat: ChatClient) -> None:
+    other, name = ChatClient(chat.http, unique("user")), unique("shown")
+    await other.message("s", "hello", app_name="second")
+    await chat.message("s", "hello", app_name="second", state_delta={"app:shown": name})
+    session = await other.call("get_session", {"session_id": "s", "app_name": "second"})
+    assert session["state"] == {"app:shown": name}, "the session handlers answer with the current state"
+    assert f"shown={name}" in await chat.message("s", "instruction", app_name="second")
 
-    async def turn_starts_with_it() -> bool:
-        await other.message("s", "hello", state_delta={"seen": None})
-        return True
+    async def the_other_user_sees_it() -> bool:
+        return f"shown={name}" in await other.message("s", "instruction", app_name="second")
 
-    await until(turn_starts_with_it)
+    await until(the_other_user_sees_it, 5)
 
 
 async def test_the_model_fails_for_good(chat: ChatClient) -> None:

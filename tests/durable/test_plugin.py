@@ -1,0 +1,24 @@
+"""A program of `restate.ext.adk` runs here by changing the import."""
+
+from tests.support import ChatClient, calls, unique
+
+
+async def test_the_program_runs_and_its_sessions_are_in_chat(chat: ChatClient) -> None:
+    text = unique("note")
+    said = [
+        (await chat.http.post(f"/Program/{chat.user}/run", json=message)).json()
+        for message in ("hello", f"tool {text}", "count")
+    ]
+    assert said == ["echo hello", f"got {{'noted': '{text}'}}", "7"]
+    assert calls[f"tool: {text}"] == calls[f"model: tool {text}"] == 1
+    session = await chat.call("get_session", {"app_name": "program", "session_id": "session"})
+    assert session["state"] == {f"note {text}": True}
+    assert len(session["events"]) == 8
+    assert len({event["id"] for event in session["events"]}) == 8
+    assert len({event["invocationId"] for event in session["events"]}) == 3
+
+
+async def test_a_failing_model_ends_the_program_with_its_error(chat: ChatClient) -> None:
+    answer = await chat.http.post(f"/Program/{chat.user}/run", json="refused by policy")
+    assert (answer.status_code, answer.json()["message"]) == (451, "not with me")
+    assert (await chat.http.post(f"/Program/{chat.user}/run", json="next")).json() == "echo next"

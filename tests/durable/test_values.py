@@ -1,0 +1,97 @@
+"""Python values in the journal."""
+
+import enum
+import json
+import threading
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from google.genai import types
+
+from adk_chat.durable.errors import ErrorRecord, is_transient
+from adk_chat.durable.values import UnjournalableError, decode, encode
+from tests.durable.workshop import Point, Weather
+from tests.gemini import error as gemini_error
+
+
+class Color(enum.Enum):
+    """An enum."""
+
+    RED = "red"
+
+
+VALUES: list[Any] = [
+    None,
+    True,
+    1,
+    1.5,
+    "text",
+    [1, [None]],
+    {"a": {"b": []}},
+    {"$type": "not ours"},
+    {1: "one"},
+    (1, 2),
+    {3, 4},
+    b"\xff\x00",
+    date(2026, 1, 2),
+    timedelta(seconds=3),
+    Decimal("1.10"),
+    Color.RED,
+    Point(1, (2, 3)),
+    Weather.model_validate({"city": "Oslo", "at": "2026-01-02T03:04:05Z"}),
+    types.Part.from_bytes(data=b"\xff", mime_type="image/png"),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_a_value_comes_back_equal_and_of_its_type(value: Any) -> None:
+    back = decode(json.loads(json.dumps(encode(value))))
+    assert (back, type(back)) == (value, type(value))
+
+
+class Local:
+    """Not a type that pydantic knows."""
+
+
+@pytest.mark.parametrize("value", [threading.Lock(), Local(), float("nan"), (Local(),), [lambda: None]], ids=repr)
+def test_what_does_not_survive_is_refused(value: Any) -> None:
+    with pytest.raises(UnjournalableError):
+        encode(value)
+
+
+def test_an_exception_is_rebuilt() -> None:
+    from google.genai.errors import ServerError
+
+    status, body = gemini_error(503, "UNAVAILABLE")
+    for raised in (
+        ServerError(status, body),
+        KeyError("k"),
+        ValueError("said", 1),
+        UnicodeDecodeError("a", b"b", 0, 1, "c"),
+    ):
+        record = ErrorRecord.model_validate_json(ErrorRecord.of(raised).model_dump_json())
+        back = record.rebuild()
+        assert str(back) == str(raised)
+        if not isinstance(raised, UnicodeDecodeError):
+            assert type(back) is type(raised)
+    assert getattr(ErrorRecord.of(ServerError(status, body)).rebuild(), "status", None) == "UNAVAILABLE"
+
+
+@pytest.mark.parametrize(
+    ("status", "transient"),
+    [(400, False), (401, False), (404, False), (408, True), (429, True), (500, True), (529, True)],
+)
+def test_which_answers_may_pass(status: int, transient: bool) -> None:
+    from google.genai.errors import APIError
+
+    assert is_transient(APIError(status, {})) is transient
+
+
+def test_which_other_errors_may_pass() -> None:
+    assert is_transient(ConnectionResetError())
+    assert is_transient(TimeoutError())
+    assert is_transient(type("APIConnectionError", (Exception,), {})())
+    assert not is_transient(ValueError())
+    assert not is_transient(FileNotFoundError())

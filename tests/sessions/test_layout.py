@@ -1,0 +1,206 @@
+"""The stored layout, over a K/V in memory; and older data, through a real server."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from adk_chat.dev.server import RestateServer
+from adk_chat.sessions.contract import AppendEvents
+from adk_chat.sessions.layout import KEPT_BYTES, NEWEST_BYTES, ROWS
+from adk_chat.sessions.store import SessionStore, list_rows
+from google.adk.events.event import Event
+from tests.conftest import stored
+from tests.support import ChatClient, Json
+
+
+class Memory:
+    """A K/V in memory that counts the bytes written."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.written = 0
+
+    async def get(self, *names: str) -> list[Any]:
+        return [json.loads(self.values[name]) if name in self.values else None for name in names]
+
+    async def keys(self) -> list[str]:
+        return list(self.values)
+
+    async def prefetch(self, *names: str, keys: bool = False) -> None: ...
+
+    def set(self, name: str, value: object) -> None:
+        self.values[name] = json.dumps(value)
+        self.written += len(self.values[name])
+
+    def clear(self, name: str) -> None:
+        self.values.pop(name, None)
+
+
+def store(kv: Memory, app: str = "app") -> SessionStore:
+    return SessionStore(kv, "user", app, "app")
+
+
+def event(number: int, size: int = 300) -> Json:
+    return {"id": str(number), "author": "user", "timestamp": float(number), "customMetadata": {"x": "x" * size}}
+
+
+async def create(kv: Memory, session_id: str, app: str = "app") -> None:
+    await store(kv, app).commit(await store(kv, app).create(session_id, {}, 0.0))
+
+
+async def append(kv: Memory, session_id: str, batch: int, *events: Json) -> None:
+    await store(kv).commit(await store(kv).append_turn(session_id, list(events), batch, create=False))
+
+
+async def read(kv: Memory, session_id: str, **part: Any) -> list[int]:
+    record, _, _ = await store(kv).read(session_id)
+    assert record is not None
+    return [int(found["id"]) for found in await store(kv).events(record, **part)]
+
+
+async def test_a_turn_writes_what_is_new_and_the_newest_run() -> None:
+    kv = Memory()
+    await create(kv, "s")
+    most = 0
+    sealed: dict[str, str] = {}
+    for number in range(400):
+        kv.written = 0
+        await append(kv, "s", number + 1, event(number))
+        most = max(most, kv.written)
+        assert all(kv.values[key] == value for key, value in sealed.items()), "a sealed run was rewritten"
+        sealed = {key: value for key, value in kv.values.items() if key.startswith("session_events::")}
+    assert most < NEWEST_BYTES + KEPT_BYTES + 2000
+    assert len(sealed) > 3
+    assert await read(kv, "s") == list(range(400))
+
+
+async def test_any_part_of_a_long_session_can_be_read() -> None:
+    kv = Memory()
+    await create(kv, "s")
+    for number in range(300):
+        await append(kv, "s", number + 1, event(number))
+    assert await read(kv, "s", last=1) == [299]
+    assert await read(kv, "s", last=150) == list(range(150, 300))
+    assert await read(kv, "s", last=1000) == list(range(300))
+    assert await read(kv, "s", after=37.0) == list(range(37, 300))
+    assert await read(kv, "s", last=10, after=295.0) == list(range(295, 300))
+    assert await read(kv, "s", last=0) == []
+
+
+async def test_one_large_event_is_not_written_again_and_again() -> None:
+    kv = Memory()
+    await create(kv, "s")
+    await append(kv, "s", 1, event(0, 200_000))
+    kv.written = 0
+    await append(kv, "s", 2, event(1))
+    assert kv.written < 3000
+    assert await read(kv, "s") == [0, 1]
+
+
+async def test_a_batch_that_comes_twice_is_stored_once() -> None:
+    kv = Memory()
+    await create(kv, "s")
+    for batch in (1, 2, 2, 1):
+        await append(kv, "s", batch, event(batch))
+    assert await read(kv, "s") == [1, 2]
+
+
+async def test_the_index_is_paged_and_its_holes_are_filled() -> None:
+    kv = Memory()
+    for number in range(2 * ROWS + 5):
+        await create(kv, f"s{number}")
+    assert len([key for key in kv.values if key.startswith("session_index::")]) == 3
+    kv.written = 0
+    await append(kv, "s3", 1, event(1))
+    assert kv.written < 100 * ROWS + 1000, "one page was written, not the list"
+    for number in range(5):
+        await store(kv).delete(f"s{number}")
+    for number in range(5):
+        await create(kv, f"new{number}")
+    assert len([key for key in kv.values if key.startswith("session_index::")]) == 3
+    rows = await list_rows(kv, "app")
+    assert sorted(row.id for row in rows) == sorted(
+        [f"s{number}" for number in range(5, 2 * ROWS + 5)] + [f"new{number}" for number in range(5)]
+    )
+
+
+async def test_a_deleted_session_leaves_nothing() -> None:
+    kv = Memory()
+    await create(kv, "s")
+    for number in range(200):
+        await append(kv, "s", number + 1, event(number))
+    await store(kv).delete("s")
+    assert [key for key in kv.values if not key.startswith("session_index")] == []
+
+
+async def test_no_id_reaches_into_another_session() -> None:
+    kv = Memory()
+    for app, session_id in (("app", "a"), ("app", "b::a"), ("b", "a"), ("app", "a::0"), ("b%3A", "a")):
+        await create(kv, session_id, app)
+    keys = [key for key in kv.values if key.startswith("session_store::")]
+    assert len(keys) == 5
+
+
+async def test_events_with_the_same_id_are_told_apart_in_old_runs_too() -> None:
+    kv = Memory()
+    await create(kv, "s")
+    for number in range(200):
+        await append(kv, "s", number + 1, event(number))
+    record, _, _ = await store(kv).read("s")
+    assert record is not None
+    (old,) = [Event.model_validate(found) for found in await store(kv).events(record) if found["id"] == "0"]
+    write = await store(kv).append(AppendEvents(session_id="s", events=[old], revision=record.revision))
+    assert write.events == 0
+
+
+OLD: Json = {
+    "id": "old::one",
+    "app_name": "agents",
+    "user_id": "somebody",
+    "state": {"kept": 1, "user:name": "Ada"},
+    "events": [
+        {"id": "e1", "author": "user", "timestamp": 5.0, "content": {"parts": [{"text": "hi"}], "role": "user"}},
+        {"id": "e2", "author": "agent", "timestamp": 6.0, "content": {"parts": [{"text": "ho"}], "role": "model"}},
+    ],
+    "last_update_time": 0.0,
+}
+
+
+async def test_what_restate_ext_adk_has_stored_is_read_and_goes_on(chat: ChatClient, server: RestateServer) -> None:
+    plain = {**OLD, "id": "old"}
+    state = {"session_store::old": plain, "session_store::other": {**OLD, "id": "other"}}
+    async with httpx.AsyncClient() as admin:
+        body = {
+            "object_key": chat.user,
+            "new_state": {key: list(json.dumps(value).encode()) for key, value in state.items()},
+        }
+        (await admin.post(f"{server.admin_url}/services/Chat/state", json=body)).raise_for_status()
+    async with asyncio.timeout(10):
+        while not await stored(server, chat.user):
+            await asyncio.sleep(0.05)
+    assert await chat.texts("old") == ["hi", "ho"]
+    session = await chat.call("get_session", {"session_id": "old"})
+    assert (session["state"], session["lastUpdateTime"]) == ({"kept": 1, "user:name": "Ada"}, 6.0)
+    listed = await chat.call("list_sessions")
+    assert {s["id"] for s in listed["sessions"]} == {"old", "other"}
+    assert await stored(server, chat.user) == state, "reading changes nothing"
+
+    assert await chat.message("old", "count") == "3"
+    kept = await stored(server, chat.user)
+    assert kept["session_store::old"]["eventCount"] == 4
+    assert (kept["session_store::old"]["state"], kept["user_state"]) == ({"kept": 1}, {"name": "Ada"})
+    assert kept["session_store::other"] == state["session_store::other"]
+    assert {s["id"] for s in (await chat.call("list_sessions"))["sessions"]} == {"old", "other"}
+    await chat.call("delete_session", {"session_id": "other"})
+    assert [s["id"] for s in (await chat.call("list_sessions"))["sessions"]] == ["old"]
+
+
+@pytest.mark.parametrize("text", ["with space", "ünïcode/slash?&#", "a::b%"])
+async def test_any_id_works_from_end_to_end(chat: ChatClient, text: str) -> None:
+    user = ChatClient(chat.http, "%20".join((chat.user, "x")))
+    assert await user.message(text, "hello") == "echo hello"
+    assert await user.texts(text) == ["hello", "echo hello"]
+    assert await user.message(text, "count") == "3"
