@@ -55,9 +55,10 @@ async def serve(
     identity_keys: list[str] | None = None,
     drain_seconds: float = 30,
 ) -> None:
-    """Serve handlers until `stop` is set; then take no new work, and let steps that are running end within `drain_seconds`.
+    """Serve handlers until `stop` is set; then take no new work, and let running steps end within `drain_seconds`.
 
-    Handlers that only wait are suspended at once, the others when their step is journaled. Restate continues them elsewhere.
+    Handlers that only wait are suspended at once, the others when their step is journaled; Restate continues them
+    elsewhere.
     """
     config = Config()
     config.bind = [f"fd://{listening.detach()}"]  # hypercorn closes it

@@ -1,8 +1,8 @@
-"""A real restate-server, plain and replaying at every await, and the handlers under test served to it from this process."""
+"""A real restate-server, plain and replaying at every await, with the handlers under test served from here."""
 
 import asyncio
 import json
-import sys
+import logging
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -30,7 +30,7 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def binary() -> Path:
     """The restate-server to test against."""
-    return find_restate_server(lambda said: print(said, file=sys.stderr))
+    return find_restate_server(logging.getLogger(__name__).warning)
 
 
 @pytest.fixture(scope="session")

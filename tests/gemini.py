@@ -1,4 +1,4 @@
-"""A small HTTP server that speaks Gemini's generateContent and streamGenerateContent, for google-genai itself to talk to."""
+"""A small HTTP server that speaks generateContent and streamGenerateContent, for google-genai itself to talk to."""
 
 import asyncio
 import json

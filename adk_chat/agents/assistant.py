@@ -47,7 +47,7 @@ def list_notes(tool_context: ToolContext) -> dict[str, Any]:
 
 @restate_tool
 async def slow_job(steps: int = 5) -> dict[str, Any]:
-    """Do a job of several slow steps, two seconds each. Steps that are done stay done, even if the process is killed."""
+    """Do a job of several slow steps, two seconds each. What is done stays done, even if the process is killed."""
     done = [await _durably(f"job step {number}", _slow_step) for number in range(1, min(steps, 30) + 1)]
     return {"done": done, "said": f"Done, {len(done)} steps, at " + ", ".join(done) + "."}
 

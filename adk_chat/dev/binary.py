@@ -1,4 +1,4 @@
-"""Where the restate-server binary comes from: the environment, PATH, or its npm package, installed once into a cache."""
+"""Where the restate-server binary comes from: the environment, PATH, or its npm package, installed once."""
 
 import os
 import platform

@@ -31,7 +31,8 @@ class DataDir:
             self._lock.seek(0)
             owner = self._lock.read().strip()
             raise ServerError(
-                f"{path} is in use by another adk-chat (process {owner}). Stop that one, or give this one its own --data-dir."
+                f"{path} is in use by another adk-chat (process {owner}). "
+                "Stop that one, or give this one its own --data-dir."
             ) from None
         self._lock.truncate(0)
         self._lock.write(f"{os.getpid()}\n")

@@ -18,6 +18,9 @@ from adk_chat.durable import seams
 from adk_chat.durable.lanes import Lanes
 from adk_chat.durable.retry import RetryPolicy
 
+record = seams.record
+
+_TICK = 0.000_001
 _IDS = uuid.UUID("5d0ef5b0-2a7c-5ad9-9d0c-0f6c2f6f3b6e")
 _SLOW = timedelta(milliseconds=100)
 # The engine stops listening to a handler that journals nothing for a minute: a cancellation would no longer reach it.
@@ -46,11 +49,13 @@ class RestartError(seams.AttemptOver):
 class Journal:
     """Durability of an agent's run inside one Restate invocation.
 
-    While one is open for a context, the models and tools that ADK calls in that context are journaled steps, and the ids
-    that ADK makes are the same on every replay. Outside, and inside a step, ADK behaves as if this were not there.
+    While one is open for a context, the models and tools that ADK calls in that context are journaled steps, and the
+    ids that ADK makes are the same on every replay. Outside, and inside a step, ADK behaves as if it were not there.
     """
 
-    def __init__(self, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None = None) -> None:
+    def __init__(
+        self, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None, began: float
+    ) -> None:
         self.context = context
         self.lanes = Lanes(context)
         self.retry = retry
@@ -58,13 +63,15 @@ class Journal:
         self.on_slow_step: Callable[[], Awaitable[None]] | None = None
         """Awaited once a step has taken 100 ms, if it is set; it may journal steps itself."""
         self._id = context.request().id
-        self._latest = 0.0
+        self._now = began
         self._steps = 0
         self._due: dict[int, Callable[[], None]] = {}
         self._tasks: set[asyncio.Task[bytes]] = set()
 
     @classmethod
-    def open(cls, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None = None) -> "Journal":
+    async def open(
+        cls, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None = None
+    ) -> "Journal":
         """The journal of `context`, opened by the first call in each attempt.
 
         Args:
@@ -74,13 +81,14 @@ class Journal:
         """
         journal = _journals.get(context)
         if journal is None:
-            journal = _journals[context] = cls(context, retry, step_timeout)
+            began = await record(context, "time", lambda: str(time.time()).encode())
+            journal = _journals[context] = cls(context, retry, step_timeout, float(began))
             install_providers()
         return journal
 
     @classmethod
     def current(cls) -> "Journal | None":
-        """The journal of the code that asks; None outside a Restate handler, inside a step, and where none was opened."""
+        """The journal of the code that asks; None outside a handler, inside a step, and where none was opened."""
         context = seams.running_context()
         return None if context is None else _journals.get(context)
 
@@ -108,15 +116,27 @@ class Journal:
             task.add_done_callback(self._tasks.discard)
             return await task
 
-        result = self.context.run_typed(name, run, restate.RunOptions(serde=BytesSerde(), max_attempts=1))
         pause = _SLOW if self.on_slow_step is not None else _HEARTBEAT
-        while True:
-            done, _ = await restate.wait_completed(result, self.context.sleep(pause))
-            if result in done:
-                return await result
-            if self.on_slow_step is not None:
-                await self.on_slow_step()
-            pause = _HEARTBEAT
+        try:
+            result = self.context.run_typed(name, run, restate.RunOptions(serde=BytesSerde(), max_attempts=1))
+            while result not in (await restate.wait_completed(result, self.context.sleep(pause)))[0]:
+                if self.on_slow_step is not None:
+                    await self.on_slow_step()
+                pause = _HEARTBEAT
+        except seams.JournalError as error:
+            raise seams.attempt_over() from error
+        return await result
+
+    async def record(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """Journal a value that is at hand; a replay gives that back without asking `make`."""
+        if not self.lanes.forked:
+            return await record(self.context, name, make)
+
+        async def value() -> bytes:
+            return make()
+
+        # A replay waits for what the first run did not wait for, and would let other lanes run on in between.
+        return await self.step(name, value)
 
     def stop_steps(self) -> None:
         """Cancel the steps that are running in this process."""
@@ -130,12 +150,13 @@ class Journal:
         return str(uuid.uuid5(_IDS, f"{self._id}/{lane.name}/{lane.ids}"))
 
     def time(self) -> float:
-        """Seconds since the epoch, never before a time that has been journaled."""
-        return max(time.time(), self._latest)
+        """Seconds since the epoch, the same on every replay: the latest time journaled, and a little more each time."""
+        self._now += _TICK
+        return self._now
 
     def advance(self, to: float) -> None:
         """Note a time that has been journaled."""
-        self._latest = max(self._latest, to)
+        self._now = max(self._now, to)
 
 
 def _leave_journal() -> None:

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Lane:
-    """One strand of an invocation. Its name is the same on every replay: "0", and "0.1" for the second child of that."""
+    """One strand of an invocation. Its name is the same on every replay: "0", or "0.1" for the second child of that."""
 
     name: str
     children: int = 0
@@ -71,6 +71,11 @@ class Lanes:
         """The lane of the code that asks."""
         return _lane.get() or self._root
 
+    @property
+    def forked(self) -> bool:
+        """Whether the code that asks is one of several lanes."""
+        return self.current is not self._root
+
     @contextmanager
     def fork(self, count: int) -> Iterator["Fork"]:
         """Let `count` coroutines run as lanes of their own while the current lane waits for all of them to end."""
@@ -116,11 +121,10 @@ class Lanes:
             first = next(wait for wait in waits if seams.is_completed(self._context, wait.future))
             self._waits.remove(first)
             first.answered.set_result(None)
+            self._running = first.lane
             if any(wait.lane is first.lane for wait in self._waits):
                 self._pump = None
                 self._pass_on()
-            else:
-                self._running = first.lane
 
     def _end(self, error: BaseException) -> None:
         self._over = True

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -60,6 +61,7 @@ class DurableModel(BaseLlm):
                 made = ModelCall.model_validate_json(await step)
             finally:
                 step.cancel()
+            journal.advance(made.ended)
             began = began or made.began
             pause = journal.retry.pause(attempt, made.ended - began) if made.transient else None
             if pause is None:
@@ -86,7 +88,7 @@ class _Call:
 
     async def make(self) -> bytes:
         """Call the model; give what is to be journaled."""
-        made = ModelCall(began=self._journal.time())
+        made = ModelCall(began=time.time())
         try:
             async with asyncio.timeout(self._journal.step_timeout):
                 await self._receive(made.responses)
@@ -94,7 +96,7 @@ class _Call:
             self.raised = error
             made.error = ErrorRecord.of(error)
             made.transient = is_transient(error)
-        made.ended = self._journal.time()
+        made.ended = time.time()
         return made.model_dump_json(exclude_none=True).encode()
 
     def end_of_partials(self, _: object) -> None:

@@ -26,11 +26,11 @@ class RestatePlugin(BasePlugin):
         self.run_options = run_options
 
 
-def _open_journal(runner: Runner) -> None:
+async def _open_journal(runner: Runner) -> None:
     context = seams.running_context()
     plugin = next((plugin for plugin in runner.plugin_manager.plugins if isinstance(plugin, RestatePlugin)), None)
     if context is not None and plugin is not None:
-        Journal.open(context, RetryPolicy.of(plugin.run_options))
+        await Journal.open(context, RetryPolicy.of(plugin.run_options))
         runner.auto_create_session = True
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType, ModuleType
@@ -12,7 +13,7 @@ from google.adk.events.event_actions import EventActions
 from google.adk.tools.agent_tool import AgentTool
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.tool_context import ToolContext
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from restate.ext import adk as restate_adk
 from restate.extensions import current_context
 
@@ -43,7 +44,7 @@ def restate_tool(function: F) -> F:
 def needs_restate(tool: BaseTool) -> bool:
     """Whether `tool` must run outside a journaled step.
 
-    It does if it is marked, plainly uses the Restate context, or runs an agent or a node, whose own calls are the steps.
+    It does if it is marked, plainly uses the Restate context, or runs an agent or a node: their calls are the steps.
     """
     function = getattr(tool, "func", None)
     return (
@@ -75,6 +76,7 @@ def _names(code: CodeType) -> set[str]:
 class ToolCall(BaseModel):
     """What the journal keeps of a tool call. `result` and `state_delta` are as `values.encode` makes them."""
 
+    ended: float = Field(default_factory=time.time)
     result: Any = None
     actions: dict[str, Any] = {}
     state_delta: dict[str, Any] = {}
@@ -127,6 +129,7 @@ def _durable(run: seams.ToolRunner) -> seams.ToolRunner:
                 return ToolCall(unjournaled=True).model_dump_json().encode()
 
         recorded = ToolCall.model_validate_json(await journal.step(f"tool {tool.name}", call))
+        journal.advance(recorded.ended)
         if ran:
             result = ran[0]
             if isinstance(result, Exception) and recorded.error is not None:

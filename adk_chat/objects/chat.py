@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 from restate.retry_policy import InvocationRetryPolicy
 from restate.serde import BytesSerde
 
-from adk_chat.objects.app_state import APP_STATE
+from adk_chat.objects.app_state import AppStates
 from adk_chat.objects.handler import handler
 from adk_chat.objects.requests import (
     History,
@@ -63,10 +63,6 @@ class ChatConfig:
     journal_retention: timedelta
 
 
-class DropAppStateCopy(Request):
-    """Internal: the copy of an app's state has grown old."""
-
-
 def chat_object(config: ChatConfig) -> restate.VirtualObject:
     """The object, with its handlers."""
     chat = restate.VirtualObject(
@@ -91,13 +87,13 @@ def chat_object(config: ChatConfig) -> restate.VirtualObject:
     handler(chat, Request, kind="shared")(handlers.get_user_state)
     handler(chat, TurnEvents, ingress_private=True)(handlers.append_turn)
     handler(chat, GetSession, ingress_private=True)(handlers.load_session)
-    handler(chat, DropAppStateCopy, ingress_private=True)(handlers.drop_app_state_copy)
     return chat
 
 
 class _Handlers:
     def __init__(self, config: ChatConfig) -> None:
         self._config = config
+        self._app_states = AppStates(config.app_state_max_age)
 
     async def message(self, ctx: restate.ObjectSharedContext, request: Message) -> str:
         """Send a message and wait for the reply; answers its text."""
@@ -149,7 +145,7 @@ class _Handlers:
         more = request.limit is not None and len(rows) > request.limit
         rows = rows[: request.limit]
         await self._fill_in_states(store, rows)
-        user, shared = await store.user_state(), await self._app_state(ctx, app)
+        user, shared = await store.user_state(), (await self._app_states.current(ctx, app)).state
         sessions = [
             {
                 "id": row.id,
@@ -170,7 +166,8 @@ class _Handlers:
         if record is None:
             return None
         events = await store.events(record, last=request.num_recent_events, after=request.after_timestamp)
-        return _answer(record, events, user, await self._app_state(ctx, record.app_name))
+        shared = await self._app_states.current(ctx, record.app_name)
+        return _answer(record, events, user, shared.state)
 
     async def create_session(self, ctx: restate.ObjectContext, request: CreateSession) -> Json:
         """Create a session; answers it. It is stored then."""
@@ -178,10 +175,9 @@ class _Handlers:
         self._limit("session_id", request.session_id or "")
         session_id = request.session_id or str(ctx.uuid())
         write = await store.create(session_id, request.state, await ctx.time())
-        shared = await self._commit(ctx, store, write)
-        if shared is None:
-            shared = await self._app_state(ctx, write.record.app_name)
-        return _answer(write.record, [], write.user, shared)
+        await self._commit(ctx, store, write)
+        shared = await self._app_states.current(ctx, write.record.app_name)
+        return _answer(write.record, [], write.user, shared.state)
 
     async def append_events(self, ctx: restate.ObjectContext, request: AppendEvents) -> Appended:
         """Add events to a session. They are stored when this is answered."""
@@ -202,8 +198,6 @@ class _Handlers:
                 ctx.reject_awakeable(request.reply.to, str(error), STATUS[SessionNotFoundError])
             raise
         await self._commit(ctx, store, write)
-        if request.app_state_copy is not None and not write.app:
-            self._keep_copy(ctx, store, request.app_state_copy)
         if request.reply is not None:
             ctx.resolve_awakeable(request.reply.to, to_json(request.reply.text), serde=BytesSerde())
 
@@ -214,7 +208,8 @@ class _Handlers:
         if record is None:
             return LoadedSession()
         events = await store.events(record, last=request.num_recent_events)
-        session = _answer(record, events, user, await self._app_state(ctx, record.app_name))
+        shared = await self._app_states.current(ctx, record.app_name)
+        session = _answer(record, events, user, shared.state)
         return LoadedSession(session=session, batches=record.batches, index_page=record.index_page)
 
     async def delete_session(self, ctx: restate.ObjectContext, request: SessionRequest) -> None:
@@ -224,10 +219,6 @@ class _Handlers:
     async def get_user_state(self, ctx: restate.ObjectSharedContext, request: Request) -> Json:
         """The state that all sessions of the user share, keys without prefix."""
         return await self._store(ctx, request).user_state()
-
-    async def drop_app_state_copy(self, ctx: restate.ObjectContext, request: DropAppStateCopy) -> None:
-        """Forget the copy of an app's state."""
-        ctx.clear(self._store(ctx, request).keys.app_state)
 
     async def _turn(self, ctx: _AnyContext, request: Message) -> tuple[str, TurnRequest]:
         app = self._app(request)
@@ -240,11 +231,9 @@ class _Handlers:
         if size > most:
             raise restate.TerminalError(f"message: takes {size} bytes as JSON; at most {most} are accepted.", 413)
         store = self._store(ctx, request)
-        record, user, (shared, index) = await store.read(request.session_id, store.keys.app_state, INDEX)
-        turn = TurnRequest(content=content, state_delta=request.state_delta, user_state=user)
-        if shared is None:
-            shared = turn.app_state_copy = await self._app_state(ctx, app)
-        turn.app_state = shared
+        record, user, (version, index) = await store.read(request.session_id, store.keys.app_state_version, INDEX)
+        shared = await self._app_states.recent(ctx, app, version or 0)
+        turn = TurnRequest(content=content, state_delta=request.state_delta, user_state=user, app_state=shared)
         if record is not None:
             events = await store.events(record, last=self._config.history_events)
             turn.session = _answer(record, events, user, shared)
@@ -255,27 +244,12 @@ class _Handlers:
         key = TurnKey(user_id=ctx.key(), app_name=app, session_id=request.session_id)
         return str(key), turn
 
-    async def _commit(self, ctx: restate.ObjectContext, store: SessionStore, write: Write) -> Json | None:
-        """Write; give the `app:` state if it was changed."""
-        shared = None
+    async def _commit(self, ctx: restate.ObjectContext, store: SessionStore, write: Write) -> None:
         if write.app:
-            body = to_json(write.app)
-            shared = from_json(await ctx.generic_call(APP_STATE, "update", body, key=write.record.app_name))
+            after = await self._app_states.update(ctx, store.app_name, write.app)
+            # The user's next turn sees what this one has changed, wherever it runs.
+            ObjectState(ctx).set(store.keys.app_state_version, after.version)
         await store.commit(write)
-        if shared is not None:
-            self._keep_copy(ctx, store, shared)
-        return shared
-
-    def _keep_copy(self, ctx: restate.ObjectContext, store: SessionStore, shared: Json) -> None:
-        # That a copy is there says that it is young: no turn needs to know the time to decide.
-        age = self._config.app_state_max_age
-        if age:
-            ObjectState(ctx).set(store.keys.app_state, shared)
-            body = to_json({"app_name": store.app_name})
-            ctx.generic_send(CHAT, "drop_app_state_copy", body, key=ctx.key(), send_delay=age)
-
-    async def _app_state(self, ctx: _AnyContext, app: str) -> Json:
-        return cast(Json, from_json(await ctx.generic_call(APP_STATE, "get", b"{}", key=app)))
 
     async def _fill_in_states(self, store: SessionStore, rows: list[Row]) -> None:
         for row in rows:

@@ -21,7 +21,7 @@ class _Rejected:
 
 
 class _Input(Serde[Any]):
-    """Parses a request, or says in one sentence what is wrong with it. The SDK would answer 500 to an exception here."""
+    """Parses a request, or says in one sentence what is wrong with it. The SDK would answer 500 to an exception."""
 
     def __init__(self, model: type[BaseModel]) -> None:
         self._model = model

@@ -85,7 +85,6 @@ class TurnRequest(BaseModel):
     first_session: bool = Field(False, description="The user has no index yet.")
     user_state: Json = {}
     app_state: Json = {}
-    app_state_copy: Json | None = Field(None, description="`app_state`, if Chat has no copy of it.")
     state_delta: Json | None = None
     reply_to: str | None = Field(None, description="An awakeable for the reply, resolved once it is stored.")
 
@@ -105,7 +104,6 @@ class TurnEvents(SessionRequest):
     create: bool = False
     index_page: int | None = None
     first_session: bool = False
-    app_state_copy: Json | None = None
     reply: Reply | None = None
 
 

@@ -1,4 +1,4 @@
-"""Turn: runs the ADK Runner for one message. Its key is a session; its exclusive `run` is the session's queue and lock."""
+"""Turn: runs the ADK Runner for one message. Its key is a session, whose queue and lock its exclusive `run` is."""
 
 import asyncio
 import logging
@@ -121,7 +121,7 @@ class _RunningTurn:
     async def run(self) -> str:
         batches = await self._read_again_if_moved_on()
         self._state.set(_RUNNING, self._ctx.request().id)
-        journal = Journal.open(self._ctx, self._config.model_retry, self._config.step_timeout)
+        journal = await Journal.open(self._ctx, self._config.model_retry, self._config.step_timeout)
         journal.lanes.on_cancel = self._cancel
         sessions = TurnSessions(self._ctx, journal, self._key, self._request, batches)
         failure = await self._run_agent(sessions)

@@ -21,9 +21,9 @@ CANCELLED = 409
 class TurnSessions(RestateSessionService):
     """ADK's session service for one turn.
 
-    Events of the turn's session are kept back while nothing is waited for, and sent when a step turns out to be slow and
-    at the end. Each batch is journaled before it is sent: what an agent's own code put into an event may differ on a
-    replay, what is stored does not.
+    Events of the turn's session are kept back while nothing is waited for, and sent when a step turns out to be slow
+    and at the end. Each batch is journaled before it is sent: what an agent's own code put into an event may differ on
+    a replay, what is stored does not.
     """
 
     def __init__(
@@ -106,10 +106,10 @@ class TurnSessions(RestateSessionService):
         pending, self._pending = self._pending, []
         self._journal.on_slow_step = None
 
-        async def events() -> bytes:
+        def events() -> bytes:
             return to_json([without_temp(event_json(event)) for event in pending])
 
-        stored: list[Json] = from_json(await self._journal.step("events", events))
+        stored: list[Json] = from_json(await self._journal.record("events", events))
         for event, as_stored in zip(pending, stored, strict=True):
             adopt(event, as_stored)
             self._journal.advance(event.timestamp)
@@ -122,8 +122,7 @@ class TurnSessions(RestateSessionService):
             create=self._create,
             index_page=self._request.index_page,
             first_session=self._request.first_session,
-            app_state_copy=self._request.app_state_copy,
             reply=reply,
         )
-        self._create, self._request.app_state_copy = False, None
+        self._create = False
         return batch.model_dump_json(exclude_none=True, exclude_defaults=True).encode()

@@ -106,8 +106,8 @@ class CreateSession(Request):
 class AppendEvents(SessionRequest):
     """Events to add to the end of a session.
 
-    A writer that holds a copy of the session says which: by its `revision`, or by its `last_update_time` if the copy has
-    lost that. If the session has moved on since, nothing is stored and the answer is 412.
+    A writer that holds a copy of the session says which: by its `revision`, or by its `last_update_time` if the copy
+    has lost that. If the session has moved on since, nothing is stored and the answer is 412.
     """
 
     events: list[Event] = Field(description="ADK's events; each has an id and a timestamp.")

@@ -5,6 +5,7 @@
     session_index::<page>      a small row a session, as many as fit a page
     session_index              how many pages there are, and which have room
     user_state                 the `user:` state
+    app_state_version          the version of the `app:` state after the user's last change to it
 
 Sessions and `user:` state of an app other than the default carry `<app>::` before the id.
 """
@@ -71,9 +72,9 @@ class Keys:
         return "user_state" if not self._app else f"user_state::{self._app.removesuffix('::')}"
 
     @property
-    def app_state(self) -> str:
-        """The copy of the `app:` state."""
-        return f"app_state_copy::{self._app.removesuffix('::')}" if self._app else "app_state_copy"
+    def app_state_version(self) -> str:
+        """The version of the `app:` state after this user's last change to it."""
+        return f"app_state_version::{self._app.removesuffix('::')}" if self._app else "app_state_version"
 
 
 def page_key(number: int) -> str:
@@ -131,7 +132,7 @@ class SessionRecord(Record):
         ).retitled()
 
     def retitled(self) -> "SessionRecord":
-        """This record, its title taken from where ADK's dev UI keeps it."""
+        """The record itself, its title taken from where ADK's dev UI keeps it."""
         metadata = self.state.get(METADATA)
         title = metadata.get("displayName") if isinstance(metadata, dict) else None
         self.title = title if isinstance(title, str) else None

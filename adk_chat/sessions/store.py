@@ -104,7 +104,7 @@ class SessionStore:
         return user or {}
 
     async def events(self, record: SessionRecord, last: int | None = None, after: float | None = None) -> list[Json]:
-        """The session's events, oldest first: all, or the `last` so many, or those from time `after` on, or what is both."""
+        """The session's events, oldest first: all, the `last` so many, those from time `after` on, or what is both."""
         events = list(record.events)
         runs = record.sealed_runs
         while (
@@ -154,7 +154,7 @@ class SessionStore:
         return self._extend(record, user, events)
 
     async def append_turn(self, session_id: str, events: list[Json], batch: int, create: bool) -> "Write":
-        """Prepare what a turn brought forth. The session's Turn is its only writer of this kind, so it is never outdated.
+        """Prepare what a turn brought forth, which is never outdated: its Turn is the session's only such writer.
 
         Args:
             session_id: the session.

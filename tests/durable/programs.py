@@ -4,8 +4,8 @@ from typing import Any
 
 import restate
 from google.adk import Runner
-from google.adk.agents.llm_agent import LlmAgent
 from google.adk.agents._streaming_mode import StreamingMode
+from google.adk.agents.llm_agent import LlmAgent
 from google.adk.agents.run_config import RunConfig
 from google.adk.apps import App
 from google.adk.tools.tool_context import ToolContext

@@ -6,12 +6,12 @@ from typing import Any
 
 import httpx
 import pytest
+from google.adk.events.event import Event
 
 from adk_chat.dev.server import RestateServer
 from adk_chat.sessions.contract import AppendEvents
 from adk_chat.sessions.layout import KEPT_BYTES, NEWEST_BYTES, ROWS
 from adk_chat.sessions.store import SessionStore, list_rows
-from google.adk.events.event import Event
 from tests.conftest import stored
 from tests.support import ChatClient, Json
 
