@@ -23,6 +23,7 @@ from google.adk.tools._node_tool import NodeTool
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.tool_context import ToolContext
 from restate import server_context, vm
+from restate._internal import VMException  # type: ignore[import-not-found]
 from restate.exceptions import SdkInternalBaseException, SdkInternalException
 from restate.serde import BytesSerde
 
@@ -30,7 +31,7 @@ __all__ = ["NodeTool"]
 
 UnresolvedFuture = vm.UnresolvedFuture
 DisconnectedException = server_context.DisconnectedException
-JournalError = vm.VMException
+JournalError = VMException
 """What the SDK raises where a handler does on a replay what it did not do before."""
 AttemptOver = SdkInternalBaseException
 """What the SDK raises in a handler whose attempt is over: suspended, disconnected or failed. Never swallow it."""
