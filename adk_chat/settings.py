@@ -32,7 +32,9 @@ class Settings(BaseSettings):
     journal_retention_seconds: float = Field(3600, ge=0, description="How long journals of finished turns are kept.")
 
     max_id_length: int = Field(256, ge=1, description="Longest user, session or app id, in characters.")
-    max_message_bytes: int = Field(4 * 1024 * 1024, ge=1, description="Largest message with its parts, as JSON.")
+    max_message_bytes: int = Field(
+        4 * 1024 * 1024, ge=1, le=7 * 1024 * 1024, description="Largest message with its parts, as JSON."
+    )
     history_events: int | None = Field(
         None, ge=1, description="Show the model only so many of the newest events; by default all, as ADK does."
     )

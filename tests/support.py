@@ -86,6 +86,8 @@ async def obey(request: LlmRequest) -> list[LlmResponse]:
         return [reply(str(len(request.contents)))]
     if verb == "instruction":
         return [reply(str(request.config.system_instruction))]
+    if verb == "large":
+        return [reply("x" * int(rest))]
     if verb == "refused":
         raise restate.TerminalError("not with me", 451)
     if verb == "error":

@@ -20,6 +20,8 @@ from adk_chat.durable.retry import RetryPolicy
 
 record = seams.record
 
+MAX_BYTES = 8 * 1024 * 1024
+"""The largest result of a step. It goes into an event and a reply, and the engine refuses messages of 32 MiB."""
 _TICK = 0.000_001
 _IDS = uuid.UUID("5d0ef5b0-2a7c-5ad9-9d0c-0f6c2f6f3b6e")
 _SLOW = timedelta(milliseconds=100)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, field_serializer
 
 from adk_chat.durable import seams
 from adk_chat.durable.errors import ErrorRecord, is_transient
-from adk_chat.durable.journal import Journal, RestartError
+from adk_chat.durable.journal import MAX_BYTES, Journal, RestartError
 
 
 class ModelCall(BaseModel):
@@ -97,7 +97,12 @@ class _Call:
             made.error = ErrorRecord.of(error)
             made.transient = is_transient(error)
         made.ended = time.time()
-        return made.model_dump_json(exclude_none=True).encode()
+        data = made.model_dump_json(exclude_none=True).encode()
+        if len(data) > MAX_BYTES:
+            self.raised = ValueError(f"The model's answer takes {len(data)} bytes; at most {MAX_BYTES} can be kept.")
+            made = ModelCall(began=made.began, ended=made.ended, error=ErrorRecord.of(self.raised))
+            data = made.model_dump_json(exclude_none=True).encode()
+        return data
 
     def end_of_partials(self, _: object) -> None:
         """Called when the call is journaled, or is not going to be."""

@@ -19,7 +19,7 @@ from restate.extensions import current_context
 
 from adk_chat.durable import seams, values
 from adk_chat.durable.errors import ErrorRecord
-from adk_chat.durable.journal import Journal
+from adk_chat.durable.journal import MAX_BYTES, Journal
 
 logger = logging.getLogger(__name__)
 
@@ -118,15 +118,12 @@ def _durable(run: seams.ToolRunner) -> seams.ToolRunner:
             try:
                 async with asyncio.timeout(journal.step_timeout):
                     result = await run(tool, args, context)
+                data = _encoded(tool, result, context)
             except Exception as error:
                 ran.append(error)
                 return ToolCall(error=ErrorRecord.of(error)).model_dump_json().encode()
             ran.append(result)
-            try:
-                return ToolCall.of(result, context).model_dump_json().encode()
-            except values.UnjournalableError as error:
-                _warn(tool.name, error)
-                return ToolCall(unjournaled=True).model_dump_json().encode()
+            return data
 
         recorded = ToolCall.model_validate_json(await journal.step(f"tool {tool.name}", call))
         journal.advance(recorded.ended)
@@ -145,10 +142,20 @@ def _durable(run: seams.ToolRunner) -> seams.ToolRunner:
     return run_tool
 
 
-def _warn(name: str, error: values.UnjournalableError) -> None:
-    if name not in _warned:
-        _warned.add(name)
-        logger.warning("Tool %s runs unjournaled, so a crash runs it again: %s", name, error)
+def _encoded(tool: BaseTool, result: object, context: ToolContext) -> bytes:
+    try:
+        data = ToolCall.of(result, context).model_dump_json().encode()
+    except values.UnjournalableError as error:
+        if tool.name not in _warned:
+            _warned.add(tool.name)
+            logger.warning("Tool %s runs unjournaled, so a crash runs it again: %s", tool.name, error)
+        return ToolCall(unjournaled=True).model_dump_json().encode()
+    if len(data) > MAX_BYTES:
+        raise ValueError(
+            f"The result of tool {tool.name} takes {len(data)} bytes; at most {MAX_BYTES} can be kept. "
+            "Save it as an artifact."
+        )
+    return data
 
 
 @contextmanager

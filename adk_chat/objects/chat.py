@@ -34,11 +34,15 @@ from adk_chat.sessions.contract import (
     Json,
     Request,
     SessionRequest,
+    TooLargeError,
+    sized,
 )
 from adk_chat.sessions.layout import INDEX, Index, Row, SessionRecord
 from adk_chat.sessions.store import SessionStore, Write, list_rows, merged
 from adk_chat.sessions.transport import STATUS
 
+_HISTORY_BYTES = 16 * 1024 * 1024
+"""The most a turn is given of its session; model APIs take no more than that either."""
 _AnyContext = restate.ObjectContext | restate.ObjectSharedContext
 
 OUTAGE = InvocationRetryPolicy(
@@ -122,14 +126,7 @@ class _Handlers:
         record, _, _ = await store.read(request.session_id)
         if record is None:
             raise restate.TerminalError(f"Session {request.session_id} not found.", 404)
-        last = request.limit if request.before is None else None
-        events = await store.events(record, last=last, after=request.after_timestamp)
-        if request.before is not None:
-            end = next((i for i, event in enumerate(events) if event["id"] == request.before), None)
-            if end is None:
-                raise restate.TerminalError(f"before: session {record.id} has no event {request.before}.", 400)
-            events = events[:end][-(request.limit or end) :] if end else []
-        return events
+        return await store.events(record, last=request.limit, after=request.after_timestamp, before=request.before)
 
     async def list_sessions(self, ctx: restate.ObjectSharedContext, request: ListSessions) -> Json:
         """The user's sessions without their events, the one that was active last at the end."""
@@ -193,11 +190,11 @@ class _Handlers:
         try:
             await store.prefetch(request.session_id, request.index_page, request.first_session)
             write = await store.append_turn(request.session_id, request.events, request.batch, request.create)
-        except SessionNotFoundError as error:
+            await self._commit(ctx, store, write)
+        except (SessionNotFoundError, TooLargeError) as error:
             if request.reply is not None:
-                ctx.reject_awakeable(request.reply.to, str(error), STATUS[SessionNotFoundError])
+                ctx.reject_awakeable(request.reply.to, str(error), STATUS[type(error)])
             raise
-        await self._commit(ctx, store, write)
         if request.reply is not None:
             ctx.resolve_awakeable(request.reply.to, to_json(request.reply.text), serde=BytesSerde())
 
@@ -207,7 +204,7 @@ class _Handlers:
         record, user, _ = await store.read(request.session_id)
         if record is None:
             return LoadedSession()
-        events = await store.events(record, last=request.num_recent_events)
+        events = await store.events(record, last=request.num_recent_events, cut=_HISTORY_BYTES)
         shared = await self._app_states.current(ctx, record.app_name)
         session = _answer(record, events, user, shared.state)
         return LoadedSession(session=session, batches=record.batches, index_page=record.index_page)
@@ -235,7 +232,7 @@ class _Handlers:
         shared = await self._app_states.recent(ctx, app, version or 0)
         turn = TurnRequest(content=content, state_delta=request.state_delta, user_state=user, app_state=shared)
         if record is not None:
-            events = await store.events(record, last=self._config.history_events)
+            events = await store.events(record, last=self._config.history_events, cut=_HISTORY_BYTES)
             turn.session = _answer(record, events, user, shared)
             turn.batches, turn.index_page = record.batches, record.index_page
         else:
@@ -285,7 +282,7 @@ def _answer(record: SessionRecord, events: list[Json], user: Json, shared: Json)
 
 
 def _json(model: BaseModel) -> bytes:
-    return model.model_dump_json(exclude_none=True, exclude_defaults=True).encode()
+    return sized(model.model_dump_json(exclude_none=True, exclude_defaults=True).encode(), "The turn")
 
 
 def _cursor(row: Row) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 from restate.serde import Serde
 
+from adk_chat.sessions.contract import sized
 from adk_chat.sessions.transport import STATUS
 
 M = TypeVar("M", bound=BaseModel)
@@ -33,7 +34,7 @@ class _Input(Serde[Any]):
             return _Rejected(_sentence(error))
 
     def serialize(self, obj: Any) -> bytes:
-        return to_json(obj)
+        raise NotImplementedError
 
 
 class _Output(Serde[Any]):
@@ -41,7 +42,7 @@ class _Output(Serde[Any]):
         raise NotImplementedError
 
     def serialize(self, obj: Any) -> bytes:
-        return to_json(obj, by_alias=True, exclude_none=isinstance(obj, BaseModel))
+        return bytes(obj)
 
 
 def _sentence(error: ValidationError) -> str:
@@ -63,11 +64,13 @@ def handler(
 
     def register(function: Callable[[Any, M], Awaitable[Any]]) -> Callable[[Any, M], Awaitable[Any]]:
         @functools.wraps(function)
-        async def run(ctx: Any, body: M | _Rejected) -> Any:
+        async def run(ctx: Any, body: M | _Rejected) -> bytes:
             if isinstance(body, _Rejected):
                 raise restate.TerminalError(body.sentence, 400)
             try:
-                return await function(ctx, body)
+                answer = await function(ctx, body)
+                data = to_json(answer, by_alias=True, exclude_none=isinstance(answer, BaseModel))
+                return sized(data, "The answer")
             except tuple(STATUS) as error:
                 status = next(code for kind, code in STATUS.items() if isinstance(error, kind))
                 raise restate.TerminalError(str(error), status) from error

@@ -6,6 +6,8 @@ import restate
 from pydantic_core import from_json, to_json
 from restate.serde import BytesSerde
 
+from adk_chat.sessions.contract import sized
+
 
 class ObjectState:
     """`KeyValue` over the context of a handler of a virtual object. A value is read from the engine once a handler."""
@@ -31,8 +33,9 @@ class ObjectState:
 
     def set(self, name: str, value: object) -> None:
         """Store a JSON value."""
+        data = sized(to_json(value), name)
         self._values[name] = value
-        self._context.set(name, to_json(value), serde=BytesSerde())
+        self._context.set(name, data, serde=BytesSerde())
 
     def clear(self, name: str) -> None:
         """Remove a value, if it is there."""

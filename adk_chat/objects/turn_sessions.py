@@ -10,10 +10,11 @@ from typing_extensions import override
 from adk_chat.durable import Journal
 from adk_chat.objects.requests import Reply, TurnEvents, TurnKey, TurnRequest
 from adk_chat.sessions import RestateSessionService
-from adk_chat.sessions.contract import CHAT, Json, StoredSession, event_json
+from adk_chat.sessions.contract import CHAT, Json, StoredSession, event_json, sized
 from adk_chat.sessions.service import adopt
 from adk_chat.sessions.store import merged, without_temp
 
+_MUCH = 4 * 1024 * 1024  # of events are not kept back
 CANCELLED = 409
 """The status with which the SDK tells a handler that its Restate invocation is cancelled."""
 
@@ -35,6 +36,7 @@ class TurnSessions(RestateSessionService):
         self._key = key
         self._request = request
         self._pending: list[Event] = []
+        self._pending_bytes = 0
         self._create = request.session is None
         self.session = self._load(request)
         self.batches = batches
@@ -65,8 +67,13 @@ class TurnSessions(RestateSessionService):
     async def append_event(self, session: Session, event: Event) -> Event:
         if event.partial or session is not self.session:
             return await super().append_event(session, event)
+        # Such an event, what is kept back and the reply fit into one message.
+        size = len(sized(to_json(event_json(event)), f"An event of {event.author}", 2 * _MUCH))
         event = await BaseSessionService.append_event(self, session, event)
         session.last_update_time = event.timestamp
+        self._pending_bytes += size
+        if self._pending and self._pending_bytes > _MUCH:
+            await self.send()
         self._pending.append(event)
         self.appended += 1
         self._journal.on_slow_step = self.send
@@ -103,7 +110,7 @@ class TurnSessions(RestateSessionService):
     async def _batch(self, reply: Reply | None = None) -> bytes | None:
         if not self._pending and reply is None:
             return None
-        pending, self._pending = self._pending, []
+        pending, self._pending, self._pending_bytes = self._pending, [], 0
         self._journal.on_slow_step = None
 
         def events() -> bytes:

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 CHAT = "Chat"
 """The name of the virtual object that keeps the sessions of one user."""
 
+MAX_BYTES = 24 * 1024 * 1024
+"""The most that goes into one K/V value or one message. The engine refuses 32 MiB, and would be asked for ever."""
+
 Json = dict[str, Any]
 SessionId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 AppName = Annotated[str, StringConstraints(min_length=1)]
@@ -43,6 +46,21 @@ def json_safe(state: Json) -> Json:
         logger.warning("Some values of the state have no form in JSON and are stored as text: %s", sorted(state))
         safe = to_jsonable_python(state, serialize_unknown=True)
     return safe
+
+
+class TooLargeError(ValueError):
+    """Something is larger than fits into one message of the engine."""
+
+
+def sized(data: bytes, what: str, most: int = MAX_BYTES) -> bytes:
+    """`data`, if it is not too large.
+
+    Raises:
+        TooLargeError: it does not.
+    """
+    if len(data) > most:
+        raise TooLargeError(f"{what} takes {len(data)} bytes; at most {most} can be kept.")
+    return data
 
 
 class StoredSession(Session):

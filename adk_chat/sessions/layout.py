@@ -109,6 +109,7 @@ class SessionRecord(Record):
     revision: int = 0
     batches: int = 0
     sealed_runs: int = 0
+    sealed_bytes: int = 0
     index_page: int | None = None
     state: Json = {}
     events: list[Json] = []
@@ -150,6 +151,7 @@ class SessionRecord(Record):
             room -= sizes[kept]
         sealed, self.events = self.events[:kept], self.events[kept:]
         self.sealed_runs += 1
+        self.sealed_bytes += sum(sizes[:kept])
         return sealed
 
 

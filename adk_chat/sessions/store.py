@@ -1,6 +1,6 @@
 """ADK's session contract over the K/V of one user. The only place that knows its rules."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,9 @@ from google.adk.errors import StaleSessionError
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.sessions.state import State
+from pydantic_core import to_json
 
-from adk_chat.sessions.contract import AppendEvents, Json, event_json, json_safe
+from adk_chat.sessions.contract import MAX_BYTES, AppendEvents, Json, TooLargeError, event_json, json_safe
 from adk_chat.sessions.layout import INDEX, STORE, Index, Keys, KeyValue, Row, SessionRecord, page_key
 
 
@@ -103,24 +104,55 @@ class SessionStore:
         (user,) = await self._kv.get(self.keys.user_state)
         return user or {}
 
-    async def events(self, record: SessionRecord, last: int | None = None, after: float | None = None) -> list[Json]:
-        """The session's events, oldest first: all, the `last` so many, those from time `after` on, or what is both."""
-        events = list(record.events)
-        runs = record.sealed_runs
-        while (
-            runs and (last is None or len(events) < last) and not (after is not None and _begins_before(events, after))
-        ):
-            # All at once where all are wanted; newest first where few are.
-            first = 0 if last is None and after is None else runs - 1
-            names = [self.keys.run(record.id, number) for number in range(first, runs)]
-            events[:0] = [event for run in await self._kv.get(*names) for event in run]
-            runs = first
-        if last is not None:
-            events = events[max(len(events) - last, 0) :]
-        if after is not None:
-            begin = next((i + 1 for i in reversed(range(len(events))) if events[i]["timestamp"] < after), 0)
-            events = events[begin:]
-        return events
+    async def events(
+        self,
+        record: SessionRecord,
+        last: int | None = None,
+        after: float | None = None,
+        before: str | None = None,
+        cut: int | None = None,
+    ) -> list[Json]:
+        """The session's events, oldest first, or a part of them.
+
+        Args:
+            record: the session.
+            last: only so many, the newest.
+            after: only those after the last one that is older than this time.
+            before: only those before the one with this id.
+            cut: leave out the oldest where all would take more than so many bytes, instead of refusing.
+
+        Raises:
+            TooLargeError: what is wanted does not fit into one answer.
+            ValueError: no event has the id `before`.
+        """
+        if last is None and after is None and record.sealed_bytes < MAX_BYTES:
+            await self._kv.prefetch(*(self.keys.run(record.id, number) for number in range(record.sealed_runs)))
+        found: list[Json] = []
+        size = 0
+        beyond = before is None
+        async for event in self._newest_first(record):
+            if (last is not None and len(found) >= last) or (after is not None and event["timestamp"] < after):
+                break
+            if not beyond:
+                beyond = event["id"] == before
+                continue
+            size += len(to_json(event))
+            if cut is not None and size > cut and found:
+                break
+            if size > MAX_BYTES:
+                raise TooLargeError(f"Session {record.id}: the events take more than {MAX_BYTES} bytes; set a limit.")
+            found.append(event)
+        if not beyond:
+            raise ValueError(f"before: session {record.id} has no event {before}.")
+        return found[::-1]
+
+    async def _newest_first(self, record: SessionRecord) -> AsyncIterator[Json]:
+        for event in reversed(record.events):
+            yield event
+        for number in reversed(range(record.sealed_runs)):
+            (run,) = await self._kv.get(self.keys.run(record.id, number))
+            for event in reversed(run):
+                yield event
 
     async def create(self, session_id: str, state: Json, time: float) -> "Write":
         """Prepare a new session.
@@ -272,7 +304,3 @@ async def list_rows(kv: KeyValue, default_app: str) -> list[Row]:
     pages = await kv.get(*(page_key(number) for number in range(index.pages)))
     rows = [Row.model_validate(row) for page in pages for row in page]
     return rows + [Row.of(SessionRecord.load(value, default_app)) for value in await kv.get(*index.unindexed)]
-
-
-def _begins_before(events: list[Json], time: float) -> bool:
-    return any(event["timestamp"] < time for event in events)

@@ -15,12 +15,13 @@ from google.adk.errors.session_not_found_error import SessionNotFoundError
 from pydantic_core import from_json
 from restate.extensions import current_context
 
-from adk_chat.sessions.contract import CHAT, AppendEvents, Json, Request, event_json
+from adk_chat.sessions.contract import CHAT, AppendEvents, Json, Request, TooLargeError, event_json
 
 STATUS: dict[type[Exception], int] = {
     SessionNotFoundError: 404,
     AlreadyExistsError: 409,
     StaleSessionError: 412,
+    TooLargeError: 413,
     ValueError: 400,
 }
 """What Chat answers for the exceptions of the session contract."""

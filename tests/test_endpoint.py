@@ -1,0 +1,86 @@
+"""An endpoint that serves one Restate only, which signs its requests and soon stops listening to idle handlers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from adk_chat import ChatService
+from adk_chat.dev.server import RestateServer
+from adk_chat.durable import journal
+from adk_chat.endpoint import listen, serve
+from adk_chat.settings import Settings
+from tests.conftest import free_port
+from tests.support import ChatClient, gates, scripted_app, unique, until
+
+
+def public_key(key: Ed25519PrivateKey) -> str:
+    """The key as Restate writes it."""
+    number, text = int.from_bytes(key.public_key().public_bytes_raw(), "big"), ""
+    while number:
+        number, digit = divmod(number, 58)
+        text = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"[digit] + text
+    return f"publickeyv1_{text}"
+
+
+class Signed:
+    """A Restate that signs, and the URL of its endpoint."""
+
+    def __init__(self, server: RestateServer, endpoint_url: str) -> None:
+        self.server = server
+        self.endpoint_url = endpoint_url
+
+
+@pytest_asyncio.fixture(scope="module")
+async def signed(binary: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Signed]:
+    directory = tmp_path_factory.mktemp("signed")
+    key = Ed25519PrivateKey.generate()
+    pem = directory / "key.pem"
+    pem.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESTATE_REQUEST_IDENTITY_PRIVATE_KEY_PEM_FILE", str(pem))
+        patch.setenv("RESTATE_WORKER__INVOKER__INACTIVITY_TIMEOUT", "1s")
+        server = RestateServer(binary, directory, free_port(), free_port())
+    listening = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    stop = asyncio.Event()
+    service = ChatService(scripted_app("scripted"), settings=settings)
+    keys = [public_key(key)]
+    async with server:
+        serving = asyncio.create_task(serve(service.objects, listening, stop, identity_keys=keys, drain_seconds=1))
+        await server.register(url)
+        yield Signed(server, url)
+    stop.set()
+    await serving
+
+
+async def test_only_signed_requests_are_served(signed: Signed) -> None:
+    async with httpx.AsyncClient(base_url=signed.server.ingress_url) as http:
+        assert await ChatClient(http, "user").message("s", "hello") == "echo hello"
+        unsigned = await http.get(f"{signed.endpoint_url}/discover")
+        assert unsigned.status_code == 401
+
+
+async def test_a_turn_whose_model_takes_long_can_be_cancelled(signed: Signed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_HEARTBEAT", timedelta(seconds=0.5))
+    gate = unique("gate")
+    gates[gate] = asyncio.Event()
+    async with httpx.AsyncClient(base_url=signed.server.ingress_url, timeout=30) as http:
+        chat = ChatClient(http, "user")
+        turn = asyncio.create_task(chat.send("message", {"message": f"wait {gate}", "session_id": "slow"}))
+
+        async def idle_for_longer_than_the_engine_listens() -> bool:
+            response = await chat.send("get_history", "slow")
+            return response.is_success and loop.time() - began > 2
+
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await until(idle_for_longer_than_the_engine_listens)
+        assert await chat.call("cancel", {"session_id": "slow"})
+        assert (await asyncio.wait_for(turn, 10)).status_code == 409
