@@ -1,25 +1,25 @@
 """What the public handlers of Chat take, with examples that the playground of the Restate UI opens with."""
 
+from typing import Annotated
 from urllib.parse import quote, unquote
 
 from google.genai import types
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from adk_chat.sessions.contract import Json, Request, SessionRequest
+from adk_chat.sessions.contract import OBJECTS, Json, Request, SessionRequest
 
 
 class Message(SessionRequest):
     """A user's message to a session, which is created if it does not exist."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [{"message": "Make a poem about durable execution.", "session_id": "session-123"}]
-        },
+        }
     )
 
-    message: str | None = Field(None, description="The text.", examples=["Make a poem about durable execution."])
-    parts: list[types.Part] | None = Field(
+    message: str | None = Field(None, description="The text.")
+    parts: Annotated[list[types.Part], OBJECTS] | None = Field(
         None, description="Further parts, in genai's JSON: images, answers to calls."
     )
     state_delta: Json | None = Field(None, description="Changes to the state, as if the user had made them.")
@@ -50,7 +50,7 @@ def _or_an_id(schema: Json) -> None:
 class History(SessionRequest):
     """A session id, or which of a session's events to give."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=_or_an_id)
+    model_config = ConfigDict(json_schema_extra=_or_an_id)
 
     limit: int | None = Field(None, ge=1, description="Only so many, the newest.")
     before: str | None = Field(None, description="Only events before the one with this id.")
@@ -66,8 +66,6 @@ class History(SessionRequest):
 
 class ListSessions(Request):
     """Which sessions to list: all, or those of one app; oldest first."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]})
 
     limit: int | None = Field(None, ge=1, description="At most so many.")
     cursor: str | None = Field(

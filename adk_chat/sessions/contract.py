@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     StringConstraints,
+    WithJsonSchema,
     field_serializer,
     field_validator,
 )
@@ -29,6 +30,8 @@ MAX_BYTES = 24 * 1024 * 1024
 """The most that goes into one K/V value or one message. The engine refuses 32 MiB, and would be asked for ever."""
 
 Json = dict[str, Any]
+OBJECTS = WithJsonSchema({"type": "array", "items": {"type": "object"}})
+"""Types of ADK and genai, whose own schemas would bury those of the requests in the playground."""
 SessionId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 AppName = Annotated[str, StringConstraints(min_length=1)]
 
@@ -88,7 +91,7 @@ class StoredSession(Session):
 class Request(BaseModel):
     """What every request about sessions may carry."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]})
 
     app_name: AppName | None = Field(None, description="The app; by default the service's first.")
 
@@ -96,7 +99,9 @@ class Request(BaseModel):
 class SessionRequest(Request):
     """One session."""
 
-    session_id: SessionId = Field(examples=["session-123"])
+    model_config = ConfigDict(json_schema_extra={"examples": [{"session_id": "session-123"}]})
+
+    session_id: SessionId
 
 
 class GetSession(SessionRequest):
@@ -115,8 +120,12 @@ def _blank_is_none(value: object) -> object:
 class CreateSession(Request):
     """A session to create."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"session_id": "session-123", "state": {"mood": "fine"}}]}
+    )
+
     session_id: Annotated[str | None, BeforeValidator(_blank_is_none)] = Field(
-        None, description="By default one is made up.", examples=["session-123"]
+        None, description="By default one is made up."
     )
     state: Json = {}
 
@@ -128,7 +137,25 @@ class AppendEvents(SessionRequest):
     has lost that. If the session has moved on since, nothing is stored and the answer is 412.
     """
 
-    events: list[Event] = Field(description="ADK's events; each has an id and a timestamp.")
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "session_id": "session-123",
+                    "events": [
+                        {
+                            "id": "my-event",
+                            "timestamp": 1700000000.0,
+                            "author": "user",
+                            "actions": {"stateDelta": {"mood": "fine"}},
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+    events: Annotated[list[Event], OBJECTS] = Field(description="ADK's events; each has an id and a timestamp.")
     revision: int | None = None
     last_update_time: float | None = None
 

@@ -280,6 +280,25 @@ async def test_what_is_too_large_for_restate_is_refused_once(chat: ChatClient) -
     assert int(await chat.message("s", "count")) < 10, "the model is shown what fits"
 
 
+async def test_the_playground_opens_with_requests_that_work(chat: ChatClient, server: RestateServer) -> None:
+    api = (await chat.http.get(f"{server.admin_url}/services/Chat/openapi")).json()
+    requests = {
+        name.removesuffix("Request"): schema
+        for name, schema in api["components"]["schemas"].items()
+        if name.endswith("Request")
+    }
+    assert set(requests) == {
+        *("message", "post", "cancel", "get_history", "list_sessions", "get_session", "create_session"),
+        *("append_events", "delete_session", "get_user_state"),
+    }
+    await chat.message("session-123", "hello")
+    for handler in sorted(requests, key="delete_session".__eq__):
+        (example,) = requests[handler]["examples"]
+        expected = 409 if handler == "create_session" else 200
+        assert (await chat.send(handler, example)).status_code in (expected, 202), handler
+        assert len(str(requests[handler])) < 3000, f"nobody reads the schema of {handler}"
+
+
 async def test_what_lies_in_the_store_can_be_read_by_a_person(chat: ChatClient, server: RestateServer) -> None:
     await chat.message("session-123", "hello", state_delta={"user:name": "Ada", "mood": "fine"})
     kept: dict[str, Any] = await stored(server, chat.user)
