@@ -68,7 +68,7 @@ class Journal:
         self._now = began
         self._steps = 0
         self._due: dict[int, Callable[[], None]] = {}
-        self._tasks: set[asyncio.Task[bytes]] = set()
+        self._tasks: dict[int, asyncio.Task[bytes]] = {}
 
     @classmethod
     async def open(
@@ -114,10 +114,16 @@ class Journal:
             await asyncio.sleep(0)
             for due in sorted(self._due):
                 self._due.pop(due)()
-            task = started.result()
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            return await task
+            self._tasks[number] = started.result()
+            try:
+                return await self._tasks[number]
+            except asyncio.CancelledError:
+                if number in self._tasks:
+                    raise
+                # Who wanted the step is gone. It is journaled as ended, or a replay would begin it again.
+                raise restate.TerminalError("The step was cancelled.", 499) from None
+            finally:
+                self._tasks.pop(number, None)
 
         pause = _SLOW if self.on_slow_step is not None else _HEARTBEAT
         try:
@@ -126,9 +132,13 @@ class Journal:
                 if self.on_slow_step is not None:
                     await self.on_slow_step()
                 pause = _HEARTBEAT
+            return await result
         except seams.JournalError as error:
             raise seams.attempt_over() from error
-        return await result
+        except asyncio.CancelledError:
+            if task := self._tasks.pop(number, None):
+                task.cancel()
+            raise
 
     async def record(self, name: str, make: Callable[[], bytes]) -> bytes:
         """Journal a value that is at hand; a replay gives that back without asking `make`."""
@@ -143,7 +153,7 @@ class Journal:
 
     def stop_steps(self) -> None:
         """Cancel the steps that are running in this process."""
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
 
     def new_id(self) -> str:
