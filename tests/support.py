@@ -54,7 +54,7 @@ class ScriptedModel(BaseLlm):
         self, llm_request: LlmRequest, stream: bool = False
     ) -> AsyncGenerator[LlmResponse, None]:
         verb, _, words = last_text(llm_request).partition(" ")
-        if verb == "say":
+        if verb == "stream":
             async for response in speak(words.split(), stream):
                 yield response
             calls[f"model: {last_text(llm_request)}"] += 1

@@ -113,7 +113,7 @@ async def test_a_running_turn_may_be_interrupted_or_rolled_back(chat: ChatClient
     gates[chat.user] = asyncio.Event()
     await chat.call("create_session", {"session_id": "s", "state": {"mood": "fine"}})
     await chat.message("s", "hello", state_delta={"color": "red", "user:name": "Ada"})
-    first = {"message": f"say once upon @{chat.user} a time", "session_id": "s", **STREAM}
+    first = {"message": f"stream once upon @{chat.user} a time", "session_id": "s", **STREAM}
     turn_id = (await chat.call("post", {**first, "state_delta": {"color": "blue", "new": 1}}))["turn_id"]
     await until_said(chat, turn_id)
     said = await chat.message("s", "count", multitask_strategy=strategy)
