@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
     """Settings of the service, its endpoint and the development server."""
 
-    model_config = SettingsConfigDict(env_prefix="ADK_CHAT_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="ADK_CHAT_", env_file=".env", extra="ignore", populate_by_name=True)
 
     agent: str | None = Field(
         None, description="The agent: a directory by ADK's convention, or package.module:attribute."
@@ -23,6 +23,12 @@ class Settings(BaseSettings):
     endpoint_host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
     data_dir: Path = Field(Path(".adk-chat"), description="Where `dev` keeps the data of restate-server.")
     replay_always: bool = Field(False, description="Let Restate replay handlers at every await, to test an agent.")
+
+    redis_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("ADK_CHAT_REDIS_URL", "REDIS_URL"),
+        description="A Redis for live streams between processes, redis:// or rediss://; by default this one's memory.",
+    )
 
     identity_keys: Annotated[list[str], NoDecode] = Field(
         [], description="Public keys of the Restate whose requests are accepted, comma-separated."
