@@ -30,6 +30,7 @@ from adk_chat.objects.state import ObjectState
 from adk_chat.objects.turn_sessions import CANCELLED, TurnSessions
 from adk_chat.sessions.contract import CHAT, GetSession
 from adk_chat.sessions.transport import request_json
+from adk_chat.sessions.turn_end import TURN_FAILED, failure_sentence
 from adk_chat.sessions.turn_id import TurnKey, event_id_prefix
 
 logger = logging.getLogger(__name__)
@@ -252,11 +253,11 @@ class _RunningTurn:
                 author=getattr(self._app.root_agent, "name", "agent"),
                 error_code=type(error).__name__,
                 error_message=str(error),
+                custom_metadata={TURN_FAILED: True},
             )
             await sessions.append_event(sessions.session, event)
         of_model = is_transient(error) or isinstance(getattr(error, "code", None), int)
-        what = "The model call failed" if of_model else "The agent failed"
-        return restate.TerminalError(f"{what}: {type(error).__name__}: {error}", 502 if of_model else 500)
+        return restate.TerminalError(failure_sentence(error, of_model=of_model), 502 if of_model else 500)
 
     def _run_config(self) -> RunConfig:
         config = merged(self._config.run_config, self._request.run_config)
