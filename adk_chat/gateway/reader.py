@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from adk_chat.gateway.turns import Outcome, RefusedError, Turns
 from adk_chat.sessions.contract import Json
-from adk_chat.sessions.turn_end import is_failure, raised
+from adk_chat.sessions.turn_end import raised
 from adk_chat.sessions.turn_id import TurnId
 from adk_chat.streaming import Broker, Entry, LostError
 from adk_chat.streaming.entries import Complete, End, Failure, Partial, Start, parse
@@ -172,7 +172,7 @@ class _Reading:
         """What was missed of the complete events up to that number."""
         if number <= self._number:
             return []
-        events = shown_events(await self._turns.events(self._turn_id))
+        events = await self._turns.events(self._turn_id)
         return [self._complete(event) for event in events[self._number : number]]
 
     async def _end_from_store(self, outcome: Outcome) -> End:
@@ -182,7 +182,7 @@ class _Reading:
         error = None
         if outcome.status >= 400 and (said := raised(outcome.sentence)) is not None:
             error = Failure(type=said[0], message=said[1], code=outcome.status)
-        return End(number=len(shown_events(events)), error=error)
+        return End(number=len(events), error=error)
 
 
 async def _next(entries: AsyncGenerator[Entry, None], over: "asyncio.Task[None]") -> Entry | None:
@@ -195,11 +195,6 @@ async def _next(entries: AsyncGenerator[Entry, None], over: "asyncio.Task[None]"
         if not coming.done():
             coming.cancel()
             await asyncio.wait([coming])
-
-
-def shown_events(events: list[Json]) -> list[Json]:
-    """The events that ADK's Runner would have yielded."""
-    return [event for event in events if not is_failure(event)]
 
 
 def failure(error: Failure) -> Exception:

@@ -11,6 +11,7 @@ from pydantic_core import from_json
 
 from adk_chat.sessions.contract import Json, SessionRequest
 from adk_chat.sessions.transport import STATUS, AnswerError, IngressTransport, NoAnswerError, status_of
+from adk_chat.sessions.turn_end import is_shown
 from adk_chat.sessions.turn_id import TurnId, TurnKey
 
 _PAGE = 100
@@ -120,7 +121,7 @@ class Turns:
             of_turn = [event for event in page if turn_id.brought_forth(event)]
             found = of_turn + found
             if len(page) < _PAGE or (found and not of_turn):
-                return [event for event in found if event.get("author") != "user"]
+                return [event for event in found if is_shown(event["author"], event.get("customMetadata"))]
             before = page[0]["id"]
 
     async def pending(self, key: TurnKey) -> list[Pending]:

@@ -19,6 +19,6 @@ def raised(sentence: str) -> tuple[str, str] | None:
     return None if found is None else (found[1], found[2])
 
 
-def is_failure(event: Json) -> bool:
-    """Whether a stored event says why its turn failed, where ADK alone would have stored nothing."""
-    return TURN_FAILED in event.get("customMetadata", {})
+def is_shown(author: str, metadata: Json | None) -> bool:
+    """Whether ADK's Runner would have yielded such an event: not the user's, and not the mark of a failure."""
+    return author != "user" and TURN_FAILED not in (metadata or {})
