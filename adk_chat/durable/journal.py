@@ -101,6 +101,7 @@ class Journal:
 
         If the process dies before that, `action` runs again. An exception of it is a `restate.TerminalError` here.
         """
+        await self.lanes.acquire()
         surroundings = contextvars.copy_context()
         surroundings.run(_leave_journal)
 
