@@ -22,6 +22,7 @@ from adk_chat.endpoint import PortTakenError, listen, serve, stop_event
 from adk_chat.gateway.serving import serve_gateway
 from adk_chat.service import ChatService
 from adk_chat.settings import Settings
+from adk_chat.streaming import open_broker
 
 _DEV_DRAIN_SECONDS = 3
 
@@ -127,6 +128,7 @@ async def _serve(app: App, settings: Settings, admin_url: str | None, url: str |
         await register(admin_url.rstrip("/"), url or f"http://{settings.endpoint_host}:{port}", force=force)
     click.echo(f"Serving {app.name} on http://{settings.endpoint_host}:{port}.")
     await serving
+    await service.close()
 
 
 async def _web(app: App, settings: Settings) -> None:
@@ -137,7 +139,7 @@ async def _web(app: App, settings: Settings) -> None:
     stop = stop_event()
     click.echo(f"Serving {app.name} on http://localhost:{port}, over the Restate at {settings.ingress_url}.")
     await serve_gateway(gateway, listening, stop)
-    await service.broker.close()
+    await service.close()
 
 
 async def _dev(app: App, settings: Settings) -> None:
@@ -149,7 +151,7 @@ async def _dev(app: App, settings: Settings) -> None:
     _listen("127.0.0.1", settings.ingress_port, "--ingress-port").close()
     _listen("127.0.0.1", settings.admin_port, "--admin-port").close()
     binary = find_restate_server(lambda said: click.echo(said, err=True))
-    service = ChatService(app, settings=settings)
+    service = ChatService(app, settings=settings, broker=open_broker(settings.redis_url))
     stop = stop_event()
     server = RestateServer(
         binary, data.path, settings.ingress_port, settings.admin_port, replay_always=settings.replay_always
@@ -168,6 +170,7 @@ async def _dev(app: App, settings: Settings) -> None:
             stop.set()
             click.echo("Stopping ...")
             done, _ = await asyncio.wait([serving, web_serving])
+            await service.close()
         for task in done:
             task.result()
 

@@ -41,7 +41,8 @@ class ChatService:
         memory_service: likewise.
         credential_service: likewise; by default none.
         run_config: of every turn, unless its request asks for something else.
-        broker: where turns publish what they do while they run; by default as `settings.redis_url` says.
+        broker: where turns publish what they do while they run, for `gateway` to show it; by default the Redis of
+            `settings.redis_url`. A `MemoryBroker` does where both are one process.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class ChatService:
         self.memory_service = memory_service or InMemoryMemoryService()
         self.credential_service = credential_service
         self.run_config = run_config
-        self.broker = broker or open_broker(self.settings.redis_url)
+        self.broker = broker or (open_broker(self.settings.redis_url) if self.settings.redis_url else None)
 
     @property
     def objects(self) -> list[restate.VirtualObject]:
@@ -95,6 +96,7 @@ class ChatService:
             step_timeout=timedelta(seconds=settings.step_timeout_seconds),
             journal_retention=retention,
             retry_policy=OUTAGE,
+            broker=self.broker,
         )
         return [chat_object(chat), turn_object(turn), app_state_object()]
 
@@ -119,6 +121,11 @@ class ChatService:
         runner = InMemoryRunner(agent=LlmAgent(name="warm_up", model=_Warm(model="warm")), app_name="warm_up")
         await runner.run_debug("Hello", quiet=True)
         await runner.close()
+
+    async def close(self) -> None:
+        """Close what the service holds open."""
+        if self.broker is not None:
+            await self.broker.close()
 
 
 class _Warm(BaseLlm):

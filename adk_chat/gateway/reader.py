@@ -177,11 +177,8 @@ class _Reading:
 
     async def _end_from_store(self, outcome: Outcome) -> End:
         events = await self._turns.events(self._turn_id)
-        if not events and outcome.status >= 400:
-            return End(number=0, error=Failure(message=outcome.sentence, code=outcome.status))
-        error = None
-        if outcome.status >= 400 and (said := raised(outcome.sentence)) is not None:
-            error = Failure(type=said[0], message=said[1], code=outcome.status)
+        why = raised(outcome.status, outcome.sentence, len(events))
+        error = None if why is None else Failure(type=why.type, message=why.message, code=outcome.status)
         return End(number=len(events), error=error)
 
 

@@ -1,8 +1,8 @@
 """What the gateway serves beyond ADK's API: turns that one can come back to, list, and cancel."""
 
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException
 from fastapi.responses import StreamingResponse
@@ -14,8 +14,6 @@ from adk_chat.gateway.exchange import RESET, TURN_ID
 from adk_chat.gateway.reader import Mark, TurnFailedError, TurnReader
 from adk_chat.gateway.turns import Pending, RefusedError, Turns
 from adk_chat.sessions.turn_id import TurnId, TurnKey
-
-T = TypeVar("T")
 
 
 def turn_routes(turns: Turns, reader: TurnReader) -> APIRouter:
@@ -36,13 +34,13 @@ def turn_routes(turns: Turns, reader: TurnReader) -> APIRouter:
     @router.post("/turns/{turn_id}/cancel")
     async def cancel(turn_id: str) -> dict[str, bool]:
         """Cancel a turn that runs or is queued; answers whether it did."""
-        return {"cancelled": await _answered(turns.cancel(await _known(turns, turn_id)))}
+        return {"cancelled": await turns.cancel(await _known(turns, turn_id))}
 
     @router.get("/apps/{app_name}/users/{user_id}/sessions/{session_id}/turns")
     async def pending(app_name: str, user_id: str, session_id: str) -> list[Pending]:
         """The turns of a session that run or are queued, in the order in which they run."""
         key = TurnKey(user_id=user_id, app_name=app_name, session_id=session_id)
-        return await _answered(turns.pending(key))
+        return await turns.pending(key)
 
     return router
 
@@ -52,7 +50,7 @@ async def _known(turns: Turns, text: str) -> TurnId:
         turn_id = TurnId.parse(text)
     except ValueError as error:
         raise HTTPException(404, str(error)) from error
-    if not await _answered(turns.exists(turn_id)):
+    if not await turns.exists(turn_id):
         raise HTTPException(404, "There is no such turn, or it was cancelled before it began.")
     return turn_id
 
@@ -64,13 +62,6 @@ def _mark(text: str | None) -> Mark | None:
         return Mark.parse(text)
     except ValueError as error:
         raise HTTPException(400, f"Last-Event-ID or after: {error}") from error
-
-
-async def _answered(answer: Awaitable[T]) -> T:
-    try:
-        return await answer
-    except RefusedError as refused:
-        raise HTTPException(refused.status, str(refused)) from refused
 
 
 async def _stream(reader: TurnReader, turn_id: TurnId, mark: Mark | None) -> AsyncGenerator[bytes, None]:

@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import HTTPException
 from google.adk.agents.run_config import RunConfig
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
@@ -82,10 +81,10 @@ class TurnRunner(Runner):
                         await exchange.reset(item.mark)
         except RefusedError as refused:
             if exchange is not None:
-                exchange.refuse(refused.status, str(refused))
-            if refused.status == _NOT_FOUND:
+                exchange.refuse(refused.status_code, str(refused))
+            if refused.status_code == _NOT_FOUND:
                 raise SessionNotFoundError(str(refused)) from refused
-            raise HTTPException(refused.status, str(refused)) from refused
+            raise
 
 
 def _parts(message: types.Content | None) -> list[Json] | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from fastapi import HTTPException
 from pydantic import BaseModel, Field
 from pydantic_core import from_json
 
@@ -17,15 +18,16 @@ from adk_chat.sessions.turn_id import TurnId, TurnKey
 _PAGE = 100
 _PAUSE = 0.5
 _NOT_FOUND = 404
+_CANCELLED = "canceled"
+"""What the engine says of a Restate invocation that was cancelled in the queue."""
 _ERRORS: tuple[type[Exception], ...] = (*STATUS, AnswerError, NoAnswerError)
 
 
-class RefusedError(Exception):
-    """A turn that did not come to anything: `status` is that of HTTP."""
+class RefusedError(HTTPException):
+    """A turn that did not come to anything, with what ADK's server is to answer."""
 
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
+    def __str__(self) -> str:
+        return str(self.detail)
 
 
 class Post(SessionRequest):
@@ -154,7 +156,7 @@ class Turns:
         try:
             page: list[Json] = await self._call("get_history", key, request)
         except RefusedError as refused:
-            if refused.status == _NOT_FOUND:
+            if refused.status_code == _NOT_FOUND:
                 return []
             raise
         return page
@@ -186,4 +188,5 @@ def _invocation_error(response: httpx.Response) -> str | None:
         return None
     if not isinstance(answer, dict) or answer.get("source") != "invocation":
         return None
-    return str(answer.get("message", ""))
+    said = str(answer.get("message", ""))
+    return "The turn was cancelled before it began." if said == _CANCELLED else said

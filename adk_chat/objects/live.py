@@ -3,10 +3,11 @@
 import uuid
 from collections import deque
 
+import restate
 from google.adk.events.event import Event
 
 from adk_chat.sessions.contract import Json, event_json
-from adk_chat.sessions.turn_end import is_shown
+from adk_chat.sessions.turn_end import is_shown, raised
 from adk_chat.sessions.turn_id import TurnId
 from adk_chat.streaming import Broker
 from adk_chat.streaming.entries import AnyEntry, Complete, End, Failure, Partial, Start, dump
@@ -20,7 +21,7 @@ class LiveTurn:
     again, and readers drop what they know.
     """
 
-    def __init__(self, broker: Broker, turn_id: TurnId) -> None:
+    def __init__(self, broker: Broker | None, turn_id: TurnId) -> None:
         self._broker = broker
         self._stream = str(turn_id)
         self._attempt = uuid.uuid4().hex[:8]
@@ -44,8 +45,11 @@ class LiveTurn:
         """The next of the complete events are stored."""
         self._let_go([event for event in events if is_shown(event["author"], event.get("customMetadata"))])
 
-    def end(self, failure: Failure | None) -> None:
-        """The turn is over, and all of it is stored."""
+    def end(self, error: restate.TerminalError | None) -> None:
+        """The turn is over, and all of it is stored; it is answered with that error, if there is one."""
+        failure = None
+        if error is not None and (why := raised(error.status_code, error.message, self._published)) is not None:
+            failure = Failure(type=why.type, message=why.message, code=error.status_code)
         self._publish(End(number=self._published, error=failure))
 
     def _let_go(self, stored: list[Json]) -> None:
@@ -62,4 +66,5 @@ class LiveTurn:
             self._publish(entry)
 
     def _publish(self, entry: AnyEntry) -> None:
-        self._broker.publish(self._stream, dump(entry))
+        if self._broker is not None:
+            self._broker.publish(self._stream, dump(entry))

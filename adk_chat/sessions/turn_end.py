@@ -1,6 +1,7 @@
 """How a turn says that it failed: to who waits for it, and in the store."""
 
 import re
+from typing import NamedTuple
 
 from adk_chat.sessions.contract import Json
 
@@ -13,10 +14,24 @@ def failure_sentence(error: Exception, *, of_model: bool) -> str:
     return f"{'The model call failed' if of_model else 'The agent failed'}: {type(error).__name__}: {error}"
 
 
-def raised(sentence: str) -> tuple[str, str] | None:
-    """The name and the text of the exception in such a sentence; None where nothing was raised."""
+class Raised(NamedTuple):
+    """What ADK's Runner would have raised: the exception's name, where there was one, and its text."""
+
+    type: str | None
+    message: str
+
+
+def raised(status: int, sentence: str, shown: int) -> Raised | None:
+    """What a turn raised that answered so and has shown so many events; None where it just ended.
+
+    It just ended as well where it was cancelled, or where the model answered with an error: events say so.
+    """
+    if status < 400:
+        return None
     found = re.fullmatch(r"The (?:model call|agent) failed: (\w+): (.*)", sentence, re.DOTALL)
-    return None if found is None else (found[1], found[2])
+    if found is not None:
+        return Raised(found[1], found[2])
+    return None if shown else Raised(None, sentence)
 
 
 def is_shown(author: str, metadata: Json | None) -> bool:

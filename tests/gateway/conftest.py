@@ -18,7 +18,7 @@ from adk_chat.endpoint import listen
 from adk_chat.gateway.apps import Apps
 from adk_chat.gateway.server import GatewayConfig, gateway_app
 from adk_chat.gateway.serving import serve_gateway
-from adk_chat.streaming import Broker
+from adk_chat.streaming import Broker, MemoryBroker
 from tests.durable.workshop import workshop
 from tests.support import scripted_app
 
@@ -51,9 +51,9 @@ def gateway_config(server: RestateServer, broker: Broker | None = None) -> Gatew
 
 
 @pytest_asyncio.fixture(scope="session")
-async def gateway(server: RestateServer) -> AsyncIterator[httpx.AsyncClient]:
+async def gateway(server: RestateServer, broker: MemoryBroker) -> AsyncIterator[httpx.AsyncClient]:
     """The gateway, as a client sees it."""
-    async with served(gateway_app(gateway_config(server))) as client:
+    async with served(gateway_app(gateway_config(server, broker))) as client:
         yield client
 
 

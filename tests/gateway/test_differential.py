@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.gateway.sse import screen
 from tests.support import unique
 
 Json = dict[str, Any]
@@ -94,6 +95,7 @@ CONVERSATIONS: dict[str, list[Ask]] = {
         CREATE,
         sse("hello", streaming=False),
         sse("tool a,b"),
+        sse("stream once upon a time"),
         sse("stream once upon a time", streaming=False),
         SESSION,
     ],
@@ -162,8 +164,7 @@ async def answer(client: httpx.AsyncClient, ask: Ask, user: str) -> tuple[int, A
 
 def content(response: httpx.Response) -> Any:
     if response.headers.get("content-type", "").startswith("text/event-stream"):
-        lines = response.text.splitlines()
-        return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+        return screen(response.text).all
     try:
         return response.json()
     except ValueError:
