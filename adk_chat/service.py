@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import restate
 from google.adk.agents.llm_agent import LlmAgent
+from google.adk.agents.run_config import RunConfig
 from google.adk.apps.app import App
 from google.adk.artifacts.base_artifact_service import BaseArtifactService
 from google.adk.artifacts.in_memory_artifact_service import InMemoryArtifactService
@@ -17,12 +18,15 @@ from google.adk.models.llm_response import LlmResponse
 from google.adk.runners import InMemoryRunner
 from google.adk.workflow import BaseNode
 from google.genai import types
+from starlette.types import ASGIApp
 
 from adk_chat.durable import RetryPolicy
+from adk_chat.gateway.server import GatewayConfig, gateway_app
 from adk_chat.objects.app_state import app_state_object
 from adk_chat.objects.chat import OUTAGE, ChatConfig, chat_object
 from adk_chat.objects.turn import TurnConfig, turn_object
 from adk_chat.settings import Settings
+from adk_chat.streaming import Broker, open_broker
 
 
 class ChatService:
@@ -36,6 +40,9 @@ class ChatService:
         artifact_service: where agents keep artifacts; by default in memory, so for production give one of ADK's others.
         memory_service: likewise.
         credential_service: likewise; by default none.
+        run_config: of every turn, unless its request asks for something else.
+        broker: where turns publish what they do while they run, for `gateway` to show it; by default the Redis of
+            `settings.redis_url`. A `MemoryBroker` does where both are one process.
     """
 
     def __init__(
@@ -45,6 +52,8 @@ class ChatService:
         artifact_service: BaseArtifactService | None = None,
         memory_service: BaseMemoryService | None = None,
         credential_service: BaseCredentialService | None = None,
+        run_config: RunConfig | None = None,
+        broker: Broker | None = None,
     ) -> None:
         if not apps:
             raise ValueError("ChatService needs at least one app or agent.")
@@ -55,6 +64,8 @@ class ChatService:
         self.artifact_service = artifact_service or InMemoryArtifactService()
         self.memory_service = memory_service or InMemoryMemoryService()
         self.credential_service = credential_service
+        self.run_config = run_config
+        self.broker = broker or (open_broker(self.settings.redis_url) if self.settings.redis_url else None)
 
     @property
     def objects(self) -> list[restate.VirtualObject]:
@@ -80,12 +91,28 @@ class ChatService:
                 initial_interval=timedelta(seconds=settings.model_retry_seconds),
             ),
             history_events=settings.history_events,
+            run_config=self.run_config,
             tool_threads=settings.tool_threads,
             step_timeout=timedelta(seconds=settings.step_timeout_seconds),
             journal_retention=retention,
             retry_policy=OUTAGE,
+            broker=self.broker,
         )
         return [chat_object(chat), turn_object(turn), app_state_object()]
+
+    def gateway(self, ingress_url: str, admin_url: str | None) -> ASGIApp:
+        """ADK's API and, if the settings say so, its dev UI, as an ASGI app, over the Restate that is there."""
+        config = GatewayConfig(
+            apps=self.apps,
+            ingress_url=ingress_url,
+            admin_url=admin_url,
+            artifact_service=self.artifact_service,
+            memory_service=self.memory_service,
+            credential_service=self.credential_service,
+            broker=self.broker,
+            ui=self.settings.ui,
+        )
+        return gateway_app(config)
 
     async def warm_up(self) -> None:
         """Make ADK import what it imports late, which would cost the first turn of a process over a second."""
@@ -94,6 +121,11 @@ class ChatService:
         runner = InMemoryRunner(agent=LlmAgent(name="warm_up", model=_Warm(model="warm")), app_name="warm_up")
         await runner.run_debug("Hello", quiet=True)
         await runner.close()
+
+    async def close(self) -> None:
+        """Close what the service holds open."""
+        if self.broker is not None:
+            await self.broker.close()
 
 
 class _Warm(BaseLlm):

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
     """Settings of the service, its endpoint and the development server."""
 
-    model_config = SettingsConfigDict(env_prefix="ADK_CHAT_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="ADK_CHAT_", env_file=".env", extra="ignore", populate_by_name=True)
 
     agent: str | None = Field(
         None, description="The agent: a directory by ADK's convention, or package.module:attribute."
@@ -21,8 +21,18 @@ class Settings(BaseSettings):
     admin_port: int = Field(9070, description="Port of the Restate admin API and UI that `dev` starts.")
     endpoint_port: int = Field(9080, description="Port on which Restate reaches the handlers.")
     endpoint_host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
+    port: int = Field(8000, description="Port of the gateway: ADK's API and dev UI.")
+    ui: bool = Field(True, description="Whether the gateway serves ADK's dev UI, or ADK's API alone.")
+    ingress_url: str = Field("http://localhost:8080", description="The Restate ingress that `web` stands on.")
+    admin_url: str = Field("http://localhost:9070", description="The Restate admin API that `web` stands on.")
     data_dir: Path = Field(Path(".adk-chat"), description="Where `dev` keeps the data of restate-server.")
     replay_always: bool = Field(False, description="Let Restate replay handlers at every await, to test an agent.")
+
+    redis_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("ADK_CHAT_REDIS_URL", "REDIS_URL"),
+        description="A Redis for live streams between processes, redis:// or rediss://; by default this one's memory.",
+    )
 
     identity_keys: Annotated[list[str], NoDecode] = Field(
         [], description="Public keys of the Restate whose requests are accepted, comma-separated."

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import restate
 from google.adk.platform import time as platform_time
 from google.adk.platform import uuid as platform_uuid
+from restate import RestateDurableFuture
 from restate.serde import BytesSerde
 
 from adk_chat.durable import seams
@@ -56,7 +57,7 @@ class Journal:
     """
 
     def __init__(
-        self, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None, began: float
+        self, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None, id_prefix: str, began: float
     ) -> None:
         self.context = context
         self.lanes = Lanes(context)
@@ -64,7 +65,11 @@ class Journal:
         self.step_timeout = None if step_timeout is None else step_timeout.total_seconds()
         self.on_slow_step: Callable[[], Awaitable[None]] | None = None
         """Awaited once a step has taken 100 ms, if it is set; it may journal steps itself."""
+        self.before_step: Callable[[], Awaitable[None]] | None = None
+        """Awaited before a step begins, if it is set; it may journal steps itself."""
+        self._watched: dict[RestateDurableFuture[bytes], Callable[[], Awaitable[None]]] = {}
         self._id = context.request().id
+        self._id_prefix = id_prefix
         self._now = began
         self._steps = 0
         self._due: dict[int, Callable[[], None]] = {}
@@ -72,7 +77,7 @@ class Journal:
 
     @classmethod
     async def open(
-        cls, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None = None
+        cls, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None = None, id_prefix: str = ""
     ) -> "Journal":
         """The journal of `context`, opened by the first call in each attempt.
 
@@ -80,11 +85,12 @@ class Journal:
             context: of the running handler.
             retry: how model calls are retried.
             step_timeout: how long one model or tool call may take; longer is an error that may pass.
+            id_prefix: how the ids begin that ADK makes, so that what came from this invocation is known by them.
         """
         journal = _journals.get(context)
         if journal is None:
             began = await record(context, "time", lambda: str(time.time()).encode())
-            journal = _journals[context] = cls(context, retry, step_timeout, float(began))
+            journal = _journals[context] = cls(context, retry, step_timeout, id_prefix, float(began))
             install_providers()
         return journal
 
@@ -100,6 +106,8 @@ class Journal:
         If the process dies before that, `action` runs again. An exception of it is a `restate.TerminalError` here.
         """
         await self.lanes.acquire()
+        if self.before_step is not None:
+            await self.before_step()
         surroundings = contextvars.copy_context()
         surroundings.run(_leave_journal)
 
@@ -128,10 +136,13 @@ class Journal:
         pause = _SLOW if self.on_slow_step is not None else _HEARTBEAT
         try:
             result = self.context.run_typed(name, run, restate.RunOptions(serde=BytesSerde(), max_attempts=1))
-            while result not in (await restate.wait_completed(result, self.context.sleep(pause)))[0]:
-                if self.on_slow_step is not None:
-                    await self.on_slow_step()
-                pause = _HEARTBEAT
+            timer = self.context.sleep(pause)
+            while result not in (done := (await restate.wait_completed(result, timer, *self._watched))[0]):
+                await self._notice(done)
+                if timer in done:
+                    if self.on_slow_step is not None:
+                        await self.on_slow_step()
+                    timer = self.context.sleep(_HEARTBEAT)
             return await result
         except seams.JournalError as error:
             raise seams.attempt_over() from error
@@ -139,6 +150,21 @@ class Journal:
             if task := self._tasks.pop(number, None):
                 task.cancel()
             raise
+
+    def watch(self, future: RestateDurableFuture[bytes], then: Callable[[], Awaitable[None]]) -> None:
+        """Await `then` once `future` is completed: while a later step runs, or in `settle`. It may not journal."""
+        self._watched[future] = then
+
+    async def settle(self) -> None:
+        """Wait for all that is watched."""
+        while self._watched:
+            await self._notice((await restate.wait_completed(*self._watched))[0])
+
+    async def _notice(self, done: list[Any]) -> None:
+        for future in [future for future in self._watched if future in done]:
+            # Another lane may have been told of it as well.
+            if (then := self._watched.pop(future, None)) is not None:
+                await then()
 
     async def record(self, name: str, make: Callable[[], bytes]) -> bytes:
         """Journal a value that is at hand; a replay gives that back without asking `make`."""
@@ -160,7 +186,8 @@ class Journal:
         """A UUID that is the same on every replay of this invocation."""
         lane = self.lanes.current
         lane.ids += 1
-        return str(uuid.uuid5(_IDS, f"{self._id}/{lane.name}/{lane.ids}"))
+        made = str(uuid.uuid5(_IDS, f"{self._id}/{lane.name}/{lane.ids}"))
+        return self._id_prefix + made[len(self._id_prefix) :]
 
     def time(self) -> float:
         """Seconds since the epoch, the same on every replay: the latest time journaled, and a little more each time."""

@@ -1,0 +1,83 @@
+"""The connections of this process to one Redis."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+_logger = logging.getLogger(__name__)
+
+AwayError = (RedisConnectionError, RedisTimeoutError)
+
+_CONNECTIONS = 8
+_TIMEOUT_SECONDS = 5
+_FIRST_WAIT_SECONDS = 0.05
+_LONGEST_WAIT_SECONDS = 1.0
+
+Result = TypeVar("Result")
+
+
+class Link:
+    """A few connections that all readers and the writer share. Says once when Redis is lost, and once when it is back.
+
+    Raises:
+        ValueError: the URL is not one of a Redis.
+    """
+
+    def __init__(self, url: str) -> None:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS,
+            timeout=None,
+            socket_timeout=_TIMEOUT_SECONDS,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),  # `patiently` does, and for longer
+        )
+        self.redis: Redis = Redis.from_pool(pool)
+        self._lost_at: float | None = None
+        where = pool.connection_kwargs
+        self._name = where.get("path") or f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
+
+    @property
+    def away(self) -> bool:
+        """Whether the last command got no answer."""
+        return self._lost_at is not None
+
+    async def patiently(self, command: Callable[[], Awaitable[Result]], seconds: float = math.inf) -> Result:
+        """Do `command`, and again while Redis is away for less than so many seconds."""
+        wait = _FIRST_WAIT_SECONDS
+        while True:
+            try:
+                result = await command()
+            except AwayError as error:
+                if self._lost(error) + wait > seconds:
+                    raise
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+            else:
+                self._found()
+                return result
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.redis.aclose()
+
+    def _lost(self, error: Exception) -> float:
+        """Note that Redis is away; gives for how long, in seconds."""
+        if self._lost_at is None:
+            self._lost_at = time.monotonic()
+            _logger.warning("No answer from Redis at %s; live text is lost until it is back: %s", self._name, error)
+        return time.monotonic() - self._lost_at
+
+    def _found(self) -> None:
+        if self._lost_at is not None:
+            _logger.warning("Redis at %s is back.", self._name)
+        self._lost_at = None

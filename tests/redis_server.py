@@ -1,0 +1,59 @@
+"""A real Redis on a free port, which can be killed and started again."""
+
+import asyncio
+from pathlib import Path
+from types import TracebackType
+
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from adk_chat.endpoint import listen
+from tests.support import until
+
+
+class RedisServer:
+    """A redis-server of Debian's package; with `durable` it finds its data again after a SIGKILL."""
+
+    def __init__(self, directory: Path, *, durable: bool = False) -> None:
+        with listen("127.0.0.1", 0) as listening:
+            self.port = int(listening.getsockname()[1])
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self._directory = directory
+        self._durable = durable
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._process = await asyncio.create_subprocess_exec(
+            *("redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)),
+            *("--save", "", "--appendonly", "yes" if self._durable else "no", "--appendfsync", "always"),
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        await until(self._answers)
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+
+    async def clients(self) -> int:
+        """How many connections it has, without the one that asks."""
+        async with Redis.from_url(self.url) as redis:
+            return len(await redis.client_list()) - 1
+
+    async def __aenter__(self) -> "RedisServer":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.kill()
+
+    async def _answers(self) -> bool:
+        async with Redis.from_url(self.url) as redis:
+            try:
+                return bool(await redis.ping())
+            except RedisConnectionError:
+                return False
