@@ -69,11 +69,12 @@ class Journal:
         """Awaited before a step begins, if it is set; it may journal steps itself."""
         self._watched: dict[RestateDurableFuture[bytes], Callable[[], Awaitable[None]]] = {}
         self._id = context.request().id
-        self._id_prefix = id_prefix
+        self.id_prefix = id_prefix
         self._now = began
         self._steps = 0
         self._due: dict[int, Callable[[], None]] = {}
         self._tasks: dict[int, asyncio.Task[bytes]] = {}
+        self._unwanted: set[int] = set()
 
     @classmethod
     async def open(
@@ -125,17 +126,22 @@ class Journal:
             self._tasks[number] = started.result()
             try:
                 return await self._tasks[number]
-            except asyncio.CancelledError:
-                if number in self._tasks:
-                    raise
-                # Who wanted the step is gone. It is journaled as ended, or a replay would begin it again.
-                raise restate.TerminalError("The step was cancelled.", 499) from None
             finally:
-                self._tasks.pop(number, None)
+                del self._tasks[number]
+
+        async def run_if_wanted() -> bytes:
+            # A step that nobody waits for any more is journaled as ended, or a replay would begin it again.
+            try:
+                if number not in self._unwanted:
+                    return await run()
+            except asyncio.CancelledError:
+                if number not in self._unwanted:
+                    raise
+            raise restate.TerminalError("The step was cancelled.", 499)
 
         pause = _SLOW if self.on_slow_step is not None else _HEARTBEAT
         try:
-            result = self.context.run_typed(name, run, restate.RunOptions(serde=BytesSerde(), max_attempts=1))
+            result = self.context.run_typed(name, run_if_wanted, restate.RunOptions(serde=BytesSerde(), max_attempts=1))
             timer = self.context.sleep(pause)
             while result not in (done := (await restate.wait_completed(result, timer, *self._watched))[0]):
                 await self._notice(done)
@@ -147,8 +153,9 @@ class Journal:
         except seams.JournalError as error:
             raise seams.attempt_over() from error
         except asyncio.CancelledError:
-            if task := self._tasks.pop(number, None):
-                task.cancel()
+            self._unwanted.add(number)
+            if number in self._tasks:
+                self._tasks[number].cancel()
             raise
 
     def watch(self, future: RestateDurableFuture[bytes], then: Callable[[], Awaitable[None]]) -> None:
@@ -187,7 +194,7 @@ class Journal:
         lane = self.lanes.current
         lane.ids += 1
         made = str(uuid.uuid5(_IDS, f"{self._id}/{lane.name}/{lane.ids}"))
-        return self._id_prefix + made[len(self._id_prefix) :]
+        return self.id_prefix + made[len(self.id_prefix) :]
 
     def time(self) -> float:
         """Seconds since the epoch, the same on every replay: the latest time journaled, and a little more each time."""

@@ -6,7 +6,7 @@ wraps as long as no journal is open (`adk_chat.durable.journal`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from types import ModuleType
 from typing import Any, cast
 
@@ -16,6 +16,8 @@ from google.adk.agents.invocation_context import InvocationContext
 from google.adk.flows.llm_flows.base_llm_flow import BaseLlmFlow
 from google.adk.flows.llm_flows.tools import _batch_executor, _caller
 from google.adk.models.base_llm import BaseLlm
+from google.adk.plugins._reflect_retry_utils import ScopedFailureTracker
+from google.adk.plugins.base_plugin import BasePlugin
 from google.adk.runners import Runner
 from google.adk.sessions.session import Session
 from google.adk.tools._node_tool import NodeTool
@@ -176,3 +178,18 @@ def before_run(prepare: Callable[[Runner], Awaitable[None]]) -> None:
         return await original(self, **arguments)
 
     Runner._get_or_create_session = get_or_create_session  # type: ignore[method-assign]
+
+
+def forget_failures(plugins: Iterable[BasePlugin], invocation: str) -> None:
+    """Let ADK's plugins that count failures forget what an earlier attempt at an invocation has counted.
+
+    Args:
+        plugins: those of a Runner; plugins of other kinds are left alone.
+        invocation: how the invocation's id begins.
+    """
+    trackers = [getattr(plugin, "_tracker", None) for plugin in plugins]
+    for tracker in trackers:
+        if isinstance(tracker, ScopedFailureTracker):
+            counters = tracker._scoped_failure_counters
+            for scope in [scope for scope in counters if scope.startswith(invocation)]:
+                del counters[scope]
