@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
@@ -10,6 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import restate
+from google.adk import platform
 from google.adk.platform import time as platform_time
 from google.adk.platform import uuid as platform_uuid
 from restate import RestateDurableFuture
@@ -27,6 +29,7 @@ _TICK = 0.000_001
 _IDS = uuid.UUID("5d0ef5b0-2a7c-5ad9-9d0c-0f6c2f6f3b6e")
 _SLOW = timedelta(milliseconds=100)
 # The engine stops listening to a handler that journals nothing for a minute: a cancellation would no longer reach it.
+_any_random = random.Random()
 _HEARTBEAT = timedelta(seconds=25)
 
 _journals: "WeakKeyDictionary[restate.Context, Journal]" = WeakKeyDictionary()
@@ -196,6 +199,12 @@ class Journal:
         made = str(uuid.uuid5(_IDS, f"{self._id}/{lane.name}/{lane.ids}"))
         return self.id_prefix + made[len(self.id_prefix) :]
 
+    def random(self) -> random.Random:
+        """A generator whose numbers are the same on every replay of this invocation."""
+        lane = self.lanes.current
+        lane.random = lane.random or random.Random(f"{self._id}/{lane.name}")
+        return lane.random
+
     def time(self) -> float:
         """Seconds since the epoch, the same on every replay: the latest time journaled, and a little more each time."""
         self._now += _TICK
@@ -211,14 +220,20 @@ def _leave_journal() -> None:
 
 
 def install_providers() -> None:
-    """Let ADK ask the journal for ids and times, in the current `contextvars` context and those made from it."""
+    """Let ADK ask the journal for ids, times and chance, in the current `contextvars` context and its copies."""
     platform_uuid.set_id_provider(_new_id)
     platform_time.set_time_provider(_time)
+    platform.set_random_provider(_random)
 
 
 def _new_id() -> str:
     journal = Journal.current()
     return str(uuid.uuid4()) if journal is None else journal.new_id()
+
+
+def _random() -> random.Random:
+    journal = Journal.current()
+    return _any_random if journal is None else journal.random()
 
 
 def _time() -> float:

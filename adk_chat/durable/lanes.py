@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -34,6 +35,7 @@ class Lane:
     name: str
     children: int = 0
     ids: int = 0
+    random: Random | None = None
     ended: bool = False
     failed: bool = False
 

@@ -178,5 +178,5 @@ def _outcome(noted: run.Run, failed: list[bool], events: list[Json], state: Json
         failed=failed,
         callbacks=noted.callbacks(),
         executions=dict(noted.executions),
-        asked=noted.asked,
+        asked={model: [question for _, question in asked] for model, asked in noted.questions.items()},
     )

@@ -73,7 +73,7 @@ def agent(name: str, *answers: Any, **attributes: Any) -> LlmAgent:
 
 def late(name: str, *answers: Any) -> LlmAgent:
     """An agent whose model takes its time."""
-    return LlmAgent(name=name, model=script(*answers, name=f"model_of_{name}", seconds=0.1))
+    return LlmAgent(name=name, model=script(*answers, name=f"model_of_{name}", seconds=20))
 
 
 def transfer(name: str) -> Any:
