@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import time
+import tracemalloc
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
+from adk_chat.endpoint import listen
 from adk_chat.streaming import LostError, open_broker
 from adk_chat.streaming.redis_broker import RedisBroker
 from tests.redis_server import RedisServer
@@ -74,6 +76,24 @@ async def test_a_killed_redis_holds_up_no_publisher_and_works_again(
     publish(broker, "after", 0, 10)
     assert texts(await take(broker, "after", 10)) == numbered(0, 10)
     await broker.close()
+
+
+async def test_without_a_redis_memory_does_not_grow_and_flushing_gives_up() -> None:
+    with listen("127.0.0.1", 0) as nobody:
+        url = f"redis://127.0.0.1:{nobody.getsockname()[1]}"
+    broker = RedisBroker(url)
+    tracemalloc.start()
+    try:
+        for number in range(50_000):
+            broker.publish("stream", str(number).encode() * 500)
+            if number % 1_000 == 0:
+                await asyncio.sleep(0)
+        assert tracemalloc.get_traced_memory()[0] < 32 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+    async with asyncio.timeout(3):
+        await broker.flush()
+        await broker.close()
 
 
 async def test_a_reader_gets_over_a_restart_and_sees_no_gap_where_there_is_none(tmp_path: Path) -> None:
