@@ -6,6 +6,7 @@ from datetime import timedelta
 import restate
 from google.adk.agents.base_agent import BaseAgent
 from google.adk.agents.llm_agent import LlmAgent
+from google.adk.agents.run_config import RunConfig
 from google.adk.apps.app import App
 from google.adk.artifacts.base_artifact_service import BaseArtifactService
 from google.adk.artifacts.in_memory_artifact_service import InMemoryArtifactService
@@ -36,6 +37,7 @@ class ChatService:
         artifact_service: where agents keep artifacts; by default in memory, so for production give one of ADK's others.
         memory_service: likewise.
         credential_service: likewise; by default none.
+        run_config: of every turn, unless its request asks for something else.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class ChatService:
         artifact_service: BaseArtifactService | None = None,
         memory_service: BaseMemoryService | None = None,
         credential_service: BaseCredentialService | None = None,
+        run_config: RunConfig | None = None,
     ) -> None:
         if not apps:
             raise ValueError("ChatService needs at least one app or agent.")
@@ -55,6 +58,7 @@ class ChatService:
         self.artifact_service = artifact_service or InMemoryArtifactService()
         self.memory_service = memory_service or InMemoryMemoryService()
         self.credential_service = credential_service
+        self.run_config = run_config
 
     @property
     def objects(self) -> list[restate.VirtualObject]:
@@ -80,6 +84,7 @@ class ChatService:
                 initial_interval=timedelta(seconds=settings.model_retry_seconds),
             ),
             history_events=settings.history_events,
+            run_config=self.run_config,
             tool_threads=settings.tool_threads,
             step_timeout=timedelta(seconds=settings.step_timeout_seconds),
             journal_retention=retention,

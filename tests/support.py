@@ -53,10 +53,30 @@ class ScriptedModel(BaseLlm):
     async def generate_content_async(
         self, llm_request: LlmRequest, stream: bool = False
     ) -> AsyncGenerator[LlmResponse, None]:
+        verb, _, words = last_text(llm_request).partition(" ")
+        if verb == "stream":
+            async for response in speak(words.split(), stream):
+                yield response
+            calls[f"model: {last_text(llm_request)}"] += 1
+            return
         responses = await self.script(llm_request)
         calls[f"model: {last_text(llm_request)}"] += 1
         for response in responses:
             yield response
+
+
+async def speak(words: list[str], stream: bool) -> AsyncGenerator[LlmResponse, None]:
+    """Say the words one by one, if asked to stream, and then all of them; at `@name`, wait for the test."""
+    said = []
+    for word in words:
+        if word.startswith("@"):
+            await gates[word[1:]].wait()
+            continue
+        said.append(word + " ")
+        if stream:
+            part = types.Part(text=said[-1])
+            yield LlmResponse(content=types.Content(role="model", parts=[part]), partial=True)
+    yield reply("".join(said))
 
 
 def last_text(request: LlmRequest) -> str:

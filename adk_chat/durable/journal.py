@@ -56,7 +56,7 @@ class Journal:
     """
 
     def __init__(
-        self, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None, began: float
+        self, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None, id_prefix: str, began: float
     ) -> None:
         self.context = context
         self.lanes = Lanes(context)
@@ -65,6 +65,7 @@ class Journal:
         self.on_slow_step: Callable[[], Awaitable[None]] | None = None
         """Awaited once a step has taken 100 ms, if it is set; it may journal steps itself."""
         self._id = context.request().id
+        self._id_prefix = id_prefix
         self._now = began
         self._steps = 0
         self._due: dict[int, Callable[[], None]] = {}
@@ -72,7 +73,7 @@ class Journal:
 
     @classmethod
     async def open(
-        cls, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None = None
+        cls, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None = None, id_prefix: str = ""
     ) -> "Journal":
         """The journal of `context`, opened by the first call in each attempt.
 
@@ -80,11 +81,12 @@ class Journal:
             context: of the running handler.
             retry: how model calls are retried.
             step_timeout: how long one model or tool call may take; longer is an error that may pass.
+            id_prefix: how the ids begin that ADK makes, so that what came from this invocation is known by them.
         """
         journal = _journals.get(context)
         if journal is None:
             began = await record(context, "time", lambda: str(time.time()).encode())
-            journal = _journals[context] = cls(context, retry, step_timeout, float(began))
+            journal = _journals[context] = cls(context, retry, step_timeout, id_prefix, float(began))
             install_providers()
         return journal
 
@@ -149,7 +151,8 @@ class Journal:
         """A UUID that is the same on every replay of this invocation."""
         lane = self.lanes.current
         lane.ids += 1
-        return str(uuid.uuid5(_IDS, f"{self._id}/{lane.name}/{lane.ids}"))
+        made = str(uuid.uuid5(_IDS, f"{self._id}/{lane.name}/{lane.ids}"))
+        return self._id_prefix + made[len(self._id_prefix) :]
 
     def time(self) -> float:
         """Seconds since the epoch, the same on every replay: the latest time journaled, and a little more each time."""

@@ -15,14 +15,16 @@ from restate.serde import BytesSerde
 from adk_chat.objects.app_state import AppStates
 from adk_chat.objects.handler import handler
 from adk_chat.objects.requests import (
+    CancelTurn,
     History,
     ListSessions,
     LoadedSession,
     Message,
+    RunningTurn,
     TurnEvents,
-    TurnKey,
     TurnRequest,
 )
+from adk_chat.objects.run_config import window
 from adk_chat.objects.state import ObjectState
 from adk_chat.objects.turn import TURN
 from adk_chat.sessions.contract import (
@@ -40,6 +42,7 @@ from adk_chat.sessions.contract import (
 from adk_chat.sessions.layout import INDEX, Index, Row, SessionRecord
 from adk_chat.sessions.store import SessionStore, Write, list_rows, merged
 from adk_chat.sessions.transport import STATUS
+from adk_chat.sessions.turn_id import TurnId, TurnKey
 
 _HISTORY_BYTES = 16 * 1024 * 1024
 """The most a turn is given of its session; model APIs take no more than that either."""
@@ -81,7 +84,7 @@ def chat_object(config: ChatConfig) -> restate.VirtualObject:
     turns: dict[str, Any] = {"journal_retention": config.journal_retention}
     handler(chat, Message, kind="shared", **turns)(handlers.message)
     handler(chat, Message, **turns)(handlers.post)
-    handler(chat, SessionRequest, kind="shared")(handlers.cancel)
+    handler(chat, CancelTurn, kind="shared")(handlers.cancel)
     handler(chat, History, kind="shared")(handlers.get_history)
     handler(chat, ListSessions, kind="shared")(handlers.list_sessions)
     handler(chat, GetSession, kind="shared")(handlers.get_session)
@@ -101,24 +104,31 @@ class _Handlers:
 
     async def message(self, ctx: restate.ObjectSharedContext, request: Message) -> str:
         """Send a message and wait for the reply; answers its text."""
-        key, turn = await self._turn(ctx, request)
+        key, turn = await self._admitted(ctx, request)
         # Turn hands the reply to Chat together with the last events, and Chat hands it on here once they are stored.
         turn.reply_to, reply = ctx.awakeable(serde=BytesSerde())
-        running = ctx.generic_call(TURN, "run", _json(turn), key=key)
+        running = ctx.generic_call(TURN, "run", _json(turn), key=str(key))
         done, _ = await restate.wait_completed(running, reply)
         if running in done:
             await running
         return cast(str, from_json(await reply))
 
     async def post(self, ctx: restate.ObjectContext, request: Message) -> Json:
-        """Send a message without waiting; answers the turn's id, under which Restate knows the turn."""
-        key, turn = await self._turn(ctx, request)
-        return {"turn_id": await ctx.generic_send(TURN, "run", _json(turn), key=key).invocation_id()}
+        """Send a message without waiting; answers the turn's id, which begins with that of its Restate invocation."""
+        key, turn = await self._admitted(ctx, request)
+        sent = ctx.generic_send(TURN, "run", _json(turn), key=str(key))
+        return {"turn_id": str(TurnId(invocation_id=await sent.invocation_id(), key=key))}
 
-    async def cancel(self, ctx: restate.ObjectSharedContext, request: SessionRequest) -> bool:
+    async def cancel(self, ctx: restate.ObjectSharedContext, request: CancelTurn) -> bool:
         """Cancel the turn that is running in a session; answers whether there was one."""
         key = TurnKey(user_id=ctx.key(), app_name=self._app(request), session_id=request.session_id)
-        return cast(bool, from_json(await ctx.generic_call(TURN, "cancel", b"{}", key=str(key))))
+        wanted = RunningTurn()
+        if request.turn_id is not None:
+            turn_id = TurnId.parse(request.turn_id)
+            if turn_id.key != key:
+                return False
+            wanted.invocation_id = turn_id.invocation_id
+        return cast(bool, from_json(await ctx.generic_call(TURN, "cancel", _json(wanted), key=str(key))))
 
     async def get_history(self, ctx: restate.ObjectSharedContext, request: History) -> list[Json]:
         """The events of a session, oldest first."""
@@ -204,7 +214,8 @@ class _Handlers:
         record, user, _ = await store.read(request.session_id)
         if record is None:
             return LoadedSession()
-        events = await store.events(record, last=request.num_recent_events, cut=_HISTORY_BYTES)
+        last, after = request.num_recent_events, request.after_timestamp
+        events = await store.events(record, last=last, after=after, cut=_HISTORY_BYTES)
         shared = await self._app_states.current(ctx, record.app_name)
         session = _answer(record, events, user, shared.state)
         return LoadedSession(session=session, batches=record.batches, index_page=record.index_page)
@@ -217,7 +228,28 @@ class _Handlers:
         """The state that all sessions of the user share, keys without prefix."""
         return await self._store(ctx, request).user_state()
 
-    async def _turn(self, ctx: _AnyContext, request: Message) -> tuple[str, TurnRequest]:
+    async def _admitted(self, ctx: _AnyContext, request: Message) -> tuple[TurnKey, TurnRequest]:
+        """The turn to run, once its strategy has dealt with the one that may be running."""
+        if request.multitask_strategy == "enqueue":
+            return await self._turn(ctx, request)
+        key = TurnKey(user_id=ctx.key(), app_name=self._app(request), session_id=request.session_id)
+        # Asked before the session is read, so that what this turn has said by then is seen, and not taken for another.
+        answer = await ctx.generic_call(TURN, "status", b"{}", key=str(key))
+        running = RunningTurn.model_validate_json(answer).invocation_id
+        if running is not None and request.multitask_strategy == "reject":
+            raise restate.TerminalError(
+                f"A turn is running in session {request.session_id}. Send the message again when it has ended, "
+                "or with another multitask_strategy: enqueue, interrupt or rollback.",
+                409,
+            )
+        key, turn = await self._turn(ctx, request)
+        turn.alone = request.multitask_strategy == "reject"
+        if running is not None:
+            ctx.cancel_invocation(running)
+            turn.roll_back = running if request.multitask_strategy == "rollback" else None
+        return key, turn
+
+    async def _turn(self, ctx: _AnyContext, request: Message) -> tuple[TurnKey, TurnRequest]:
         app = self._app(request)
         if app not in self._config.apps:
             known = ", ".join(self._config.apps)
@@ -229,17 +261,27 @@ class _Handlers:
             raise restate.TerminalError(f"message: takes {size} bytes as JSON; at most {most} are accepted.", 413)
         store = self._store(ctx, request)
         record, user, (version, index) = await store.read(request.session_id, store.keys.app_state_version, INDEX)
+        if record is None and not request.create:
+            raise SessionNotFoundError(f"Session not found: {request.session_id}")
         shared = await self._app_states.recent(ctx, app, version or 0)
-        turn = TurnRequest(content=content, state_delta=request.state_delta, user_state=user, app_state=shared)
+        turn = TurnRequest(
+            content=content,
+            run_config=request.run_config,
+            invocation_id=request.invocation_id,
+            state_delta=request.state_delta,
+            user_state=user,
+            app_state=shared,
+        )
         if record is not None:
-            events = await store.events(record, last=self._config.history_events, cut=_HISTORY_BYTES)
+            last, after = window(request.run_config, self._config.history_events)
+            events = await store.events(record, last=last, after=after, cut=_HISTORY_BYTES)
             turn.session = _answer(record, events, user, shared)
             turn.batches, turn.index_page = record.batches, record.index_page
         else:
             turn.first_session = index is None
             turn.index_page = Index.model_validate(index or {}).next_page
         key = TurnKey(user_id=ctx.key(), app_name=app, session_id=request.session_id)
-        return str(key), turn
+        return key, turn
 
     async def _commit(self, ctx: restate.ObjectContext, store: SessionStore, write: Write) -> None:
         if write.app:

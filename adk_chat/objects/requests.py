@@ -1,12 +1,14 @@
 """What the public handlers of Chat take, with examples that the playground of the Restate UI opens with."""
 
-from typing import Annotated
-from urllib.parse import quote, unquote
+from typing import Annotated, Literal
 
 from google.genai import types
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from adk_chat.objects.run_config import RunConfigJson
 from adk_chat.sessions.contract import OBJECTS, Json, Request, SessionRequest
+
+MultitaskStrategy = Literal["enqueue", "reject", "interrupt", "rollback"]
 
 
 class Message(SessionRequest):
@@ -23,17 +25,29 @@ class Message(SessionRequest):
         None, description="Further parts, in genai's JSON: images, answers to calls."
     )
     state_delta: Json | None = Field(None, description="Changes to the state, as if the user had made them.")
+    run_config: RunConfigJson = Field(None, description="What of ADK's RunConfig is to be other than by default.")
+    invocation_id: str | None = Field(
+        None, description="Resume this invocation of ADK, in a resumable app; the message may then be left out."
+    )
+    create: bool = Field(True, description="Create the session if it does not exist; otherwise that is a 404.")
+    multitask_strategy: MultitaskStrategy = Field(
+        "enqueue",
+        description="What if a turn of the session runs: wait for it; reject this message with 409; interrupt the "
+        "running turn and keep what it said; or roll it back, so that its words are unseen and its state is undone.",
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> "Message":
         if self.message is not None and not self.message.strip():
             raise ValueError("message: is blank; send some text")
-        if self.message is None and not self.parts:
+        if self.message is None and not self.parts and self.invocation_id is None:
             raise ValueError("message: is missing; send some text, or parts")
         return self
 
-    def content(self) -> Json:
-        """The message as a genai Content in JSON."""
+    def content(self) -> Json | None:
+        """The message as a genai Content in JSON; None where an invocation is resumed without one."""
+        if self.message is None and not self.parts:
+            return None
         parts = [types.Part(text=self.message)] if self.message is not None else []
         content = types.Content(role="user", parts=parts + (self.parts or []))
         return content.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -76,7 +90,9 @@ class ListSessions(Request):
 class TurnRequest(BaseModel):
     """What Chat asks of Turn. `session` is what `get_session` answers, as far as the model is to see it."""
 
-    content: Json
+    content: Json | None = None
+    run_config: Json | None = None
+    invocation_id: str | None = Field(None, description="ADK's, to resume.")
     session: Json | None = None
     batches: int = Field(0, description="How many appends of turns are in `session`.")
     index_page: int | None = Field(None, description="Where the session's row is, or will probably be.")
@@ -84,6 +100,8 @@ class TurnRequest(BaseModel):
     user_state: Json = {}
     app_state: Json = {}
     state_delta: Json | None = None
+    alone: bool = Field(False, description="Refuse with 409 if a turn has got in between.")
+    roll_back: str | None = Field(None, description="The Restate invocation of a cancelled turn, to be taken back.")
     reply_to: str | None = Field(None, description="An awakeable for the reply, resolved once it is stored.")
 
 
@@ -113,18 +131,13 @@ class LoadedSession(BaseModel):
     index_page: int | None = None
 
 
-class TurnKey(BaseModel):
-    """The key of a Turn: whose session it runs."""
+class CancelTurn(SessionRequest):
+    """The turn to cancel."""
 
-    user_id: str
-    app_name: str
-    session_id: str
+    turn_id: str | None = Field(None, description="Only if it is this one that runs; by default whichever does.")
 
-    def __str__(self) -> str:
-        return "/".join(quote(part, safe="") for part in (self.user_id, self.app_name, self.session_id))
 
-    @classmethod
-    def parse(cls, key: str) -> "TurnKey":
-        """The parts of a key."""
-        user_id, app_name, session_id = (unquote(part) for part in key.split("/"))
-        return cls(user_id=user_id, app_name=app_name, session_id=session_id)
+class RunningTurn(BaseModel):
+    """A turn by the Restate invocation that runs it; None for none, or for whichever it is."""
+
+    invocation_id: str | None = None

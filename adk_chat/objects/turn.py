@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -22,17 +22,22 @@ from adk_chat.durable import Journal, RestartError, RetryPolicy
 from adk_chat.durable.errors import is_transient
 from adk_chat.objects.app_state import Nothing
 from adk_chat.objects.handler import handler
-from adk_chat.objects.requests import LoadedSession, Reply, TurnKey, TurnRequest
+from adk_chat.objects.partial import PartialAnswer, kept
+from adk_chat.objects.requests import LoadedSession, Reply, RunningTurn, TurnRequest
+from adk_chat.objects.rollback import Cancelled
+from adk_chat.objects.run_config import merged, window
 from adk_chat.objects.state import ObjectState
 from adk_chat.objects.turn_sessions import CANCELLED, TurnSessions
 from adk_chat.sessions.contract import CHAT, GetSession
 from adk_chat.sessions.transport import request_json
+from adk_chat.sessions.turn_id import TurnKey, event_id_prefix
 
 logger = logging.getLogger(__name__)
 
 TURN = "Turn"
 _RUNNING = "running"
 _BATCHES = "batches"
+_CANCELLED = "cancelled"
 _AT_ONCE = timedelta(milliseconds=1)
 
 
@@ -46,6 +51,7 @@ class TurnConfig:
     credential_service: BaseCredentialService | None
     model_retry: RetryPolicy
     history_events: int | None
+    run_config: RunConfig | None
     tool_threads: int
     step_timeout: timedelta
     journal_retention: timedelta
@@ -73,9 +79,12 @@ class _Cancel:
     """A cancelled turn is ended by ADK itself, which answers the open function calls."""
 
     signal: asyncio.Event = field(default_factory=asyncio.Event)
+    then: Callable[[], None] = field(default=lambda: None)
 
     def __call__(self, error: restate.TerminalError) -> BaseException:
-        self.signal.set()
+        if not self.signal.is_set():
+            self.signal.set()
+            self.then()
         return asyncio.CancelledError()
 
 
@@ -95,14 +104,20 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
         """Run one turn; answers the reply's text. All events of the turn are stored then."""
         return await _RunningTurn(config, ctx, request).run()
 
-    @handler(turn, Nothing, kind="shared", journal_retention=timedelta(0))
-    async def cancel(ctx: restate.ObjectSharedContext, request: Nothing) -> bool:
+    @handler(turn, RunningTurn, kind="shared", journal_retention=timedelta(0))
+    async def cancel(ctx: restate.ObjectSharedContext, request: RunningTurn) -> bool:
         """Cancel the turn that is running; answers whether there is one."""
         (running,) = await ObjectState(ctx).get(_RUNNING)
-        if running is None:
+        if running is None or request.invocation_id not in (None, running):
             return False
         ctx.cancel_invocation(running)
         return True
+
+    @handler(turn, Nothing, kind="shared", journal_retention=timedelta(0))
+    async def status(ctx: restate.ObjectSharedContext, request: Nothing) -> RunningTurn:
+        """Which turn is running."""
+        (running,) = await ObjectState(ctx).get(_RUNNING)
+        return RunningTurn(invocation_id=running)
 
     return turn
 
@@ -116,15 +131,22 @@ class _RunningTurn:
         self._app = config.apps[self._key.app_name]
         self._state = ObjectState(ctx)
         self._reply = _Answer()
+        self._partial = PartialAnswer()
         self._cancel = _Cancel()
 
     async def run(self) -> str:
         batches = await self._read_again_if_moved_on()
-        self._state.set(_RUNNING, self._ctx.request().id)
-        journal = await Journal.open(self._ctx, self._config.model_retry, self._config.step_timeout)
+        if self._request.alone and batches != self._request.batches:
+            raise restate.TerminalError("Another turn of the session has got in between; send the message again.", 409)
+        running = self._ctx.request().id
+        self._state.set(_RUNNING, running)
+        journal = await Journal.open(
+            self._ctx, self._config.model_retry, self._config.step_timeout, event_id_prefix(running)
+        )
         journal.lanes.on_cancel = self._cancel
         sessions = TurnSessions(self._ctx, journal, self._key, self._request, batches)
-        failure = await self._run_agent(sessions)
+        await self._roll_back(sessions)
+        failure = await self._run_agent(journal, sessions)
         journal.lanes.on_cancel = lambda error: error
         if failure is None and self._request.reply_to is not None:
             await sessions.store_and_reply(Reply(to=self._request.reply_to, text=self._reply.text))
@@ -134,6 +156,9 @@ class _RunningTurn:
             except restate.TerminalError as error:
                 failure = failure or error
         self._state.set(_BATCHES, sessions.batches)
+        if self._cancel.signal.is_set():
+            cancelled = Cancelled.of(running, sessions.before, sessions.events)
+            self._state.set(_CANCELLED, cancelled.model_dump())
         self._state.clear(_RUNNING)
         if failure is not None:
             raise failure
@@ -144,17 +169,28 @@ class _RunningTurn:
         (batches,) = await self._state.get(_BATCHES)
         if batches is None or batches == self._request.batches:
             return self._request.batches
+        last, after = window(self._request.run_config, self._config.history_events)
         request = GetSession(
             app_name=self._key.app_name,
             session_id=self._key.session_id,
-            num_recent_events=self._config.history_events,
+            num_recent_events=last,
+            after_timestamp=after,
         )
         answer = await self._ctx.generic_call(CHAT, "load_session", request_json(request), key=self._key.user_id)
         loaded = LoadedSession.model_validate_json(answer)
         self._request.session, self._request.index_page = loaded.session, loaded.index_page
         return int(batches)
 
-    async def _run_agent(self, sessions: TurnSessions) -> restate.TerminalError | None:
+    async def _roll_back(self, sessions: TurnSessions) -> None:
+        if self._request.roll_back is None:
+            return
+        (cancelled,) = await self._state.get(_CANCELLED)
+        if cancelled is not None and cancelled["invocation_id"] == self._request.roll_back:
+            rewind = Cancelled.model_validate(cancelled).rewind(sessions.session)
+            if rewind is not None:
+                await sessions.append_event(sessions.session, rewind)
+
+    async def _run_agent(self, journal: Journal, sessions: TurnSessions) -> restate.TerminalError | None:
         """Run the agent to its end, good or bad; give what to answer if it ended badly."""
         runner = Runner(
             app=self._app,
@@ -163,16 +199,30 @@ class _RunningTurn:
             memory_service=self._config.memory_service,
             credential_service=self._config.credential_service,
         )
+        content = self._request.content
+
+        async def keep_partial() -> None:
+            # The answer was cut off inside its step, so a replay has nothing of it.
+            answer = kept(await journal.record("interrupted", self._partial.dump))
+            if answer is not None:
+                await sessions.append_event(sessions.session, answer)
+
+        def on_cancel() -> None:
+            sessions.before_append = keep_partial
+
+        self._cancel.then = on_cancel
         try:
             async for event in runner.run_async(
                 user_id=self._key.user_id,
                 session_id=self._key.session_id,
-                new_message=types.Content.model_validate(self._request.content),
+                invocation_id=self._request.invocation_id,
+                new_message=types.Content.model_validate(content) if content is not None else None,
                 state_delta=self._request.state_delta,
                 run_config=self._run_config(),
                 abort_signal=self._cancel.signal,
             ):
                 self._reply.hear(event)
+                self._partial.hear(event)
         except RestartError as error:
             raise RetryableError(str(error), retry_after=_AT_ONCE) from error
         except asyncio.CancelledError:
@@ -182,6 +232,9 @@ class _RunningTurn:
             if not self._cancel.signal.is_set():
                 return await self._failed(error, sessions)
         if self._cancel.signal.is_set():
+            if sessions.before_append is not None:
+                sessions.before_append = None
+                await keep_partial()
             return restate.TerminalError("The turn was cancelled.", CANCELLED)
         if self._reply.error is not None:
             event = self._reply.error
@@ -191,11 +244,11 @@ class _RunningTurn:
 
     async def _failed(self, error: Exception, sessions: TurnSessions) -> restate.TerminalError:
         logger.warning("Turn %s failed: %r", self._ctx.key(), error)
-        if isinstance(error, ValueError) and sessions.appended == 0:
+        if isinstance(error, ValueError) and not sessions.events:
             return restate.TerminalError(f"The message was refused: {error}", 400)
         if self._reply.error is None:
             event = Event(
-                invocation_id=sessions.session.events[-1].invocation_id if sessions.appended else "",
+                invocation_id=sessions.events[-1].invocation_id if sessions.events else "",
                 author=getattr(self._app.root_agent, "name", "agent"),
                 error_code=type(error).__name__,
                 error_message=str(error),
@@ -206,8 +259,10 @@ class _RunningTurn:
         return restate.TerminalError(f"{what}: {type(error).__name__}: {error}", 502 if of_model else 500)
 
     def _run_config(self) -> RunConfig:
-        threads = self._config.tool_threads
-        return RunConfig(tool_thread_pool_config=ToolThreadPoolConfig(max_workers=threads) if threads else None)
+        config = merged(self._config.run_config, self._request.run_config)
+        if config.tool_thread_pool_config is None and self._config.tool_threads:
+            config.tool_thread_pool_config = ToolThreadPoolConfig(max_workers=self._config.tool_threads)
+        return config
 
 
 def _text(event: Event) -> str:

@@ -1,5 +1,8 @@
 """The session service of a running turn: its own session is at hand, and what is appended goes to Chat in batches."""
 
+import copy
+from collections.abc import Awaitable, Callable
+
 import restate
 from google.adk.events.event import Event
 from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig
@@ -8,11 +11,12 @@ from pydantic_core import from_json, to_json
 from typing_extensions import override
 
 from adk_chat.durable import Journal
-from adk_chat.objects.requests import Reply, TurnEvents, TurnKey, TurnRequest
+from adk_chat.objects.requests import Reply, TurnEvents, TurnRequest
 from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.contract import CHAT, Json, StoredSession, event_json, sized
 from adk_chat.sessions.service import adopt
 from adk_chat.sessions.store import merged, without_temp
+from adk_chat.sessions.turn_id import TurnKey
 
 _MUCH = 4 * 1024 * 1024  # of events are not kept back
 CANCELLED = 409
@@ -41,8 +45,12 @@ class TurnSessions(RestateSessionService):
         self.session = self._load(request)
         self.batches = batches
         """How often the turns of this session have sent events to Chat."""
-        self.appended = 0
-        """How many events this turn has brought forth."""
+        self.before = copy.deepcopy(self.session.state)
+        """The state that the turn found."""
+        self.events: list[Event] = []
+        """What this turn has brought forth."""
+        self.before_append: Callable[[], Awaitable[None]] | None = None
+        """Awaited before the next event is appended, if it is set; it may append events itself."""
 
     def _load(self, request: TurnRequest) -> StoredSession:
         if request.session is not None:
@@ -67,6 +75,9 @@ class TurnSessions(RestateSessionService):
     async def append_event(self, session: Session, event: Event) -> Event:
         if event.partial or session is not self.session:
             return await super().append_event(session, event)
+        if self.before_append is not None:
+            before, self.before_append = self.before_append, None
+            await before()
         # Such an event, what is kept back and the reply fit into one message.
         size = len(sized(to_json(event_json(event)), f"An event of {event.author}", 2 * _MUCH))
         event = await BaseSessionService.append_event(self, session, event)
@@ -75,7 +86,7 @@ class TurnSessions(RestateSessionService):
         if self._pending and self._pending_bytes > _MUCH:
             await self.send()
         self._pending.append(event)
-        self.appended += 1
+        self.events.append(event)
         self._journal.on_slow_step = self.send
         return event
 

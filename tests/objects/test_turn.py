@@ -1,0 +1,154 @@
+"""Turns: what a request may ask of them, and what becomes of one that another message meets or that is cancelled."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from adk_chat.sessions.turn_id import TurnId
+from tests.conftest import plain
+from tests.support import ChatClient, gates, until
+
+STREAM = {"run_config": {"streamingMode": "sse"}}
+
+
+def texts(events: list[dict[str, Any]]) -> list[str]:
+    return [
+        "".join(part.get("text", "") for part in event["content"]["parts"]) for event in events if "content" in event
+    ]
+
+
+async def history_of(chat: ChatClient, turn_id: str) -> list[dict[str, Any]]:
+    events = await chat.call("get_history", TurnId.parse(turn_id).key.session_id)
+    return [event for event in events if TurnId.parse(turn_id).brought_forth(event)]
+
+
+async def ended(chat: ChatClient, turn_id: str) -> int:
+    """Wait for the end of a turn; gives its status."""
+    inv = TurnId.parse(turn_id).invocation_id
+    return (await chat.http.get(f"/restate/invocation/{inv}/attach")).status_code
+
+
+async def running(chat: ChatClient, session: str, text: str) -> str:
+    """Post a message whose turn is at a gate by now; gives the turn's id."""
+    turn_id: str = (await chat.call("post", {"message": text, "session_id": session, **STREAM}))["turn_id"]
+    key = TurnId.parse(turn_id).key
+
+    async def is_running() -> bool:
+        events = await chat.send("get_history", key.session_id)
+        return events.is_success and any(TurnId.parse(turn_id).brought_forth(event) for event in events.json())
+
+    await until(is_running)
+    return turn_id
+
+
+async def test_the_events_of_a_turn_are_known_by_its_id(chat: ChatClient) -> None:
+    turns = [(await chat.call("post", {"message": f"tool {n}", "session_id": "s"}))["turn_id"] for n in "ab"]
+    assert [await ended(chat, turn) for turn in turns] == [200, 200]
+    events = [await history_of(chat, turn) for turn in turns]
+    assert [len(found) for found in events] == [4, 4]
+    assert events[0] + events[1] == await chat.call("get_history", "s")
+    assert len({event["invocationId"] for event in events[0]}) == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"max_calls": 1}, "max_calls is not a field of ADK's RunConfig"),
+        ({"streamingMode": "bidi"}, "streaming_mode bidi is for live audio"),
+        ({"speechConfig": {}}, "speech_config is for live audio"),
+        ({"httpOptions": {"baseUrl": "http://elsewhere"}}, "http_options is for the service to set"),
+        ({"max_llm_calls": "many"}, "max_llm_calls: Input should be a valid integer"),
+        ({"getSessionConfig": {"numRecentEvents": -1}}, "get_session_config.num_recent_events"),
+    ],
+)
+async def test_a_run_config_that_cannot_be_is_refused(chat: ChatClient, config: dict[str, Any], said: str) -> None:
+    response = await chat.send("post", {"message": "x", "session_id": "s", "run_config": config})
+    assert (response.status_code, said in response.json()["message"]) == (400, True), response.text
+
+
+async def test_a_run_config_is_heeded(chat: ChatClient) -> None:
+    for text in ("one", "two"):
+        await chat.message("s", text)
+    config = {"customMetadata": {"aB": 1}, "get_session_config": {"num_recent_events": 1}}
+    assert await chat.message("s", "count", run_config=config) == "2"
+    assert (await chat.call("get_history", "s"))[-1]["customMetadata"] == {"aB": 1}
+    limited = await chat.send("message", {"message": "tool x", "session_id": "s", "run_config": {"maxLlmCalls": 1}})
+    assert (limited.status_code, "LlmCallsLimitExceededError" in limited.text) == (500, True)
+
+
+async def test_a_session_need_not_be_created(chat: ChatClient) -> None:
+    refused = await chat.send("post", {"message": "x", "session_id": "s", "create": False})
+    assert (refused.status_code, refused.json()["message"]) == (404, "Session not found: s")
+
+
+@plain
+async def test_a_second_message_may_be_rejected(chat: ChatClient) -> None:
+    gate = gates[chat.user] = asyncio.Event()
+    turn_id = await running(chat, "s", f"wait {chat.user}")
+    second = {"message": "two", "session_id": "s", "multitask_strategy": "reject"}
+    for handler in ("post", "message"):
+        refused = await chat.send(handler, second)
+        assert (refused.status_code, "A turn is running in session s" in refused.text) == (409, True)
+    assert await chat.message("another", "hello", multitask_strategy="reject") == "echo hello"
+    gate.set()
+    assert await ended(chat, turn_id) == 200
+    assert await chat.call("message", second) == "echo two"
+    assert await chat.texts("s") == [f"wait {chat.user}", f"echo wait {chat.user}", "two", "echo two"]
+
+
+@plain
+async def test_of_two_that_would_be_alone_one_is(chat: ChatClient) -> None:
+    second = {"message": "hello", "session_id": "s", "multitask_strategy": "reject"}
+    answers = await asyncio.gather(*(chat.send("message", second) for _ in range(5)))
+    good = sum(answer.status_code == 200 for answer in answers)
+    assert {answer.status_code for answer in answers} <= {200, 409}
+    assert good >= 1
+    assert len(await chat.call("get_history", "s")) == 2 * good
+
+
+@plain
+@pytest.mark.parametrize("strategy", ["interrupt", "rollback"])
+async def test_a_running_turn_may_be_interrupted_or_rolled_back(chat: ChatClient, strategy: str) -> None:
+    gates[chat.user] = asyncio.Event()
+    await chat.call("create_session", {"session_id": "s", "state": {"mood": "fine"}})
+    await chat.message("s", "hello", state_delta={"color": "red", "user:name": "Ada"})
+    first = {"message": f"stream once upon @{chat.user} a time", "session_id": "s", **STREAM}
+    turn_id = (await chat.call("post", {**first, "state_delta": {"color": "blue", "new": 1}}))["turn_id"]
+    await until_said(chat, turn_id)
+    said = await chat.message("s", "count", multitask_strategy=strategy)
+    assert await ended(chat, turn_id) == 409
+    kept = await history_of(chat, turn_id)
+    assert texts(kept) == [first["message"], "once upon "]
+    assert kept[1]["interrupted"] is True
+    assert kept[2]["errorCode"] == "INVOCATION_ABORTED"
+    state = (await chat.call("get_session", {"session_id": "s"}))["state"]
+    if strategy == "interrupt":
+        assert (said, state["color"], state["new"]) == ("5", "blue", 1)
+    else:
+        assert (said, state["color"], state["new"]) == ("3", "red", None)
+    assert (state["mood"], state["user:name"]) == ("fine", "Ada")
+
+
+async def until_said(chat: ChatClient, turn_id: str) -> None:
+    """Wait until the model of a turn is at its gate."""
+
+    async def stored() -> bool:
+        return bool(await history_of(chat, turn_id))
+
+    await until(stored)
+
+
+@plain
+async def test_only_the_turn_that_is_meant_is_cancelled(chat: ChatClient) -> None:
+    gate = gates[chat.user] = asyncio.Event()
+    turn_id = await running(chat, "s", f"wait {chat.user}")
+    other = TurnId.parse(turn_id).model_copy(update={"invocation_id": "inv_1other"})
+    elsewhere = TurnId.parse(turn_id)
+    elsewhere = elsewhere.model_copy(update={"key": elsewhere.key.model_copy(update={"session_id": "t"})})
+    for wrong in (other, elsewhere):
+        assert await chat.call("cancel", {"session_id": "s", "turn_id": str(wrong)}) is False
+    assert (await chat.send("cancel", {"session_id": "s", "turn_id": "inv_x"})).status_code == 400
+    assert await chat.call("cancel", {"session_id": "s", "turn_id": turn_id}) is True
+    assert await ended(chat, turn_id) == 409
+    gate.set()
