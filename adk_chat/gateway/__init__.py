@@ -1,0 +1,1 @@
+"""The gateway: ADK's API and dev UI on top of the service."""
