@@ -19,6 +19,7 @@ from adk_chat.agents.loader import AgentError, load_app
 from adk_chat.dev.binary import InstallError, find_restate_server
 from adk_chat.dev.server import DataDir, RestateServer, ServerError, register
 from adk_chat.endpoint import PortTakenError, listen, serve, stop_event
+from adk_chat.gateway.terminal import chat
 from adk_chat.service import ChatService
 from adk_chat.settings import Settings
 
@@ -80,6 +81,9 @@ def serve_command(admin_url: str | None, url: str | None, force: bool, **options
     """
     settings = _settings(options)
     _run(lambda app: _serve(app, settings, admin_url, url, force), settings)
+
+
+main.add_command(chat)
 
 
 def _run(main: Callable[[App], Coroutine[Any, Any, None]], settings: Settings) -> None:
