@@ -75,7 +75,7 @@ class Conversation:
     """What a user does with the sessions of an app.
 
     Attributes:
-        failed: whether the last thing that was asked for did not work.
+        failed: whether the last answer, or a command since then, did not come to anything.
     """
 
     def __init__(self, gateway: GatewayClient, session_id: str | None = None) -> None:
@@ -118,7 +118,6 @@ class Conversation:
         command, _, argument = line.partition(" ")
         if command == "/quit":
             return False
-        self.failed = False
         try:
             if not command.startswith("/"):
                 return await self._say(line)
@@ -133,6 +132,7 @@ class Conversation:
         if self._session_id is None:
             self._session_id = await self._gateway.create_session()
         self._screen.begin()
+        self.failed = False
         turn = self._gateway.run(self._session_id, text)
         following = asyncio.create_task(self._follow(turn))
         with _interrupts(turn, following, self._screen):
