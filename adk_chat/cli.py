@@ -19,9 +19,12 @@ from adk_chat.agents.loader import AgentError, load_app
 from adk_chat.dev.binary import InstallError, find_restate_server
 from adk_chat.dev.server import DataDir, RestateServer, ServerError, register
 from adk_chat.endpoint import PortTakenError, listen, serve, stop_event
+from adk_chat.gateway.auth import AuthError
+from adk_chat.gateway.serving import serve_gateway
 from adk_chat.gateway.terminal import chat
 from adk_chat.service import ChatService
 from adk_chat.settings import Settings
+from adk_chat.streaming import BrokerError, open_broker
 
 _DEV_DRAIN_SECONDS = 3
 
@@ -54,15 +57,32 @@ def main() -> None:
 @_option("ingress-port", type=int)
 @_option("admin-port", type=int)
 @_option("endpoint-port", type=int)
+@_option("port", type=int)
+@click.option("--no-ui", "ui", flag_value=False, default=None, help="Serve ADK's API without the dev UI.")
 @_option("data-dir", type=click.Path(path_type=Path))
 @_option("replay-always", is_flag=True)
 def dev(**options: Any) -> None:
-    """Run everything on this machine: restate-server, the handlers, and their registration.
+    """Run everything on this machine: restate-server, the handlers, and ADK's API and dev UI.
 
     AGENT is a directory with ADK's agent.py, or package.module:attribute; by default a built-in assistant.
     """
     settings = _settings(options)
     _run(lambda app: _dev(app, settings), settings)
+
+
+@main.command()
+@click.argument("agent", required=False)
+@_option("port", type=int)
+@_option("ingress-url")
+@_option("admin-url")
+@click.option("--no-ui", "ui", flag_value=False, default=None, help="Serve ADK's API without the dev UI.")
+def web(**options: Any) -> None:
+    """Serve ADK's API and dev UI for a service that runs elsewhere; as many copies as you like.
+
+    AGENT is the one that the service runs: a directory with ADK's agent.py, or package.module:attribute.
+    """
+    settings = _settings(options)
+    _run(lambda app: _web(app, settings), settings)
 
 
 @main.command(name="serve")
@@ -90,7 +110,7 @@ def _run(main: Callable[[App], Coroutine[Any, Any, None]], settings: Settings) -
     try:
         app = load_app(settings.agent, settings.model)
         (uvloop.run if sys.platform != "win32" else asyncio.run)(main(app))
-    except (AgentError, InstallError, ServerError, PortTakenError) as error:
+    except (AgentError, AuthError, BrokerError, InstallError, PortTakenError, ServerError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -113,16 +133,30 @@ async def _serve(app: App, settings: Settings, admin_url: str | None, url: str |
         await register(admin_url.rstrip("/"), url or f"http://{settings.endpoint_host}:{port}", force=force)
     click.echo(f"Serving {app.name} on http://{settings.endpoint_host}:{port}.")
     await serving
+    await service.close()
+
+
+async def _web(app: App, settings: Settings) -> None:
+    listening = _listen("127.0.0.1", settings.port, "--port")
+    port = listening.getsockname()[1]
+    service = ChatService(app, settings=settings)
+    gateway = service.gateway(settings.ingress_url, settings.admin_url)
+    stop = stop_event()
+    click.echo(f"Serving {app.name} on http://localhost:{port}, over the Restate at {settings.ingress_url}.")
+    await serve_gateway(gateway, listening, stop)
+    await service.close()
 
 
 async def _dev(app: App, settings: Settings) -> None:
     data = DataDir(settings.data_dir)
     listening = _listen("127.0.0.1", settings.endpoint_port, "--endpoint-port")
     port = listening.getsockname()[1]
+    web_listening = _listen("127.0.0.1", settings.port, "--port")
+    web_url = f"http://localhost:{web_listening.getsockname()[1]}"
     _listen("127.0.0.1", settings.ingress_port, "--ingress-port").close()
     _listen("127.0.0.1", settings.admin_port, "--admin-port").close()
     binary = find_restate_server(lambda said: click.echo(said, err=True))
-    service = ChatService(app, settings=settings)
+    service = ChatService(app, settings=settings, broker=open_broker(settings.redis_url))
     stop = stop_event()
     server = RestateServer(
         binary, data.path, settings.ingress_port, settings.admin_port, replay_always=settings.replay_always
@@ -132,11 +166,16 @@ async def _dev(app: App, settings: Settings) -> None:
         serving = asyncio.create_task(serve(service.objects, listening, stop, drain_seconds=_DEV_DRAIN_SECONDS))
         await service.warm_up()
         await server.register(f"http://127.0.0.1:{port}")
-        click.echo(_welcome(app, server))
-        done, _ = await asyncio.wait([serving, ended], return_when=asyncio.FIRST_COMPLETED)
-        if serving in done:
+        gateway = service.gateway(server.ingress_url, server.admin_url)
+        web_serving = asyncio.create_task(serve_gateway(gateway, web_listening, stop))
+        click.echo(_welcome(app, server, web_url, settings.ui))
+        done, _ = await asyncio.wait([serving, web_serving, ended], return_when=asyncio.FIRST_COMPLETED)
+        if ended not in done:
             ended.cancel()
+            stop.set()
             click.echo("Stopping ...")
+            done, _ = await asyncio.wait([serving, web_serving])
+            await service.close()
         for task in done:
             task.result()
 
@@ -148,13 +187,14 @@ def _listen(host: str, port: int, option: str) -> Any:
         raise PortTakenError(f"{error} Stop what uses it, or choose another with {option}.") from error
 
 
-def _welcome(app: App, server: RestateServer) -> str:
+def _welcome(app: App, server: RestateServer, web_url: str, ui: bool) -> str:
     model = getattr(app.root_agent, "model", None)
     name = "the offline demo model; set GOOGLE_API_KEY or ADK_CHAT_MODEL for a real one"
     with_model = f" with {name if isinstance(model, DemoModel) else model}" if model else ""
     message = '{"message": "Make a poem about durable execution.", "session_id": "session-123"}'
     return (
         f"adk_chat is ready: {app.name}{with_model}.\n"
+        f"  {'dev UI    ' if ui else 'ADK API   '}  {web_url}\n"
         f"  ingress     {server.ingress_url}\n"
         f"  Restate UI  {server.admin_url}\n"
         f"Try:\n"

@@ -18,12 +18,16 @@ from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from google.adk.runners import InMemoryRunner
 from google.genai import types
+from starlette.types import ASGIApp
 
 from adk_chat.durable import RetryPolicy
+from adk_chat.gateway.auth import guarded
+from adk_chat.gateway.server import GatewayConfig, gateway_app
 from adk_chat.objects.app_state import app_state_object
 from adk_chat.objects.chat import OUTAGE, ChatConfig, chat_object
 from adk_chat.objects.turn import TurnConfig, turn_object
 from adk_chat.settings import Settings
+from adk_chat.streaming import Broker, open_broker
 
 
 class ChatService:
@@ -38,6 +42,8 @@ class ChatService:
         memory_service: likewise.
         credential_service: likewise; by default none.
         run_config: of every turn, unless its request asks for something else.
+        broker: where turns publish what they do while they run, for `gateway` to show it; by default the Redis of
+            `settings.redis_url`. A `MemoryBroker` does where both are one process.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class ChatService:
         memory_service: BaseMemoryService | None = None,
         credential_service: BaseCredentialService | None = None,
         run_config: RunConfig | None = None,
+        broker: Broker | None = None,
     ) -> None:
         if not apps:
             raise ValueError("ChatService needs at least one app or agent.")
@@ -59,6 +66,7 @@ class ChatService:
         self.memory_service = memory_service or InMemoryMemoryService()
         self.credential_service = credential_service
         self.run_config = run_config
+        self.broker = broker or (open_broker(self.settings.redis_url) if self.settings.redis_url else None)
 
     @property
     def objects(self) -> list[restate.VirtualObject]:
@@ -89,8 +97,27 @@ class ChatService:
             step_timeout=timedelta(seconds=settings.step_timeout_seconds),
             journal_retention=retention,
             retry_policy=OUTAGE,
+            broker=self.broker,
         )
         return [chat_object(chat), turn_object(turn), app_state_object()]
+
+    def gateway(self, ingress_url: str, admin_url: str | None) -> ASGIApp:
+        """ADK's API and, if the settings say so, its dev UI, as an ASGI app, over the Restate that is there.
+
+        Raises:
+            AuthError: the settings of access control do not make sense.
+        """
+        config = GatewayConfig(
+            apps=self.apps,
+            ingress_url=ingress_url,
+            admin_url=admin_url,
+            artifact_service=self.artifact_service,
+            memory_service=self.memory_service,
+            credential_service=self.credential_service,
+            broker=self.broker,
+            ui=self.settings.ui,
+        )
+        return guarded(gateway_app(config), self.settings)
 
     async def warm_up(self) -> None:
         """Make ADK import what it imports late, which would cost the first turn of a process over a second."""
@@ -99,6 +126,11 @@ class ChatService:
         runner = InMemoryRunner(agent=LlmAgent(name="warm_up", model=_Warm(model="warm")), app_name="warm_up")
         await runner.run_debug("Hello", quiet=True)
         await runner.close()
+
+    async def close(self) -> None:
+        """Close what the service holds open."""
+        if self.broker is not None:
+            await self.broker.close()
 
 
 class _Warm(BaseLlm):

@@ -17,6 +17,7 @@ from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.server import RestateServer
 from adk_chat.endpoint import listen, serve
 from adk_chat.settings import Settings
+from adk_chat.streaming import MemoryBroker
 from tests.gemini import gemini_app, unreachable_app
 from tests.support import ChatClient, scripted_app, unique
 
@@ -39,12 +40,20 @@ def settings() -> Settings:
     return Settings(_env_file=None, model_max_attempts=3, model_retry_seconds=0.05, app_state_max_age_seconds=0.5)
 
 
+@pytest.fixture(scope="session")
+def broker() -> MemoryBroker:
+    """Where the turns of the service under test publish."""
+    return MemoryBroker()
+
+
 # While a step runs under "replay", the engine does not listen: what needs it to is marked with `plain`.
 plain = pytest.mark.parametrize("server", ["plain"], indirect=True)
 
 
 @pytest_asyncio.fixture(scope="session", params=["plain", "replay"])
-async def server(request: pytest.FixtureRequest, binary: Path, settings: Settings) -> AsyncIterator[RestateServer]:
+async def server(
+    request: pytest.FixtureRequest, binary: Path, settings: Settings, broker: MemoryBroker
+) -> AsyncIterator[RestateServer]:
     """A server that knows the handlers under test."""
     from tests.durable.programs import programs
     from tests.durable.workshop import workshop
@@ -62,6 +71,7 @@ async def server(request: pytest.FixtureRequest, binary: Path, settings: Setting
             gemini_app(),
             unreachable_app(),
             settings=settings,
+            broker=broker,
         )
         async with RestateServer(binary, Path(directory), free_port(), free_port(), replay_always=replay) as running:
             serving = asyncio.create_task(serve([*service.objects, probe, *programs], listening, stop, drain_seconds=1))

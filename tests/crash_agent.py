@@ -62,5 +62,7 @@ async def die_once(tool: BaseTool, args: dict[str, Any], tool_context: ToolConte
 
 app = App(
     name="crash",
-    root_agent=LlmAgent(name="crash", model=ScriptedModel(script=script), tools=[work], before_tool_callback=die_once),
+    root_agent=LlmAgent(
+        name="crash", model=ScriptedModel(script=script, gate=gate), tools=[work], before_tool_callback=die_once
+    ),
 )

@@ -49,13 +49,14 @@ class ScriptedModel(BaseLlm):
 
     model: str = "scripted"
     script: Callable[[LlmRequest], Awaitable[list[LlmResponse]]]
+    gate: Callable[[str], Awaitable[object]] = lambda name: gates[name].wait()
 
     async def generate_content_async(
         self, llm_request: LlmRequest, stream: bool = False
     ) -> AsyncGenerator[LlmResponse, None]:
         verb, _, words = last_text(llm_request).partition(" ")
         if verb == "stream":
-            async for response in speak(words.split(), stream):
+            async for response in speak(words.split(), stream, self.gate):
                 yield response
             calls[f"model: {last_text(llm_request)}"] += 1
             return
@@ -65,12 +66,14 @@ class ScriptedModel(BaseLlm):
             yield response
 
 
-async def speak(words: list[str], stream: bool) -> AsyncGenerator[LlmResponse, None]:
+async def speak(
+    words: list[str], stream: bool, gate: Callable[[str], Awaitable[object]]
+) -> AsyncGenerator[LlmResponse, None]:
     """Say the words one by one, if asked to stream, and then all of them; at `@name`, wait for the test."""
     said = []
     for word in words:
         if word.startswith("@"):
-            await gates[word[1:]].wait()
+            await gate(word[1:])
             continue
         said.append(word + " ")
         if stream:

@@ -1,9 +1,19 @@
 """ADK under a journal: model calls, tool calls, ids and times that survive any crash and replay the same."""
 
-from adk_chat.durable import model, tool
+from adk_chat.durable import concurrency, model, tool
 from adk_chat.durable.journal import Journal, RestartError, record
 from adk_chat.durable.plugin import RestatePlugin
 from adk_chat.durable.retry import RetryPolicy
 from adk_chat.durable.tool import restate_tool
 
-__all__ = ["Journal", "RestartError", "RestatePlugin", "RetryPolicy", "model", "record", "restate_tool", "tool"]
+__all__ = [
+    "Journal",
+    "RestartError",
+    "RestatePlugin",
+    "RetryPolicy",
+    "concurrency",
+    "model",
+    "record",
+    "restate_tool",
+    "tool",
+]

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import restate
 from google.adk.platform import time as platform_time
 from google.adk.platform import uuid as platform_uuid
+from restate import RestateDurableFuture
 from restate.serde import BytesSerde
 
 from adk_chat.durable import seams
@@ -64,6 +65,9 @@ class Journal:
         self.step_timeout = None if step_timeout is None else step_timeout.total_seconds()
         self.on_slow_step: Callable[[], Awaitable[None]] | None = None
         """Awaited once a step has taken 100 ms, if it is set; it may journal steps itself."""
+        self.before_step: Callable[[], Awaitable[None]] | None = None
+        """Awaited before a step begins, if it is set; it may journal steps itself."""
+        self._watched: dict[RestateDurableFuture[bytes], Callable[[], Awaitable[None]]] = {}
         self._id = context.request().id
         self._id_prefix = id_prefix
         self._now = began
@@ -101,6 +105,9 @@ class Journal:
 
         If the process dies before that, `action` runs again. An exception of it is a `restate.TerminalError` here.
         """
+        await self.lanes.acquire()
+        if self.before_step is not None:
+            await self.before_step()
         surroundings = contextvars.copy_context()
         surroundings.run(_leave_journal)
 
@@ -123,13 +130,31 @@ class Journal:
         pause = _SLOW if self.on_slow_step is not None else _HEARTBEAT
         try:
             result = self.context.run_typed(name, run, restate.RunOptions(serde=BytesSerde(), max_attempts=1))
-            while result not in (await restate.wait_completed(result, self.context.sleep(pause)))[0]:
-                if self.on_slow_step is not None:
-                    await self.on_slow_step()
-                pause = _HEARTBEAT
+            timer = self.context.sleep(pause)
+            while result not in (done := (await restate.wait_completed(result, timer, *self._watched))[0]):
+                await self._notice(done)
+                if timer in done:
+                    if self.on_slow_step is not None:
+                        await self.on_slow_step()
+                    timer = self.context.sleep(_HEARTBEAT)
         except seams.JournalError as error:
             raise seams.attempt_over() from error
         return await result
+
+    def watch(self, future: RestateDurableFuture[bytes], then: Callable[[], Awaitable[None]]) -> None:
+        """Await `then` once `future` is completed: while a later step runs, or in `settle`. It may not journal."""
+        self._watched[future] = then
+
+    async def settle(self) -> None:
+        """Wait for all that is watched."""
+        while self._watched:
+            await self._notice((await restate.wait_completed(*self._watched))[0])
+
+    async def _notice(self, done: list[Any]) -> None:
+        for future in [future for future in self._watched if future in done]:
+            # Another lane may have been told of it as well.
+            if (then := self._watched.pop(future, None)) is not None:
+                await then()
 
     async def record(self, name: str, make: Callable[[], bytes]) -> bytes:
         """Journal a value that is at hand; a replay gives that back without asking `make`."""

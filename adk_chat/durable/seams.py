@@ -7,13 +7,12 @@ wraps as long as no journal is open (`adk_chat.durable.journal`).
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager
+from types import ModuleType
 from typing import Any, cast
 
 import restate
+from google.adk.agents import parallel_agent
 from google.adk.agents.invocation_context import InvocationContext
-from google.adk.agents.llm_agent import LlmAgent
-from google.adk.events.event import Event
 from google.adk.flows.llm_flows.base_llm_flow import BaseLlmFlow
 from google.adk.flows.llm_flows.tools import _batch_executor, _caller
 from google.adk.models.base_llm import BaseLlm
@@ -22,6 +21,8 @@ from google.adk.sessions.session import Session
 from google.adk.tools._node_tool import NodeTool
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.tool_context import ToolContext
+from google.adk.workflow import _node_runner, _parallel_worker, _workflow
+from google.adk.workflow.utils import _replay_sequence_barrier
 from restate import server_context, vm
 from restate._internal import VMException  # type: ignore[import-not-found]
 from restate.exceptions import SdkInternalBaseException, SdkInternalException
@@ -134,33 +135,33 @@ def wrap_tool_calls(wrap: Callable[[ToolRunner], ToolRunner]) -> None:
     _caller._call_tool_async = call_tool
 
 
-Call = Coroutine[Any, Any, Event | None]
+# --- ADK: what runs in parallel -------------------------------------------------------------------------------
+
+CONCURRENT: dict[ModuleType, set[str]] = {
+    parallel_agent: {"TaskGroup", "Queue", "Event"},
+    _workflow: {"create_task", "wait", "gather"},
+    _parallel_worker: {"create_task", "wait"},
+    _node_runner: {"sleep", "wait_for"},
+    _replay_sequence_barrier: {"Event", "wait_for"},
+    _batch_executor: {"create_task", "gather"},
+}
+"""The modules of ADK that run things in parallel, and what of asyncio they do it with."""
 
 
-Order = Callable[[int, Call], Call]
-"""From the position of a call in its batch and the call's coroutine to the coroutine to run in its place."""
+class _Asyncio:
+    """asyncio, with some of its names replaced."""
+
+    def __init__(self, replaced: dict[str, object]) -> None:
+        vars(self).update(replaced)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(asyncio, name)
 
 
-def wrap_tool_batches(fork: Callable[[int], AbstractContextManager[Order]]) -> None:
-    """Let `fork` order the function calls of one model response, which ADK runs as so many concurrent tasks.
-
-    `fork` is entered with their number before the first task is made and left when all have ended.
-    """
-    execute_calls = _batch_executor._execute_prepared_function_calls
-
-    async def execute(
-        invocation_context: InvocationContext, prepared_calls: list[_caller._PreparedFunctionCall], agent: LlmAgent
-    ) -> Event | None:
-        with fork(len(prepared_calls)) as order:
-            positions = {id(call): position for position, call in enumerate(prepared_calls)}
-
-            def executor(call: _caller._PreparedFunctionCall) -> Call:
-                coroutine = _caller._execute_single_prepared_call_async(invocation_context, call, agent)
-                return order(positions[id(call)], coroutine)
-
-            return await execute_calls(invocation_context, prepared_calls, call_executor=executor)
-
-    _batch_executor._execute_prepared_function_calls_async = execute
+def replace_asyncio(**replacements: object) -> None:
+    """Put `replacements` in the place of what `CONCURRENT` names, in those modules only."""
+    for module, names in CONCURRENT.items():
+        vars(module)["asyncio"] = _Asyncio({name: replacements[name] for name in names})
 
 
 # --- ADK: the start of a run ----------------------------------------------------------------------------------

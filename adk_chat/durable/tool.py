@@ -4,8 +4,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import CodeType, ModuleType
 from typing import Any, TypeVar
 
@@ -158,15 +157,4 @@ def _encoded(tool: BaseTool, result: object, context: ToolContext) -> bytes:
     return data
 
 
-@contextmanager
-def _fork(count: int) -> Iterator[seams.Order]:
-    journal = Journal.current()
-    if journal is None or count < 2:
-        yield lambda _, call: call
-        return
-    with journal.lanes.fork(count) as fork:
-        yield fork.run
-
-
 seams.wrap_tool_calls(_durable)
-seams.wrap_tool_batches(_fork)

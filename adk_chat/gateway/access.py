@@ -24,7 +24,7 @@ class BodyError(Exception):
 
 
 _OPEN = re.compile(r"/|/health|/version|/dev-ui(/.*)?")
-_SHARED = re.compile(r"/list-apps|/apps/[^/]+/app-info")
+_SHARED = re.compile(r"/list-apps")
 _USER = re.compile(r"(?:/dev)?/apps/[^/]+/users/([^/]+)/.+")
 _TURN = re.compile(r"/turns/([^/]+)/[^/]+")
 _BODY = re.compile(r"/run|/run_sse|/agent-identity/finalize")

@@ -24,7 +24,7 @@ from adk_chat.objects.requests import (
     TurnEvents,
     TurnRequest,
 )
-from adk_chat.objects.run_config import window
+from adk_chat.objects.run_config import streams, window
 from adk_chat.objects.state import ObjectState
 from adk_chat.objects.turn import TURN
 from adk_chat.sessions.contract import (
@@ -106,6 +106,7 @@ class _Handlers:
         """Send a message and wait for the reply; answers its text."""
         key, turn = await self._admitted(ctx, request)
         # Turn hands the reply to Chat together with the last events, and Chat hands it on here once they are stored.
+        turn.publish = streams(request.run_config)
         turn.reply_to, reply = ctx.awakeable(serde=BytesSerde())
         running = ctx.generic_call(TURN, "run", _json(turn), key=str(key))
         done, _ = await restate.wait_completed(running, reply)
@@ -116,6 +117,7 @@ class _Handlers:
     async def post(self, ctx: restate.ObjectContext, request: Message) -> Json:
         """Send a message without waiting; answers the turn's id, which begins with that of its Restate invocation."""
         key, turn = await self._admitted(ctx, request)
+        turn.publish = True
         sent = ctx.generic_send(TURN, "run", _json(turn), key=str(key))
         return {"turn_id": str(TurnId(invocation_id=await sent.invocation_id(), key=key))}
 
@@ -204,9 +206,13 @@ class _Handlers:
         except (SessionNotFoundError, TooLargeError) as error:
             if request.reply is not None:
                 ctx.reject_awakeable(request.reply.to, str(error), STATUS[type(error)])
+            if request.confirm_to is not None:
+                ctx.reject_awakeable(request.confirm_to, str(error), STATUS[type(error)])
             raise
         if request.reply is not None:
             ctx.resolve_awakeable(request.reply.to, to_json(request.reply.text), serde=BytesSerde())
+        if request.confirm_to is not None:
+            ctx.resolve_awakeable(request.confirm_to, b"", serde=BytesSerde())
 
     async def load_session(self, ctx: restate.ObjectContext, request: GetSession) -> LoadedSession:
         """Internal: a session as Turn wants it, with all that was sent to be appended before."""

@@ -102,6 +102,7 @@ class TurnRequest(BaseModel):
     state_delta: Json | None = None
     alone: bool = Field(False, description="Refuse with 409 if a turn has got in between.")
     roll_back: str | None = Field(None, description="The Restate invocation of a cancelled turn, to be taken back.")
+    publish: bool = Field(False, description="Somebody may be watching.")
     reply_to: str | None = Field(None, description="An awakeable for the reply, resolved once it is stored.")
 
 
@@ -121,6 +122,7 @@ class TurnEvents(SessionRequest):
     index_page: int | None = None
     first_session: bool = False
     reply: Reply | None = None
+    confirm_to: str | None = Field(None, description="An awakeable, resolved once the events are stored.")
 
 
 class LoadedSession(BaseModel):

@@ -22,6 +22,7 @@ from adk_chat.durable import Journal, RestartError, RetryPolicy
 from adk_chat.durable.errors import is_transient
 from adk_chat.objects.app_state import Nothing
 from adk_chat.objects.handler import handler
+from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.partial import PartialAnswer, kept
 from adk_chat.objects.requests import LoadedSession, Reply, RunningTurn, TurnRequest
 from adk_chat.objects.rollback import Cancelled
@@ -30,7 +31,9 @@ from adk_chat.objects.state import ObjectState
 from adk_chat.objects.turn_sessions import CANCELLED, TurnSessions
 from adk_chat.sessions.contract import CHAT, GetSession
 from adk_chat.sessions.transport import request_json
-from adk_chat.sessions.turn_id import TurnKey, event_id_prefix
+from adk_chat.sessions.turn_end import TURN_FAILED, failure_sentence
+from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
+from adk_chat.streaming import Broker
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +59,7 @@ class TurnConfig:
     step_timeout: timedelta
     journal_retention: timedelta
     retry_policy: InvocationRetryPolicy
+    broker: Broker | None
 
 
 @dataclass
@@ -144,17 +148,21 @@ class _RunningTurn:
             self._ctx, self._config.model_retry, self._config.step_timeout, event_id_prefix(running)
         )
         journal.lanes.on_cancel = self._cancel
-        sessions = TurnSessions(self._ctx, journal, self._key, self._request, batches)
+        live = self._live(running)
+        sessions = TurnSessions(self._ctx, journal, self._key, self._request, batches, live)
         await self._roll_back(sessions)
-        failure = await self._run_agent(journal, sessions)
+        failure = await self._run_agent(journal, sessions, live)
         journal.lanes.on_cancel = lambda error: error
+        reply = None
         if failure is None and self._request.reply_to is not None:
-            await sessions.store_and_reply(Reply(to=self._request.reply_to, text=self._reply.text))
+            reply = Reply(to=self._request.reply_to, text=self._reply.text)
+        try:
+            await sessions.store(reply)
+        except restate.TerminalError as error:
+            failure = failure or error
         else:
-            try:
-                await sessions.store()
-            except restate.TerminalError as error:
-                failure = failure or error
+            if live is not None:
+                live.end(failure)
         self._state.set(_BATCHES, sessions.batches)
         if self._cancel.signal.is_set():
             cancelled = Cancelled.of(running, sessions.before, sessions.events)
@@ -181,6 +189,11 @@ class _RunningTurn:
         self._request.session, self._request.index_page = loaded.session, loaded.index_page
         return int(batches)
 
+    def _live(self, running: str) -> LiveTurn | None:
+        if not self._request.publish:
+            return None
+        return LiveTurn(self._config.broker, TurnId(invocation_id=running, key=self._key))
+
     async def _roll_back(self, sessions: TurnSessions) -> None:
         if self._request.roll_back is None:
             return
@@ -190,7 +203,9 @@ class _RunningTurn:
             if rewind is not None:
                 await sessions.append_event(sessions.session, rewind)
 
-    async def _run_agent(self, journal: Journal, sessions: TurnSessions) -> restate.TerminalError | None:
+    async def _run_agent(
+        self, journal: Journal, sessions: TurnSessions, live: LiveTurn | None
+    ) -> restate.TerminalError | None:
         """Run the agent to its end, good or bad; give what to answer if it ended badly."""
         runner = Runner(
             app=self._app,
@@ -223,6 +238,8 @@ class _RunningTurn:
             ):
                 self._reply.hear(event)
                 self._partial.hear(event)
+                if live is not None and event.partial:
+                    live.partial(event)
         except RestartError as error:
             raise RetryableError(str(error), retry_after=_AT_ONCE) from error
         except asyncio.CancelledError:
@@ -252,11 +269,11 @@ class _RunningTurn:
                 author=getattr(self._app.root_agent, "name", "agent"),
                 error_code=type(error).__name__,
                 error_message=str(error),
+                custom_metadata={TURN_FAILED: True},
             )
             await sessions.append_event(sessions.session, event)
         of_model = is_transient(error) or isinstance(getattr(error, "code", None), int)
-        what = "The model call failed" if of_model else "The agent failed"
-        return restate.TerminalError(f"{what}: {type(error).__name__}: {error}", 502 if of_model else 500)
+        return restate.TerminalError(failure_sentence(error, of_model=of_model), 502 if of_model else 500)
 
     def _run_config(self) -> RunConfig:
         config = merged(self._config.run_config, self._request.run_config)

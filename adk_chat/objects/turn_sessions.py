@@ -8,9 +8,11 @@ from google.adk.events.event import Event
 from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig
 from google.adk.sessions.session import Session
 from pydantic_core import from_json, to_json
+from restate.serde import BytesSerde
 from typing_extensions import override
 
 from adk_chat.durable import Journal
+from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.requests import Reply, TurnEvents, TurnRequest
 from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.contract import CHAT, Json, StoredSession, event_json, sized
@@ -27,18 +29,26 @@ class TurnSessions(RestateSessionService):
     """ADK's session service for one turn.
 
     Events of the turn's session are kept back while nothing is waited for, and sent when a step turns out to be slow
-    and at the end. Each batch is journaled before it is sent: what an agent's own code put into an event may differ on
-    a replay, what is stored does not.
+    and at the end; where somebody may be watching, as soon as a step begins. Each batch is journaled before it is sent:
+    what an agent's own code put into an event may differ on a replay, what is stored does not.
     """
 
     def __init__(
-        self, context: restate.ObjectContext, journal: Journal, key: TurnKey, request: TurnRequest, batches: int
+        self,
+        context: restate.ObjectContext,
+        journal: Journal,
+        key: TurnKey,
+        request: TurnRequest,
+        batches: int,
+        live: LiveTurn | None,
     ) -> None:
         super().__init__()
         self._context = context
         self._journal = journal
         self._key = key
         self._request = request
+        self._live = live
+        self._refused: restate.TerminalError | None = None
         self._pending: list[Event] = []
         self._pending_bytes = 0
         self._create = request.session is None
@@ -87,24 +97,43 @@ class TurnSessions(RestateSessionService):
             await self.send()
         self._pending.append(event)
         self.events.append(event)
-        self._journal.on_slow_step = self.send
+        if self._live is None:
+            self._journal.on_slow_step = self.send
+        else:
+            self._live.appended(event)
+            self._journal.before_step = self.send
         return event
 
     async def send(self) -> None:
         """Send what is pending on its way to Chat."""
-        body = await self._batch()
-        if body is not None:
-            self._context.generic_send(CHAT, "append_turn", body, key=self._key.user_id)
+        batch = await self._batch()
+        if batch is not None:
+            self._send(batch)
 
-    async def store(self) -> None:
+    async def store(self, reply: Reply | None = None) -> None:
         """Store what is pending, and with it all that was sent before.
+
+        Args:
+            reply: sent along for Chat to give to who waits for it, once all is stored; this then waits for nothing,
+                unless somebody may be watching.
 
         Raises:
             restate.TerminalError: 404, the session was deleted while the turn ran.
         """
-        body = await self._batch()
-        if body is None:
-            return
+        batch = await self._batch(reply)
+        if self._live is not None:
+            if batch is not None:
+                self._send(batch)
+            await self._journal.settle()
+            if self._refused is not None:
+                raise self._refused
+        elif reply is not None and batch is not None:
+            self._send(batch)
+        elif batch is not None:
+            await self._call(batch)
+
+    async def _call(self, batch: TurnEvents) -> None:
+        body = _json(batch)
         try:
             await self._context.generic_call(CHAT, "append_turn", body, key=self._key.user_id)
         except restate.TerminalError as error:
@@ -113,16 +142,28 @@ class TurnSessions(RestateSessionService):
                 self._context.generic_send(CHAT, "append_turn", body, key=self._key.user_id)
             raise
 
-    async def store_and_reply(self, reply: Reply) -> None:
-        """Send what is pending together with the reply, which Chat gives to who waits for it once all is stored."""
-        body = await self._batch(reply)
-        self._context.generic_send(CHAT, "append_turn", body or b"", key=self._key.user_id)
+    def _send(self, batch: TurnEvents) -> None:
+        """Send a batch. Where somebody may be watching, Chat confirms it; a call would be cancelled with the turn."""
+        if self._live is not None:
+            batch.confirm_to, confirmed = self._context.awakeable(serde=BytesSerde())
 
-    async def _batch(self, reply: Reply | None = None) -> bytes | None:
+            async def then() -> None:
+                try:
+                    await confirmed
+                except restate.TerminalError as error:
+                    self._refused = self._refused or error
+                else:
+                    live.stored(batch.events)
+
+            live = self._live
+            self._journal.watch(confirmed, then)
+        self._context.generic_send(CHAT, "append_turn", _json(batch), key=self._key.user_id)
+
+    async def _batch(self, reply: Reply | None = None) -> TurnEvents | None:
         if not self._pending and reply is None:
             return None
         pending, self._pending, self._pending_bytes = self._pending, [], 0
-        self._journal.on_slow_step = None
+        self._journal.on_slow_step = self._journal.before_step = None
 
         def events() -> bytes:
             return to_json([without_temp(event_json(event)) for event in pending])
@@ -143,4 +184,8 @@ class TurnSessions(RestateSessionService):
             reply=reply,
         )
         self._create = False
-        return batch.model_dump_json(exclude_none=True, exclude_defaults=True).encode()
+        return batch
+
+
+def _json(batch: TurnEvents) -> bytes:
+    return batch.model_dump_json(exclude_none=True, exclude_defaults=True).encode()

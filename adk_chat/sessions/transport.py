@@ -29,6 +29,18 @@ STATUS: dict[type[Exception], int] = {
 _ATTEMPTS = 4
 
 
+class AnswerError(RuntimeError):
+    """Chat, or Restate in its place, answered with a status that the session contract does not have."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class NoAnswerError(ConnectionError):
+    """Restate is not there."""
+
+
 class Transport(Protocol):
     """Calls one handler of Chat."""
 
@@ -45,8 +57,17 @@ class Transport(Protocol):
 
 def error_of(status: int, message: str) -> Exception:
     """The exception that Chat answered with `status`."""
-    kind = next((kind for kind, code in STATUS.items() if code == status), RuntimeError)
-    return kind(message)
+    kind = next((kind for kind, code in STATUS.items() if code == status), None)
+    return AnswerError(status, message) if kind is None else kind(message)
+
+
+def status_of(error: Exception) -> int | None:
+    """The status of HTTP for an exception of a transport; None if it is none."""
+    if isinstance(error, AnswerError):
+        return error.status
+    if isinstance(error, NoAnswerError):
+        return 503
+    return next((code for kind, code in STATUS.items() if isinstance(error, kind)), None)
 
 
 def handler_context() -> restate.Context | None:
@@ -121,7 +142,7 @@ class IngressTransport:
                 return await self._client().request(method, self._url + path, **request)
             except httpx.TransportError as error:
                 if attempt == _ATTEMPTS - 1:
-                    raise ConnectionError(
+                    raise NoAnswerError(
                         f"No answer from Restate at {self._url} ({error!r}). Is restate-server running there?"
                     ) from error
                 await asyncio.sleep(0.1 * 2**attempt)

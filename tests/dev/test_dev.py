@@ -57,7 +57,8 @@ class Dev:
 @asynccontextmanager
 async def dev(directory: Path, *arguments: str) -> AsyncIterator[Dev]:
     ingress = free_port()
-    ports = ("--ingress-port", str(ingress), "--admin-port", str(free_port()), "--endpoint-port", str(free_port()))
+    others = ("--admin-port", "--endpoint-port", "--port")
+    ports = ("--ingress-port", str(ingress), *(said for name in others for said in (name, str(free_port()))))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "adk_chat.cli", "dev", *ports, "--data-dir", str(directory), *arguments),
         stdout=asyncio.subprocess.PIPE,

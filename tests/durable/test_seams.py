@@ -1,17 +1,39 @@
 """Holds what is private upstream against the installed versions, and says what moved."""
 
+import ast
 import inspect
+import re
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import google.adk
 import pytest
 from google.adk.flows.llm_flows.base_llm_flow import BaseLlmFlow
-from google.adk.flows.llm_flows.tools import _batch_executor, _caller
+from google.adk.flows.llm_flows.tools import _caller
 from google.adk.runners import Runner
 from google.adk.tools import _node_tool
 from restate import server_context, vm
 
 import adk_chat.durable  # noqa: F401  installs the wrappers
+from adk_chat.durable import seams
+
+# The rest of what those modules use: these await nothing that another lane brings about.
+NOT_CONCURRENT = {
+    "google.adk.workflow._parallel_worker": {"gather", "wait_for", "shield"},
+}
+# These run what journals nothing, or one task that its maker waits for.
+ONE_LANE = {
+    "agents/context.py",
+    "agents/llm_agent.py",
+    "flows/llm_flows/extensions/_agent_transfer.py",
+    "flows/llm_flows/tools/_agent_tools.py",
+    "flows/llm_flows/tools/_live_caller.py",
+    "workflow/_dynamic_node_scheduler.py",
+    "workflow/_function_node.py",
+    "workflow/_node_runner_utils.py",
+}
 
 
 def parameters(function: Callable[..., Any]) -> list[str]:
@@ -23,24 +45,6 @@ def parameters(function: Callable[..., Any]) -> list[str]:
     [
         (BaseLlmFlow, "_get_llm", ["self", "invocation_context"], "making model calls durable"),
         (_caller, "_call_tool_async", ["tool", "args", "tool_context"], "making tool calls durable"),
-        (
-            _caller,
-            "_execute_single_prepared_call_async",
-            ["invocation_context", "prepared_call", "agent"],
-            "running the function calls of a response in an order that replays",
-        ),
-        (
-            _batch_executor,
-            "_execute_prepared_function_calls_async",
-            ["invocation_context", "prepared_calls", "agent"],
-            "running the function calls of a response in an order that replays",
-        ),
-        (
-            _batch_executor,
-            "_execute_prepared_function_calls",
-            ["invocation_context", "prepared_calls", "call_executor", "live_session_id"],
-            "running the function calls of a response in an order that replays",
-        ),
         (Runner, "_get_or_create_session", ["self", "arguments"], "opening the journal before a run"),
         (
             server_context.ServerInvocationContext,
@@ -63,9 +67,38 @@ def test_calls_are_looked_up_where_they_are_replaced() -> None:
     assert "tool_runner=lambda: _call_tool_async(" in source, (
         "ADK runs tools by another way than _caller._call_tool_async; tool calls would not be journaled."
     )
-    source = inspect.getsource(_batch_executor.handle_function_call_list_async)
-    assert "await _execute_prepared_function_calls_async(" in source, (
-        "ADK runs batches of function calls by another way; they would not replay in order."
+
+
+@pytest.mark.parametrize("module", seams.CONCURRENT, ids=lambda module: module.__name__)
+def test_what_runs_in_parallel_does_so_as_it_did(module: ModuleType) -> None:
+    tree = ast.parse(inspect.getsource(module))
+    used = {
+        node.func.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "asyncio"
+    }
+    passed_on = {"create_task"} if "run(asyncio.create_task" in inspect.getsource(module) else set()
+    known = seams.CONCURRENT[module] | NOT_CONCURRENT.get(module.__name__, set())
+    assert used | passed_on == known, (
+        f"{module.__name__} uses {sorted(used)} of asyncio now, not {sorted(known)}; what it runs in parallel may no "
+        "longer replay in order (adk_chat/durable/concurrency.py)."
+    )
+
+
+def test_nothing_else_runs_in_parallel() -> None:
+    root = Path(inspect.getfile(google.adk)).parent
+    found = set()
+    for folder in ("agents", "flows", "workflow"):
+        for file in (root / folder).rglob("*.py"):
+            if re.search(r"asyncio\.(create_task|gather|TaskGroup|ensure_future)\b", file.read_text()):
+                found.add(file.relative_to(root).as_posix())
+    known = {Path(inspect.getfile(module)).relative_to(root).as_posix() for module in seams.CONCURRENT}
+    assert found - known == ONE_LANE, (
+        f"ADK runs tasks in other modules now: {sorted((found - known) ^ ONE_LANE)}. Either they journal nothing, or "
+        "adk_chat.durable.seams.CONCURRENT has to know them."
     )
 
 

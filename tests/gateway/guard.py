@@ -1,9 +1,10 @@
 """Whether every route of an app is guarded: the routes are listed, not written down."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+import re
+from collections.abc import Iterator
 
 import httpx
+from fastapi import FastAPI
 from starlette.routing import Mount, Route
 
 from adk_chat.sessions.turn_id import TurnId, TurnKey
@@ -18,7 +19,7 @@ OPEN = {
     "/dev-ui/config",
     "/dev-ui/assets/config/runtime-config.json",
 }
-SHARED = {"/list-apps", "/apps/x/app-info"}
+SHARED = {"/list-apps"}
 
 
 def turn_id(user: str) -> str:
@@ -26,24 +27,30 @@ def turn_id(user: str) -> str:
     return str(TurnId(invocation_id="inv_1x", key=TurnKey(user_id=user, app_name="x", session_id="x")))
 
 
-def requests(routes: Iterable[Any], user: str) -> Iterator[tuple[str, str, Json]]:
+def requests(app: FastAPI, user: str) -> list[tuple[str, str, Json]]:
     """A request for each method of each route, with that user wherever one can be named."""
-    for route in routes:
+    values = {"user_id": user, "turn_id": turn_id(user)}
+    body = {"userId": user, "appName": "x", "sessionId": "x"}
+    return [
+        (method, re.sub(r"{(\w+)(:path)?}", lambda name: values.get(name[1], "x"), path), body)
+        for method, path in sorted(set(_routes(app)))
+    ]
+
+
+def _routes(app: FastAPI) -> Iterator[tuple[str, str]]:
+    for route in app.routes:
         if isinstance(route, Mount):
-            yield "GET", f"{route.path}/x", {}
+            yield "GET", f"{route.path}/x"
         elif isinstance(route, Route):
-            path = route.path
-            for name in route.param_convertors:
-                value = {"user_id": user, "turn_id": turn_id(user)}.get(name, "x")
-                path = path.replace(f"{{{name}:path}}", value).replace(f"{{{name}}}", value)
-            for method in route.methods or {"GET"}:
-                yield method, path, {"userId": user, "appName": "x", "sessionId": "x"}
+            yield from ((method, route.path) for method in route.methods or {"GET"})
+    for path, operations in app.openapi()["paths"].items():  # those of routers that were included
+        yield from ((method.upper(), path) for method in operations)
 
 
-async def unguarded(client: httpx.AsyncClient, routes: Iterable[Any], user: str, **headers: str) -> list[str]:
+async def unguarded(client: httpx.AsyncClient, app: FastAPI, user: str, **headers: str) -> list[str]:
     """The requests about that user which were answered, beyond what everybody may see."""
     answered = []
-    for method, path, body in requests(routes, user):
+    for method, path, body in requests(app, user):
         # As little as a byte of the answer is enough to know.
         async with client.stream(method, path, json=body, headers=headers) as response:
             expected = 403 if headers else 401

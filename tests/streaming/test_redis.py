@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adk_chat.endpoint import listen
-from adk_chat.streaming import LostError, open_broker
+from adk_chat.streaming import BrokerError, LostError, open_broker
 from adk_chat.streaming.redis_broker import RedisBroker
 from tests.redis_server import RedisServer
 from tests.streaming.reading import numbered, publish, take, texts
@@ -163,5 +163,5 @@ async def test_streams_and_bells_expire(redis: RedisServer) -> None:
 
 
 def test_another_url_is_refused() -> None:
-    with pytest.raises(ValueError, match="redis://"):
+    with pytest.raises(BrokerError, match="redis://"):
         open_broker("http://localhost")

@@ -1,0 +1,42 @@
+"""The apps that the gateway shows, for ADK's server to load by their names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.adk.apps.app import App
+from google.adk.cli.utils.base_agent_loader import BaseAgentLoader
+from google.adk.tools.computer_use.computer_use_toolset import ComputerUseToolset
+from typing_extensions import override
+
+
+class Apps(BaseAgentLoader):
+    """Apps that are there already."""
+
+    def __init__(self, apps: Mapping[str, App]) -> None:
+        self._apps = apps
+
+    @override
+    def load_agent(self, agent_name: str) -> App:
+        app = self._apps.get(agent_name)
+        if app is None:
+            raise ValueError(f"There is no app {agent_name!r} here; there is {', '.join(self._apps)}.")
+        return app
+
+    @override
+    def list_agents(self) -> list[str]:
+        return sorted(self._apps)
+
+    @override
+    def list_agents_detailed(self) -> list[dict[str, Any]]:
+        return [_described(name, self._apps[name]) for name in self.list_agents()]
+
+
+def _described(name: str, app: App) -> dict[str, Any]:
+    agent = app.root_agent
+    return {
+        "name": name,
+        "root_agent_name": getattr(agent, "name", name),
+        "description": getattr(agent, "description", ""),
+        "language": "python",
+        "is_computer_use": any(isinstance(tool, ComputerUseToolset) for tool in getattr(agent, "tools", [])),
+    }

@@ -1,0 +1,152 @@
+"""What a request to `/run` and `/run_sse` has beyond ADK's server: around it, since its endpoints stay as they are.
+
+The request may say what to do if a turn is running (`multitask_strategy` beside ADK's fields). The response says which
+turn it is (header `x-turn-id`); every event of SSE has an `id`; `event: reset` voids partial text; and a turn that was
+refused before anything was shown is answered with a status instead of an error in a stream.
+"""
+
+from contextvars import ContextVar
+from typing import Any
+
+from pydantic_core import from_json, to_json
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from adk_chat.gateway.reader import Mark
+from adk_chat.sessions.turn_id import TurnId
+
+TURN_ID = "x-turn-id"
+RESET = b'event: reset\ndata: {"usageMetadata":{}}\n\n'
+"""The dev UI looks at no event's name; such data, an event without any content, it skips."""
+
+_PATHS = {"/run", "/run_sse"}
+_exchange: ContextVar["Exchange | None"] = ContextVar("exchange", default=None)
+
+
+def current_exchange() -> "Exchange | None":
+    """The exchange in which a Runner runs; None outside one."""
+    return _exchange.get()
+
+
+class Exchange:
+    """One request to `/run` or `/run_sse`, and its response, which begins when it is known what it is about."""
+
+    def __init__(self, multitask_strategy: str, send: Send) -> None:
+        self.multitask_strategy = multitask_strategy
+        self._send = send
+        self._turn_id: TurnId | None = None
+        self._mark: Mark | None = None
+        self._refusal: tuple[int, str] | None = None
+        self._held: Message | None = None
+        self._begun = False
+        self._over = False
+
+    async def accepted(self, turn_id: TurnId) -> None:
+        """The message is posted, so this is the turn."""
+        self._turn_id = turn_id
+        await self._begin()
+
+    def refuse(self, status: int, sentence: str) -> None:
+        """The turn came to nothing; if nothing was shown yet, this is what to answer."""
+        self._refusal = (status, sentence)
+
+    def next_is(self, mark: Mark) -> None:
+        """The id of the event that is about to be shown."""
+        self._mark = mark
+
+    async def reset(self, mark: Mark) -> None:
+        """Say that the partial text so far is void. Called while ADK's server waits for the next event."""
+        await self._begin()
+        if self._begun:
+            await self._send(_body(b"id: %s\n" % str(mark).encode() + RESET))
+
+    async def send(self, message: Message) -> None:
+        """ASGI's send, for ADK's server."""
+        if message["type"] == "http.response.start":
+            self._held = message
+            if self._turn_id is not None or not _is_stream(message):
+                await self._begin()
+            return
+        if message["type"] != "http.response.body" or self._over:
+            if not self._over:
+                await self._send(message)
+            return
+        if not self._begun and self._refusal is not None:
+            self._over = True
+            await self._refuse(*self._refusal)
+            return
+        await self._begin()
+        data = message.get("body", b"")
+        if self._mark is not None and data.startswith(b"data:"):
+            data = b"id: %s\n" % str(self._mark).encode() + data
+        await self._send({**message, "body": data})
+
+    async def _begin(self) -> None:
+        if self._begun or self._held is None:
+            return
+        self._begun = True
+        if self._turn_id is not None:
+            MutableHeaders(raw=self._held["headers"])[TURN_ID] = str(self._turn_id)
+        await self._send(self._held)
+
+    async def _refuse(self, status: int, sentence: str) -> None:
+        body = to_json({"detail": sentence})
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send(_body(body, more=False))
+
+
+class Exchanges:
+    """ASGI middleware that gives each run its `Exchange`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in _PATHS:
+            await self._app(scope, receive, send)
+            return
+        body, replayed = await _read(receive)
+        exchange = Exchange(_strategy(body), send)
+        token = _exchange.set(exchange)
+        try:
+            await self._app(scope, replayed, exchange.send)
+        finally:
+            _exchange.reset(token)
+
+
+async def _read(receive: Receive) -> tuple[bytes, Receive]:
+    """The body, and a receive that gives all of it again."""
+    messages: list[Message] = []
+    while True:
+        message = await receive()
+        messages.append(message)
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            break
+    pending = iter(messages)
+
+    async def replayed() -> Message:
+        return next(pending, None) or await receive()
+
+    return b"".join(message.get("body", b"") for message in messages), replayed
+
+
+def _strategy(body: bytes) -> str:
+    try:
+        request: Any = from_json(body)
+    except ValueError:
+        return "enqueue"
+    if not isinstance(request, dict):
+        return "enqueue"
+    return str(request.get("multitaskStrategy", request.get("multitask_strategy", "enqueue")))
+
+
+def _is_stream(start: Message) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in start["headers"]
+    )
+
+
+def _body(data: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": more}

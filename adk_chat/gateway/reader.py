@@ -1,0 +1,202 @@
+"""Watching a turn: live from the broker as long as that goes, and from the store for what is missing.
+
+Whoever watches gets every complete event of the turn once, in order, whatever is lost or killed on the way; partial
+ones in between are a preview.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from adk_chat.gateway.turns import Outcome, RefusedError, Turns
+from adk_chat.sessions.contract import Json
+from adk_chat.sessions.turn_end import raised
+from adk_chat.sessions.turn_id import TurnId
+from adk_chat.streaming import Broker, Entry, LostError
+from adk_chat.streaming.entries import Complete, End, Failure, Partial, Start, parse
+
+_GRACE = 1.0
+"""Seconds in which the broker may still deliver what a turn has published that has ended."""
+_PAUSE = 0.2
+_NOWHERE = "-"
+
+
+class TurnFailedError(Exception):
+    """A turn ended with an exception; the class has the name of that exception."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How far a turn was shown: the number of its complete events, and the position in the broker."""
+
+    number: int = 0
+    position: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.number}.{self.position or _NOWHERE}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Mark":
+        """The mark in the id of an event of SSE.
+
+        Raises:
+            ValueError: it is none.
+        """
+        found = re.fullmatch(r"(\d{1,9})\.([!-~]{1,100})", text)
+        if found is None:
+            raise ValueError(f"{text!r} is not the id of an event of this stream.")
+        return cls(int(found[1]), None if found[2] == _NOWHERE else found[2])
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An event to show, or None where the partial text shown since the last complete event is void."""
+
+    event: Json | None
+    mark: Mark
+
+
+class TurnReader:
+    """Reads turns for those who watch.
+
+    Args:
+        turns: the turns.
+        broker: where they publish; without one they are shown when they have ended.
+    """
+
+    def __init__(self, turns: Turns, broker: Broker | None) -> None:
+        self._turns = turns
+        self._broker = broker
+
+    def read(self, turn_id: TurnId, after: Mark | None = None) -> AsyncGenerator[Shown, None]:
+        """What there is to show of a turn after that mark, until it ends.
+
+        Raises:
+            TurnFailedError: the turn ended with an exception.
+            RefusedError: the turn did not begin, or its session is gone.
+        """
+        return _Reading(self._turns, self._broker, turn_id, after).run()
+
+
+class _Reading:
+    def __init__(self, turns: Turns, broker: Broker | None, turn_id: TurnId, after: Mark | None) -> None:
+        self._turns = turns
+        self._broker = broker
+        self._turn_id = turn_id
+        self._number = after.number if after else 0
+        self._position = after.position if after else None
+        # Whoever comes back may have been shown partial text.
+        self._previewed = after is not None
+        self._attempt: str | None = None
+        self._ended = asyncio.create_task(turns.outcome(turn_id))
+
+    async def run(self) -> AsyncGenerator[Shown, None]:
+        try:
+            end = None
+            if self._broker is not None:
+                async with aclosing(self._live(self._broker)) as live:
+                    async for item in live:
+                        if isinstance(item, End):
+                            end = item
+                        else:
+                            yield item
+            if end is None:
+                end = await self._end_from_store(await self._ended)
+            for shown in await self._catch_up(end.number):
+                yield shown
+            if end.error is not None:
+                raise failure(end.error)
+        finally:
+            self._ended.cancel()
+
+    async def _live(self, broker: Broker) -> AsyncGenerator[Shown | End, None]:
+        """What the broker gives, and the end if it comes to that."""
+        over = asyncio.create_task(self._over())
+        try:
+            while not over.done():
+                try:
+                    async with aclosing(broker.read(str(self._turn_id), self._position)) as entries:
+                        while (entry := await _next(entries, over)) is not None:
+                            self._position = entry.position
+                            parsed = parse(entry.data)
+                            if isinstance(parsed, End):
+                                yield parsed
+                                return
+                            for shown in await self._show(parsed):
+                                yield shown
+                except LostError as lost:
+                    self._position = lost.resume
+                    for shown in self._reset():
+                        yield shown
+                    await asyncio.wait([over], timeout=_PAUSE)
+        finally:
+            over.cancel()
+
+    async def _over(self) -> None:
+        await asyncio.wait([self._ended])
+        await asyncio.sleep(_GRACE)
+
+    async def _show(self, entry: Start | Partial | Complete) -> list[Shown]:
+        if isinstance(entry, Start):
+            again = entry.attempt != self._attempt
+            self._attempt = entry.attempt
+            return self._reset() if again else []
+        if isinstance(entry, Partial):
+            if entry.after < self._number:
+                return []
+            missed = await self._catch_up(entry.after)
+            self._previewed = True
+            return [*missed, Shown(entry.event, self._mark)]
+        if entry.number <= self._number:
+            return []
+        return [*await self._catch_up(entry.number - 1), self._complete(entry.event)]
+
+    def _reset(self) -> list[Shown]:
+        if not self._previewed:
+            return []
+        self._previewed = False
+        return [Shown(None, self._mark)]
+
+    def _complete(self, event: Json) -> Shown:
+        self._number += 1
+        self._previewed = False
+        return Shown(event, self._mark)
+
+    @property
+    def _mark(self) -> Mark:
+        return Mark(self._number, self._position)
+
+    async def _catch_up(self, number: int) -> list[Shown]:
+        """What was missed of the complete events up to that number."""
+        if number <= self._number:
+            return []
+        events = await self._turns.events(self._turn_id)
+        return [self._complete(event) for event in events[self._number : number]]
+
+    async def _end_from_store(self, outcome: Outcome) -> End:
+        events = await self._turns.events(self._turn_id)
+        why = raised(outcome.status, outcome.sentence, len(events))
+        error = None if why is None else Failure(type=why.type, message=why.message, code=outcome.status)
+        return End(number=len(events), error=error)
+
+
+async def _next(entries: AsyncGenerator[Entry, None], over: "asyncio.Task[None]") -> Entry | None:
+    """The next entry; None once it is over."""
+    coming = asyncio.ensure_future(anext(entries))
+    try:
+        await asyncio.wait([coming, over], return_when=asyncio.FIRST_COMPLETED)
+        return coming.result() if coming.done() else None
+    finally:
+        if not coming.done():
+            coming.cancel()
+            await asyncio.wait([coming])
+
+
+def failure(error: Failure) -> Exception:
+    """What to raise for a turn that failed."""
+    if error.type is None:
+        return RefusedError(error.code, error.message)
+    named: type[TurnFailedError] = type(error.type, (TurnFailedError,), {})
+    return named(error.message)

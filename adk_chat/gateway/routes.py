@@ -1,0 +1,78 @@
+"""What the gateway serves beyond ADK's API: turns that one can come back to, list, and cancel."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, HTTPException
+from fastapi.responses import StreamingResponse
+from google.adk.events.event import Event
+from pydantic_core import to_json
+
+from adk_chat.gateway import seams
+from adk_chat.gateway.exchange import RESET, TURN_ID
+from adk_chat.gateway.reader import Mark, TurnFailedError, TurnReader
+from adk_chat.gateway.turns import Pending, RefusedError, Turns
+from adk_chat.sessions.turn_id import TurnId, TurnKey
+
+
+def turn_routes(turns: Turns, reader: TurnReader) -> APIRouter:
+    """The routes."""
+    router = APIRouter(tags=["Turns"])
+
+    @router.get("/turns/{turn_id}/events")
+    async def events(
+        turn_id: str, after: str | None = None, last_event_id: Annotated[str | None, Header()] = None
+    ) -> StreamingResponse:
+        """The events of a turn as server-sent events: those after `Last-Event-ID`, or `after`, and then live."""
+        wanted = await _known(turns, turn_id)
+        mark = _mark(last_event_id or after)
+        return StreamingResponse(
+            _stream(reader, wanted, mark), media_type="text/event-stream", headers={TURN_ID: turn_id}
+        )
+
+    @router.post("/turns/{turn_id}/cancel")
+    async def cancel(turn_id: str) -> dict[str, bool]:
+        """Cancel a turn that runs or is queued; answers whether it did."""
+        return {"cancelled": await turns.cancel(await _known(turns, turn_id))}
+
+    @router.get("/apps/{app_name}/users/{user_id}/sessions/{session_id}/turns")
+    async def pending(app_name: str, user_id: str, session_id: str) -> list[Pending]:
+        """The turns of a session that run or are queued, in the order in which they run."""
+        key = TurnKey(user_id=user_id, app_name=app_name, session_id=session_id)
+        return await turns.pending(key)
+
+    return router
+
+
+async def _known(turns: Turns, text: str) -> TurnId:
+    try:
+        turn_id = TurnId.parse(text)
+    except ValueError as error:
+        raise HTTPException(404, str(error)) from error
+    if not await turns.exists(turn_id):
+        raise HTTPException(404, "There is no such turn, or it was cancelled before it began.")
+    return turn_id
+
+
+def _mark(text: str | None) -> Mark | None:
+    if not text:
+        return None
+    try:
+        return Mark.parse(text)
+    except ValueError as error:
+        raise HTTPException(400, f"Last-Event-ID or after: {error}") from error
+
+
+async def _stream(reader: TurnReader, turn_id: TurnId, mark: Mark | None) -> AsyncGenerator[bytes, None]:
+    try:
+        async with aclosing(reader.read(turn_id, mark)) as shown:
+            async for item in shown:
+                event = RESET if item.event is None else _data(seams.public_json(Event.model_validate(item.event)))
+                yield b"id: %s\n" % str(item.mark).encode() + event
+    except (TurnFailedError, RefusedError) as error:
+        yield _data({"error": f"{type(error).__name__}: {error}"})
+
+
+def _data(value: Any) -> bytes:
+    return b"data: " + to_json(value) + b"\n\n"

@@ -1,0 +1,100 @@
+"""The Runner of the gateway: it runs nothing, but posts the turn to Chat and yields what becomes of it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from google.adk.agents.run_config import RunConfig
+from google.adk.errors.session_not_found_error import SessionNotFoundError
+from google.adk.events.event import Event
+from google.adk.runners import Runner
+from google.genai import types
+from typing_extensions import override
+
+from adk_chat.gateway.exchange import current_exchange
+from adk_chat.gateway.reader import TurnReader
+from adk_chat.gateway.turns import Post, RefusedError, Turns
+from adk_chat.sessions.contract import Json, json_safe
+from adk_chat.sessions.turn_id import TurnKey
+
+_NOT_FOUND = 404
+
+
+class TurnRunner(Runner):
+    """A Runner whose runs are turns of the service.
+
+    Args:
+        turns: where turns are posted.
+        reader: how they are watched.
+        arguments: those of ADK's Runner.
+    """
+
+    def __init__(self, *, turns: Turns, reader: TurnReader, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._turns = turns
+        self._reader = reader
+
+    @override
+    async def run_async(
+        self,
+        *,
+        user_id: str,
+        session_id: str,
+        invocation_id: str | None = None,
+        new_message: types.Content | None = None,
+        state_delta: dict[str, Any] | None = None,
+        run_config: RunConfig | None = None,
+        yield_user_message: bool = False,
+        abort_signal: asyncio.Event | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """Post the message and yield the events of its turn.
+
+        Who stops listening, or sets `abort_signal` as ADK's server does when a client leaves, stops watching the turn
+        and nothing else. `yield_user_message` is not heeded.
+        """
+        exchange = current_exchange()
+        key = TurnKey(user_id=user_id, app_name=self.app_name, session_id=session_id)
+        post = Post(
+            app_name=self.app_name,
+            session_id=session_id,
+            parts=_parts(new_message),
+            state_delta=None if state_delta is None else json_safe(state_delta),
+            run_config=_json(run_config),
+            invocation_id=invocation_id,
+            create=False,
+            multitask_strategy=exchange.multitask_strategy if exchange else "enqueue",
+        )
+        try:
+            turn_id = await self._turns.post(key, post)
+            if exchange is not None and exchange.multitask_strategy != "reject":
+                await exchange.accepted(turn_id)
+            async with aclosing(self._reader.read(turn_id)) as shown:
+                async for item in shown:
+                    if exchange is not None:
+                        await exchange.accepted(turn_id)
+                    if item.event is not None:
+                        if exchange is not None:
+                            exchange.next_is(item.mark)
+                        yield Event.model_validate(item.event)
+                    elif exchange is not None:
+                        await exchange.reset(item.mark)
+        except RefusedError as refused:
+            if exchange is not None:
+                exchange.refuse(refused.status_code, str(refused))
+            if refused.status_code == _NOT_FOUND:
+                raise SessionNotFoundError(str(refused)) from refused
+            raise
+
+
+def _parts(message: types.Content | None) -> list[Json] | None:
+    if message is None:
+        return None
+    parts: list[Json] = message.model_dump(mode="json", by_alias=True, exclude_none=True).get("parts", [])
+    return parts
+
+
+def _json(config: RunConfig | None) -> Json | None:
+    if config is None:
+        return None
+    return config.model_dump(mode="json", exclude_unset=True, exclude_none=True) or None

@@ -1,0 +1,129 @@
+"""ADK's own server on top of the service: its endpoints, with another session service and another Runner."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from fastapi import FastAPI
+from google.adk.apps.app import App
+from google.adk.artifacts.base_artifact_service import BaseArtifactService
+from google.adk.auth.credential_service.base_credential_service import BaseCredentialService
+from google.adk.auth.credential_service.in_memory_credential_service import InMemoryCredentialService
+from google.adk.cli.api_server import ApiServer
+from google.adk.cli.dev_server import DevServer
+from google.adk.memory.base_memory_service import BaseMemoryService
+from google.adk.runners import Runner
+from starlette.routing import BaseRoute
+
+from adk_chat.gateway import seams
+from adk_chat.gateway.apps import Apps
+from adk_chat.gateway.exchange import Exchanges
+from adk_chat.gateway.reader import TurnReader
+from adk_chat.gateway.routes import turn_routes
+from adk_chat.gateway.runner import TurnRunner
+from adk_chat.gateway.sessions import GatewaySessions
+from adk_chat.gateway.turns import Turns
+from adk_chat.streaming import Broker
+
+_NOT_OFFERED = {"/run_live", "/agent-identity/finalize"}
+"""What would run outside the service: live audio, and a browser's consent for tools of this process."""
+
+_OFFERED_FOR_DEVELOPMENT = (
+    "/dev/apps/{app_name}/debug/",
+    "/dev/apps/{app_name}/build_graph",
+    "/dev/apps/{app_name}/graph",
+    "/dev/apps/{app_name}/users/",
+)
+"""Of what only the dev UI asks for: traces and graphs. Not the agent builder, deployment, tests and evaluations."""
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    """What the gateway needs.
+
+    Args:
+        apps: the apps that it shows. Their agents are not run here; ADK's server wants to know them.
+        ingress_url: Restate's ingress.
+        admin_url: Restate's admin API, for turns that are queued.
+        artifact_service: the one that the agents use.
+        memory_service: likewise.
+        broker: where turns publish; without one, a turn is shown when it has ended.
+        headers: sent to Restate with every request.
+        ui: whether to serve the dev UI.
+        host: what the server is bound to: where that is loopback, requests to another host are refused.
+    """
+
+    apps: Mapping[str, App]
+    ingress_url: str
+    admin_url: str | None
+    artifact_service: BaseArtifactService
+    memory_service: BaseMemoryService
+    broker: Broker | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    ui: bool = True
+    host: str = "127.0.0.1"
+    credential_service: BaseCredentialService | None = None
+
+
+def gateway_app(config: GatewayConfig) -> FastAPI:
+    """The gateway as an ASGI app."""
+    turns = Turns(config.ingress_url, config.admin_url, config.headers)
+    reader = TurnReader(turns, config.broker)
+    kind = _Dev if config.ui else _Api
+    server = kind(
+        agent_loader=Apps(config.apps),
+        session_service=GatewaySessions(config.ingress_url, admin_url=config.admin_url, headers=config.headers),
+        memory_service=config.memory_service,
+        artifact_service=config.artifact_service,
+        credential_service=config.credential_service or InMemoryCredentialService(),
+        # Evaluations are not offered.
+        eval_sets_manager=cast(Any, None),
+        eval_set_results_manager=cast(Any, None),
+        agents_dir="",
+    )
+    server.turns, server.reader = turns, reader
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        yield
+        await turns.close()
+
+    app = server.get_fast_api_app(
+        lifespan=lifespan, web_assets_dir=str(seams.DEV_UI) if config.ui else None, bind_host=config.host
+    )
+    app.router.routes[:] = [route for route in app.router.routes if _offered(route)]
+    app.include_router(turn_routes(turns, reader))
+    app.add_middleware(Exchanges)
+    return app
+
+
+def _offered(route: BaseRoute) -> bool:
+    path: str = getattr(route, "path", "")
+    return path not in _NOT_OFFERED and (not path.startswith("/dev/") or path.startswith(_OFFERED_FOR_DEVELOPMENT))
+
+
+class _Turns(ApiServer):
+    _allow_special_agents = False
+    turns: Turns
+    reader: TurnReader
+
+    def _create_runner(self, agentic_app: App, app_name: str) -> Runner:
+        return TurnRunner(
+            turns=self.turns,
+            reader=self.reader,
+            app=agentic_app,
+            app_name=app_name,
+            session_service=self.session_service,
+            artifact_service=self.artifact_service,
+            memory_service=self.memory_service,
+            credential_service=self.credential_service,
+        )
+
+
+class _Api(_Turns):
+    """ADK's API alone."""
+
+
+class _Dev(_Turns, DevServer):
+    """ADK's API, and what the dev UI needs."""

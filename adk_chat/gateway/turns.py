@@ -1,0 +1,192 @@
+"""Turns, as they are reached from outside: posting, cancelling, their end, and their events in the store."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from fastapi import HTTPException
+from pydantic import BaseModel, Field
+from pydantic_core import from_json
+
+from adk_chat.sessions.contract import Json, SessionRequest
+from adk_chat.sessions.transport import STATUS, AnswerError, IngressTransport, NoAnswerError, status_of
+from adk_chat.sessions.turn_end import is_shown
+from adk_chat.sessions.turn_id import TurnId, TurnKey
+
+_PAGE = 100
+_PAUSE = 0.5
+_NOT_FOUND = 404
+_CANCELLED = "canceled"
+"""What the engine says of a Restate invocation that was cancelled in the queue."""
+_ERRORS: tuple[type[Exception], ...] = (*STATUS, AnswerError, NoAnswerError)
+
+
+class RefusedError(HTTPException):
+    """A turn that did not come to anything, with what ADK's server is to answer."""
+
+    def __str__(self) -> str:
+        return str(self.detail)
+
+
+class Post(SessionRequest):
+    """What `Chat/post` takes."""
+
+    parts: list[Json] | None = None
+    state_delta: Json | None = None
+    run_config: Json | None = None
+    invocation_id: str | None = None
+    create: bool
+    multitask_strategy: str
+
+
+class _History(SessionRequest):
+    limit: int
+    before: str | None = None
+
+
+class _Cancel(SessionRequest):
+    turn_id: str
+
+
+class Pending(BaseModel):
+    """A turn that has not ended."""
+
+    turn_id: str = Field(serialization_alias="turnId")
+    status: str = Field(description="running or queued")
+    created_at: str = Field(serialization_alias="createdAt")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a turn ended: an HTTP status, and what was said if it is an error."""
+
+    status: int
+    sentence: str = ""
+
+
+class Turns:
+    """The turns of a service, through its ingress, and its admin API for those that are queued.
+
+    Args:
+        ingress_url: where the ingress is.
+        admin_url: where the admin API is.
+        headers: sent with every request to either.
+    """
+
+    def __init__(self, ingress_url: str, admin_url: str | None, headers: Mapping[str, str] | None = None) -> None:
+        self._chat = IngressTransport(ingress_url, headers)
+        self._admin = IngressTransport(admin_url, headers) if admin_url else None
+        # Every turn that is watched holds a request open until it ends.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        self._waiting = httpx.AsyncClient(base_url=ingress_url, headers=headers, timeout=None, limits=limits)
+
+    async def close(self) -> None:
+        """Close what is open."""
+        await self._waiting.aclose()
+
+    async def post(self, key: TurnKey, post: Post) -> TurnId:
+        """Post a message; its turn is durable then.
+
+        Raises:
+            RefusedError: it was.
+        """
+        answer = await self._call("post", key, post)
+        return TurnId.parse(answer["turn_id"])
+
+    async def outcome(self, turn_id: TurnId) -> Outcome:
+        """Wait for the end of a turn, however long that takes."""
+        while True:
+            try:
+                response = await self._waiting.get(f"/restate/invocation/{turn_id.invocation_id}/attach")
+            except httpx.TransportError:
+                response = None
+            if response is not None and response.is_success:
+                return Outcome(response.status_code)
+            if response is not None and (said := _invocation_error(response)) is not None:
+                return Outcome(response.status_code, said)
+            await asyncio.sleep(_PAUSE)
+
+    async def exists(self, turn_id: TurnId) -> bool:
+        """Whether there is such a turn, be it running, queued, or ended, and whether it is of the session it names."""
+        if self._admin is not None and await self._query(turn_id.key, f"id = '{turn_id.invocation_id}'"):
+            return True
+        return bool(await self.events(turn_id))
+
+    async def events(self, turn_id: TurnId) -> list[Json]:
+        """What the store has of a turn as ADK's Runner would have yielded it, oldest first."""
+        found: list[Json] = []
+        before: str | None = None
+        while True:
+            page = await self._page(turn_id.key, before)
+            of_turn = [event for event in page if turn_id.brought_forth(event)]
+            found = of_turn + found
+            if len(page) < _PAGE or (found and not of_turn):
+                return [event for event in found if is_shown(event["author"], event.get("customMetadata"))]
+            before = page[0]["id"]
+
+    async def pending(self, key: TurnKey) -> list[Pending]:
+        """The turns of a session that run or are queued, in that order."""
+        rows = await self._query(key, "status != 'completed'")
+        return [
+            Pending(
+                turn_id=str(TurnId(invocation_id=row["id"], key=key)),
+                status="queued" if row["status"] == "pending" else "running",
+                created_at=row["created_at"],
+            )
+            for row in rows
+        ]
+
+    async def cancel(self, turn_id: TurnId) -> bool:
+        """Cancel a turn that runs or is queued; gives whether it was one."""
+        key = turn_id.key
+        request = _Cancel(app_name=key.app_name, session_id=key.session_id, turn_id=str(turn_id))
+        if await self._call("cancel", key, request):
+            return True
+        if self._admin is None or not await self._query(
+            key, f"id = '{turn_id.invocation_id}' AND status != 'completed'"
+        ):
+            return False
+        answer = await self._admin.send("PATCH", f"/invocations/{turn_id.invocation_id}/cancel")
+        return answer.is_success
+
+    async def _page(self, key: TurnKey, before: str | None) -> list[Json]:
+        request = _History(app_name=key.app_name, session_id=key.session_id, limit=_PAGE, before=before)
+        try:
+            page: list[Json] = await self._call("get_history", key, request)
+        except RefusedError as refused:
+            if refused.status_code == _NOT_FOUND:
+                return []
+            raise
+        return page
+
+    async def _call(self, handler: str, key: TurnKey, request: SessionRequest) -> Any:
+        try:
+            return await self._chat.call(handler, key.user_id, request)
+        except _ERRORS as error:
+            raise RefusedError(status_of(error) or 500, str(error)) from error
+
+    async def _query(self, key: TurnKey, condition: str) -> list[Json]:
+        if self._admin is None:
+            raise RefusedError(501, "The gateway was not told where Restate's admin API is: start it with --admin-url.")
+        query = (
+            "SELECT id, status, created_at FROM sys_invocation WHERE target_service_name = 'Turn' "
+            f"AND target_handler_name = 'run' AND target_service_key = '{key}' AND {condition} ORDER BY created_at"
+        )
+        answer = await self._admin.send("POST", "/query", json={"query": query}, headers={"accept": "application/json"})
+        answer.raise_for_status()
+        rows: list[Json] = answer.json()["rows"]
+        return rows
+
+
+def _invocation_error(response: httpx.Response) -> str | None:
+    """What the turn ended with, if that is what the response says, and not that the ingress is in trouble."""
+    try:
+        answer: Any = from_json(response.content)
+    except ValueError:
+        return None
+    if not isinstance(answer, dict) or answer.get("source") != "invocation":
+        return None
+    said = str(answer.get("message", ""))
+    return "The turn was cancelled before it began." if said == _CANCELLED else said

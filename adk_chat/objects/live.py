@@ -1,0 +1,70 @@
+"""What a running turn publishes, so that it can be watched."""
+
+import uuid
+from collections import deque
+
+import restate
+from google.adk.events.event import Event
+
+from adk_chat.sessions.contract import Json, event_json
+from adk_chat.sessions.turn_end import is_shown, raised
+from adk_chat.sessions.turn_id import TurnId
+from adk_chat.streaming import Broker
+from adk_chat.streaming.entries import AnyEntry, Complete, End, Failure, Partial, Start, dump
+
+
+class LiveTurn:
+    """One attempt at a turn, on its way to those who watch.
+
+    Everything goes out in ADK's order, and a complete event only once it is stored: what comes after it is held back
+    until then. Nothing here waits or fails, and nothing of it is journaled; an attempt that is made again publishes
+    again, and readers drop what they know.
+    """
+
+    def __init__(self, broker: Broker | None, turn_id: TurnId) -> None:
+        self._broker = broker
+        self._stream = str(turn_id)
+        self._attempt = uuid.uuid4().hex[:8]
+        self._held: deque[Partial | None] = deque()  # None is a complete event that is not stored yet
+        self._appended = 0
+        self._published = 0
+        self._publish(Start(attempt=self._attempt))
+
+    def partial(self, event: Event) -> None:
+        """The agent brought forth a partial event."""
+        self._held.append(Partial(attempt=self._attempt, after=self._appended, event=event_json(event)))
+        self._let_go([])
+
+    def appended(self, event: Event) -> None:
+        """The agent brought forth a complete event."""
+        if is_shown(event.author, event.custom_metadata):
+            self._appended += 1
+            self._held.append(None)
+
+    def stored(self, events: list[Json]) -> None:
+        """The next of the complete events are stored."""
+        self._let_go([event for event in events if is_shown(event["author"], event.get("customMetadata"))])
+
+    def end(self, error: restate.TerminalError | None) -> None:
+        """The turn is over, and all of it is stored; it is answered with that error, if there is one."""
+        failure = None
+        if error is not None and (why := raised(error.status_code, error.message, self._published)) is not None:
+            failure = Failure(type=why.type, message=why.message, code=error.status_code)
+        self._publish(End(number=self._published, error=failure))
+
+    def _let_go(self, stored: list[Json]) -> None:
+        events = iter(stored)
+        while self._held:
+            entry: AnyEntry | None = self._held[0]
+            if entry is None:
+                event = next(events, None)
+                if event is None:
+                    return
+                self._published += 1
+                entry = Complete(number=self._published, event=event)
+            self._held.popleft()
+            self._publish(entry)
+
+    def _publish(self, entry: AnyEntry) -> None:
+        if self._broker is not None:
+            self._broker.publish(self._stream, dump(entry))

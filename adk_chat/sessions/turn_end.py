@@ -1,0 +1,39 @@
+"""How a turn says that it failed: to who waits for it, and in the store."""
+
+import re
+from typing import NamedTuple
+
+from adk_chat.sessions.contract import Json
+
+TURN_FAILED = "adk_chat_turn_failed"
+"""In the metadata of the event that is stored where ADK's Runner raised and had stored nothing that says so."""
+
+
+def failure_sentence(error: Exception, *, of_model: bool) -> str:
+    """What a turn is answered with whose agent raised."""
+    return f"{'The model call failed' if of_model else 'The agent failed'}: {type(error).__name__}: {error}"
+
+
+class Raised(NamedTuple):
+    """What ADK's Runner would have raised: the exception's name, where there was one, and its text."""
+
+    type: str | None
+    message: str
+
+
+def raised(status: int, sentence: str, shown: int) -> Raised | None:
+    """What a turn raised that answered so and has shown so many events; None where it just ended.
+
+    It just ended as well where it was cancelled, or where the model answered with an error: events say so.
+    """
+    if status < 400:
+        return None
+    found = re.fullmatch(r"The (?:model call|agent) failed: (\w+): (.*)", sentence, re.DOTALL)
+    if found is not None:
+        return Raised(found[1], found[2])
+    return None if shown else Raised(None, sentence)
+
+
+def is_shown(author: str, metadata: Json | None) -> bool:
+    """Whether ADK's Runner would have yielded such an event: not the user's, and not the mark of a failure."""
+    return author != "user" and TURN_FAILED not in (metadata or {})

@@ -1,0 +1,74 @@
+"""A gateway over the server under test, and ADK's own server beside it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest_asyncio
+from google.adk.artifacts.in_memory_artifact_service import InMemoryArtifactService
+from google.adk.auth.credential_service.in_memory_credential_service import InMemoryCredentialService
+from google.adk.cli.api_server import ApiServer
+from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
+from google.adk.sessions.in_memory_session_service import InMemorySessionService
+from starlette.types import ASGIApp
+
+from adk_chat.dev.server import RestateServer
+from adk_chat.endpoint import listen
+from adk_chat.gateway.apps import Apps
+from adk_chat.gateway.server import GatewayConfig, gateway_app
+from adk_chat.gateway.serving import serve_gateway
+from adk_chat.streaming import Broker, MemoryBroker
+from tests.durable.workshop import workshop
+from tests.support import scripted_app
+
+APPS = {app.name: app for app in (scripted_app("scripted"), scripted_app("second"), workshop())}
+
+
+@asynccontextmanager
+async def served(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an app that is served on a port of its own."""
+    stop = asyncio.Event()
+    listening = listen("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    serving = asyncio.create_task(serve_gateway(app, listening, stop))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        yield client
+    stop.set()
+    await serving
+
+
+def gateway_config(server: RestateServer, broker: Broker | None = None) -> GatewayConfig:
+    return GatewayConfig(
+        apps=APPS,
+        ingress_url=server.ingress_url,
+        admin_url=server.admin_url,
+        artifact_service=InMemoryArtifactService(),
+        memory_service=InMemoryMemoryService(),
+        broker=broker,
+        ui=False,
+    )
+
+
+@pytest_asyncio.fixture(scope="session")
+async def gateway(server: RestateServer, broker: MemoryBroker) -> AsyncIterator[httpx.AsyncClient]:
+    """The gateway, as a client sees it."""
+    async with served(gateway_app(gateway_config(server, broker))) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="session")
+async def adk(server: RestateServer) -> AsyncIterator[httpx.AsyncClient]:
+    """ADK's own server on its session service in memory, with the same apps; it begins when the other one does."""
+    own = ApiServer(
+        agent_loader=Apps(APPS),
+        session_service=InMemorySessionService(),
+        memory_service=InMemoryMemoryService(),
+        artifact_service=InMemoryArtifactService(),
+        credential_service=InMemoryCredentialService(),
+        eval_sets_manager=None,
+        eval_set_results_manager=None,
+        agents_dir="",
+    )
+    async with served(own.get_fast_api_app(bind_host="127.0.0.1")) as client:
+        yield client

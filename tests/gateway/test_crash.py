@@ -1,0 +1,130 @@
+"""Two gateways and two endpoints, with Redis, and SIGKILL for each kind of process in the middle of an answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from adk_chat.gateway.exchange import TURN_ID
+from tests.gateway.sse import Screen, watching
+from tests.gateway.town import Town
+from tests.support import unique
+
+Json = dict[str, Any]
+TEXT = " ".join(f"word-{number}" for number in range(40)) + " "
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def town(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
+    async with Town(binary, tmp_path_factory.mktemp("town")) as started:
+        yield started
+
+
+class Talk:
+    """A turn that says half of TEXT, and the other half when the test lets it."""
+
+    def __init__(self, town: Town) -> None:
+        self.town = town
+        self.user, self.gate = unique("user"), unique("gate")
+        self.turn_id = ""
+        words = TEXT.split()
+        self.first_half = " ".join(words[:20]) + " "
+        self.message = " ".join(["stream", *words[:20], f"@{self.gate}", *words[20:]])
+
+    @property
+    def path(self) -> str:
+        return f"/apps/crash/users/{self.user}/sessions/s"
+
+    @property
+    def body(self) -> Json:
+        message = {"role": "user", "parts": [{"text": self.message}]}
+        return {"appName": "crash", "userId": self.user, "sessionId": "s", "newMessage": message, "streaming": True}
+
+    async def begin(self, shown: Screen) -> httpx.Response:
+        """Post it to the first gateway, and read the first half."""
+        await self.town.clients[0].post(self.path.removesuffix("/s"), json={"sessionId": "s"})
+        async with watching(self.town.clients[0], "POST", "/run_sse", json=self.body) as (response, events):
+            self.turn_id = response.headers[TURN_ID]
+            await self.until(self.first_half, shown, events)
+        return response
+
+    async def until(self, text: str, shown: Screen, events: AsyncIterator[Any]) -> None:
+        """Read until that much partial text is shown."""
+        while shown.partial_text != text:
+            shown.show(await asyncio.wait_for(anext(events), 30))
+
+    async def end(self, shown: Screen, gateway: int) -> None:
+        """Read the rest from another gateway, from where one was."""
+        headers = {"last-event-id": shown.last_id} if shown.last_id else {}
+        path = f"/turns/{self.turn_id}/events"
+        async with watching(self.town.clients[gateway], "GET", path, headers=headers) as (_, events):
+            self.town.open(self.gate)
+            async for event in events:
+                shown.show(event)
+
+    async def stored(self, gateway: int) -> str:
+        """The answer in the store."""
+        events = (await self.town.clients[gateway].get(self.path)).json()["events"]
+        assert [event["author"] for event in events] == ["user", "crash"]
+        text: str = events[1]["content"]["parts"][0]["text"]
+        return text
+
+
+async def test_an_endpoint_is_killed_in_the_middle_of_an_answer(town: Town) -> None:
+    talk, shown = Talk(town), Screen()
+    await town.clients[0].post(talk.path.removesuffix("/s"), json={"sessionId": "s"})
+    async with watching(town.clients[0], "POST", "/run_sse", json=talk.body) as (response, events):
+        talk.turn_id = response.headers[TURN_ID]
+        await talk.until(talk.first_half, shown, events)
+        for endpoint in town.endpoints:  # one of them has the turn
+            await endpoint.kill()
+        await town.endpoints[0].start()
+        while not shown.resets:
+            shown.show(await asyncio.wait_for(anext(events), 30))
+        await talk.until(talk.first_half, shown, events)
+        town.open(talk.gate)
+        async for event in events:
+            shown.show(event)
+    await town.mended()
+    (answer,) = shown.complete
+    assert shown.resets == 1
+    assert answer["content"]["parts"][0]["text"] == shown.partial_text == await talk.stored(0) == TEXT
+
+
+async def test_a_gateway_is_killed_and_the_other_one_goes_on(town: Town) -> None:
+    talk, shown = Talk(town), Screen()
+    await town.clients[0].post(talk.path.removesuffix("/s"), json={"sessionId": "s"})
+    async with watching(town.clients[0], "POST", "/run_sse", json=talk.body) as (response, events):
+        talk.turn_id = response.headers[TURN_ID]
+        await talk.until(talk.first_half, shown, events)
+        await town.gateways[0].kill()
+        with pytest.raises(httpx.TransportError):
+            await anext(events)
+    await talk.end(shown, gateway=1)
+    assert shown.partial_text == shown.complete[0]["content"]["parts"][0]["text"] == await talk.stored(1) == TEXT
+    await town.mended()
+
+
+async def test_redis_is_killed_and_the_answer_arrives(town: Town) -> None:
+    talk, shown = Talk(town), Screen()
+    await town.clients[0].post(talk.path.removesuffix("/s"), json={"sessionId": "s"})
+    async with watching(town.clients[0], "POST", "/run_sse", json=talk.body) as (_, events):
+        await talk.until(talk.first_half, shown, events)
+        await town.redis.kill()
+        town.open(talk.gate)
+        async for event in events:
+            shown.show(event)
+    assert shown.complete[0]["content"]["parts"][0]["text"] == await talk.stored(0) == TEXT
+    await town.redis.start()
+
+
+async def test_after_all_that_a_stream_begun_through_one_gateway_is_read_through_the_other(town: Town) -> None:
+    talk, shown = Talk(town), Screen()
+    await talk.begin(shown)
+    await talk.end(shown, gateway=1)
+    assert shown.partial_text == shown.complete[0]["content"]["parts"][0]["text"] == TEXT
+    assert shown.resets == 0

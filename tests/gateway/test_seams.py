@@ -1,0 +1,34 @@
+"""Holds what the gateway uses of ADK's server without it being public, and says what moved."""
+
+import inspect
+
+from google.adk.auth import auth_credential
+from google.adk.cli.api_server import ApiServer, RunAgentRequest
+from google.adk.cli.dev_server import DevServer
+from google.adk.events import _internal_metadata
+from google.adk.runners import Runner
+
+from adk_chat.gateway import seams
+from adk_chat.gateway.runner import TurnRunner
+
+
+def test_the_server_makes_its_runners_where_we_replace_them() -> None:
+    assert list(inspect.signature(ApiServer._create_runner).parameters) == ["self", "agentic_app", "app_name"]
+    assert DevServer._create_runner is ApiServer._create_runner
+
+
+def test_our_runner_takes_what_adks_takes() -> None:
+    ours, theirs = [inspect.signature(kind.run_async).parameters for kind in (TurnRunner, Runner)]
+    assert list(ours) == list(theirs), "Runner.run_async has other arguments now"
+    asked = {"app_name", "user_id", "session_id", "new_message", "streaming", "state_delta", "invocation_id"}
+    asked |= {"function_call_event_id", "custom_metadata", "service_tier"}
+    assert set(RunAgentRequest.model_fields) == asked, "/run takes something else now; does TurnRunner pass it on?"
+
+
+def test_events_are_shown_as_adks_server_shows_them() -> None:
+    assert list(inspect.signature(auth_credential._redact_credential_secrets).parameters) == ["value"]
+    assert list(inspect.signature(_internal_metadata.public_event).parameters) == ["event"]
+
+
+def test_the_dev_ui_is_where_it_was() -> None:
+    assert (seams.DEV_UI / "index.html").is_file()

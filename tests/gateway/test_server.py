@@ -1,0 +1,46 @@
+"""What the gateway serves, and what it does not."""
+
+from dataclasses import replace
+
+import httpx
+
+from adk_chat.dev.server import RestateServer
+from adk_chat.gateway.server import gateway_app
+from tests.conftest import plain
+from tests.gateway.conftest import gateway_config, served
+
+NOT_OFFERED = [
+    ("GET", "/dev/apps/scripted/builder"),
+    ("POST", "/dev/apps/scripted/builder/save"),
+    ("POST", "/dev/apps/scripted/deploy/cloud_run"),
+    ("GET", "/dev/apps/scripted/deploy/defaults"),
+    ("POST", "/dev/apps/scripted/tests/run"),
+    ("GET", "/dev/apps/scripted/eval-sets"),
+    ("POST", "/agent-identity/finalize"),
+    ("GET", "/run_live"),
+]
+
+
+@plain
+async def test_what_would_run_outside_the_service_is_not_offered(server: RestateServer) -> None:
+    app = gateway_app(replace(gateway_config(server), ui=True))
+    async with served(app) as client:
+        for method, path in NOT_OFFERED:
+            assert (await client.request(method, path)).status_code == 404, path
+        page = await client.get("/dev-ui/")
+        assert (page.status_code, "<title>" in page.text) == (200, True)
+        assert (await client.get("/dev/apps/scripted/build_graph")).status_code == 200
+        assert (await client.get("/dev/apps/scripted/debug/trace/session/s")).json() == []
+
+
+@plain
+async def test_other_hosts_and_origins_are_refused(gateway: httpx.AsyncClient) -> None:
+    assert (await gateway.get("/list-apps", headers={"host": "evil.example"})).status_code == 403
+    assert (await gateway.post("/run", json={}, headers={"origin": "http://evil.example"})).status_code == 403
+    assert (await gateway.get("/list-apps")).status_code == 200
+
+
+@plain
+async def test_the_api_alone(gateway: httpx.AsyncClient) -> None:
+    for path in ("/dev-ui/", "/", "/dev/apps/scripted/build_graph"):
+        assert (await gateway.get(path)).status_code == 404

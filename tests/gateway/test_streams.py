@@ -1,0 +1,221 @@
+"""Watching turns: live, from where one left, after the end, and when something is lost on the way."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from adk_chat.dev.server import RestateServer
+from adk_chat.gateway.exchange import TURN_ID
+from adk_chat.gateway.server import gateway_app
+from adk_chat.sessions.turn_id import TurnId
+from adk_chat.streaming import MemoryBroker
+from tests.conftest import plain
+from tests.gateway.conftest import gateway_config, served
+from tests.gateway.sse import Screen, screen, watching
+from tests.support import ChatClient, calls, gates, unique, until
+
+Json = dict[str, Any]
+
+
+def body(user: str, text: str, **more: Any) -> Json:
+    message = {"role": "user", "parts": [{"text": text}]}
+    return {"appName": "scripted", "userId": user, "sessionId": "s", "newMessage": message, "streaming": True, **more}
+
+
+@pytest.fixture
+async def user(gateway: httpx.AsyncClient) -> str:
+    name = unique("user")
+    await gateway.post(f"/apps/scripted/users/{name}/sessions", json={"sessionId": "s"})
+    return name
+
+
+async def history(gateway: httpx.AsyncClient, user: str) -> list[Json]:
+    events: list[Json] = (await gateway.get(f"/apps/scripted/users/{user}/sessions/s")).json()["events"]
+    return events
+
+
+def text_of(event: Json) -> str:
+    return "".join(part.get("text", "") for part in event["content"]["parts"])
+
+
+async def pending(gateway: httpx.AsyncClient, user: str) -> list[Json]:
+    turns: list[Json] = (await gateway.get(f"/apps/scripted/users/{user}/sessions/s/turns")).json()
+    return turns
+
+
+@plain
+async def test_partial_text_appears_while_the_model_speaks(gateway: httpx.AsyncClient, user: str) -> None:
+    gate = gates[user] = asyncio.Event()
+    shown = Screen()
+    async with watching(gateway, "POST", "/run_sse", json=body(user, f"stream once upon @{user} a time")) as (
+        response,
+        events,
+    ):
+        assert TurnId.parse(response.headers[TURN_ID]).key.user_id == user
+        while shown.partial_text != "once upon ":
+            shown.show(await anext(events))
+        assert shown.complete == []
+        gate.set()
+        async for event in events:
+            assert event.id
+            shown.show(event)
+    assert shown.partial_text == text_of(shown.complete[0]) == "once upon a time "
+    assert shown.complete == (await history(gateway, user))[1:]
+
+
+@plain
+async def test_a_complete_event_is_shown_when_it_is_stored_and_before_what_follows(
+    gateway: httpx.AsyncClient, user: str
+) -> None:
+    name = unique("gate")
+    gate = gates[name] = asyncio.Event()
+    async with watching(gateway, "POST", "/run_sse", json=body(user, f"gated {name}")) as (_, events):
+        shown = Screen()
+        call = shown.show(await anext(events))
+        assert call == (await history(gateway, user))[-1]
+        assert call is not None
+        assert call["content"]["parts"][0]["functionCall"]["name"] == "gated"
+        gate.set()
+        async for event in events:
+            shown.show(event)
+    assert shown.complete == (await history(gateway, user))[1:]
+
+
+@plain
+async def test_who_leaves_can_come_back_to_any_copy(
+    gateway: httpx.AsyncClient, server: RestateServer, broker: MemoryBroker, user: str
+) -> None:
+    gate = gates[user] = asyncio.Event()
+    shown = Screen()
+    async with watching(gateway, "POST", "/run_sse", json=body(user, f"stream once upon @{user} a time")) as (
+        response,
+        events,
+    ):
+        turn_id = response.headers[TURN_ID]
+        while shown.partial_text != "once upon ":
+            shown.show(await anext(events))
+    assert [turn["turnId"] for turn in await pending(gateway, user)] == [turn_id]
+    async with served(gateway_app(gateway_config(server, broker))) as other:
+        path = f"/turns/{turn_id}/events"
+        async with watching(other, "GET", path, headers={"last-event-id": shown.last_id}) as (_, events):
+            gate.set()
+            async for event in events:
+                shown.show(event)
+        assert shown.partial_text == text_of(shown.complete[0]) == "once upon a time "
+        # And from the beginning, now that all is over.
+        again = screen((await other.get(path)).text)
+        assert (again.partial_text, again.complete) == ("once upon a time ", shown.complete)
+        assert (await other.get(path, params={"after": shown.last_id})).text == ""
+
+
+async def test_without_a_broker_the_store_has_it_all(
+    gateway: httpx.AsyncClient, server: RestateServer, user: str
+) -> None:
+    answer = await gateway.post("/run_sse", json=body(user, "tool a,b"))
+    turn_id = answer.headers[TURN_ID]
+    seen = screen(answer.text).complete
+    for broker in (None, MemoryBroker()):  # none, and one that knows nothing of the turn
+        async with served(gateway_app(gateway_config(server, broker))) as other:
+            assert screen((await other.get(f"/turns/{turn_id}/events")).text).complete == seen
+            assert screen((await other.get(f"/turns/{turn_id}/events?after=1.-")).text).complete == seen[1:]
+            live = await other.post("/run_sse", json=body(user, f"stream {unique()}"))
+            assert text_of(screen(live.text).complete[0]) in [text_of(event) for event in await history(other, user)]
+
+
+async def test_errors_are_shown_as_adks_server_shows_them(gateway: httpx.AsyncClient, user: str) -> None:
+    answer = await gateway.post("/run_sse", json=body(user, "error"))
+    (event, error) = screen(answer.text).all
+    assert event["errorCode"] == "ValueError"
+    assert error["error"] == "ValueError: the model is out of order"
+    again = screen((await gateway.get(f"/turns/{answer.headers[TURN_ID]}/events")).text).all
+    assert again == [event, {"error": "ValueError: the model is out of order"}]
+
+
+@plain
+async def test_a_turn_is_cancelled_running_or_queued(gateway: httpx.AsyncClient, user: str) -> None:
+    gates[user] = asyncio.Event()
+    async with watching(gateway, "POST", "/run_sse", json=body(user, f"stream once upon @{user} a time")) as (
+        first,
+        events,
+    ):
+        shown = Screen()
+        while shown.partial_text != "once upon ":
+            shown.show(await anext(events))
+        queued = asyncio.create_task(gateway.post("/run_sse", json=body(user, "hello")))
+
+        async def both() -> bool:
+            return [turn["status"] for turn in await pending(gateway, user)] == ["running", "queued"]
+
+        await until(both)
+        for turn in (await pending(gateway, user))[::-1]:
+            answer = await gateway.post(f"/turns/{turn['turnId']}/cancel")
+            assert answer.json() == {"cancelled": True}
+        async for event in events:
+            shown.show(event)
+    assert [text_of(event) if "content" in event else event["errorCode"] for event in shown.complete] == [
+        "once upon ",
+        "INVOCATION_ABORTED",
+    ]
+    assert shown.complete[0]["interrupted"] is True
+    assert shown.complete == (await history(gateway, user))[1:]
+    assert screen((await queued).text).all[0]["error"] == "RefusedError: The turn was cancelled before it began."
+    assert (await gateway.post(f"/turns/{first.headers[TURN_ID]}/cancel")).json() == {"cancelled": False}
+    assert await pending(gateway, user) == []
+
+
+@plain
+async def test_strategies_are_heeded_by_run_and_run_sse(gateway: httpx.AsyncClient, user: str) -> None:
+    gates[user] = asyncio.Event()
+    async with watching(gateway, "POST", "/run_sse", json=body(user, f"stream once @{user} more")) as (_, events):
+        await anext(events)
+        for path in ("/run", "/run_sse"):
+            refused = await gateway.post(path, json=body(user, "two", multitaskStrategy="reject"))
+            assert (refused.status_code, "A turn is running" in refused.json()["detail"]) == (409, True)
+            wrong = await gateway.post(path, json=body(user, "two", multitask_strategy="shout"))
+            assert (wrong.status_code, "multitask_strategy" in wrong.json()["detail"]) == (400, True)
+        answer = await gateway.post("/run", json=body(user, "count", multitask_strategy="rollback"))
+        assert text_of(answer.json()[0]) == "1"
+    alone = await gateway.post("/run_sse", json=body(user, "hello", multitask_strategy="reject"))
+    assert (alone.status_code, TURN_ID in alone.headers) == (200, True)
+
+
+@plain
+async def test_a_client_that_leaves_does_not_end_the_turn(gateway: httpx.AsyncClient, user: str) -> None:
+    gate = gates[user] = asyncio.Event()
+    text = f"wait {user}"
+    for path in ("/run", "/run_sse"):
+        with pytest.raises(httpx.ReadTimeout):
+            async with watching(gateway, "POST", path, json=body(user, text), timeout=0.3) as (_, events):
+                await anext(events)
+    gate.set()
+
+    async def both() -> bool:
+        return len(await history(gateway, user)) == 4
+
+    await until(both)
+    assert calls[f"model: {text}"] == 2
+
+
+async def test_the_id_of_another_ones_turn_reaches_nothing(gateway: httpx.AsyncClient, user: str) -> None:
+    turn_id = TurnId.parse((await gateway.post("/run_sse", json=body(user, "hello"))).headers[TURN_ID])
+    stranger = turn_id.key.model_copy(update={"user_id": unique("stranger")})
+    await gateway.post(f"/apps/scripted/users/{stranger.user_id}/sessions", json={"sessionId": "s"})
+    forged = turn_id.model_copy(update={"key": stranger})
+    for wrong in (forged, "inv_x", f"{turn_id.invocation_id}.!", "x" * 1000):
+        assert (await gateway.get(f"/turns/{wrong}/events")).status_code == 404
+        assert (await gateway.post(f"/turns/{wrong}/cancel")).status_code == 404
+    bad = await gateway.get(f"/turns/{turn_id}/events", headers={"last-event-id": "yesterday"})
+    assert (bad.status_code, "'yesterday' is not the id of an event" in bad.json()["detail"]) == (400, True)
+
+
+async def test_a_state_edit_merges_with_a_turn(gateway: httpx.AsyncClient, chat: ChatClient) -> None:
+    await chat.call("create_session", {"session_id": "s"})
+    path = f"/apps/scripted/users/{chat.user}/sessions/s"
+    edits = [gateway.patch(path, json={"stateDelta": {f"k{number}": number}}) for number in range(4)]
+    answers = await asyncio.gather(*edits, chat.message("s", "tool x"))
+    assert [answer.status_code for answer in answers[:-1] if isinstance(answer, httpx.Response)] == [200] * 4
+    state = (await gateway.get(path)).json()["state"]
+    own = {key: value for key, value in state.items() if not key.startswith("app:")}
+    assert own == {**{f"k{number}": number for number in range(4)}, "note x": True}

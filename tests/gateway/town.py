@@ -1,0 +1,134 @@
+"""What a service is in production: a Restate, a Redis, endpoints behind one address, gateways; each can be killed."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+from adk_chat.dev.server import RestateServer
+from tests.conftest import free_port, unfinished
+from tests.redis_server import RedisServer
+
+AGENT = "tests.crash_agent:app"
+
+
+class Process:
+    """A command of adk-chat that serves on a port."""
+
+    def __init__(self, environment: dict[str, str], *arguments: str) -> None:
+        self.arguments = arguments
+        self._environment = environment
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until it serves."""
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "adk_chat.cli", *self.arguments),
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environment},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert self._process.stdout is not None
+        line = await asyncio.wait_for(self._process.stdout.readline(), 60)
+        assert line.startswith(b"Serving"), line
+
+    @property
+    def dead(self) -> bool:
+        """Whether it was killed."""
+        return self._process is not None and self._process.returncode is not None
+
+    async def kill(self) -> None:
+        """SIGKILL, unless it is dead already."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+
+class Balancer:
+    """One address for several endpoints: a connection goes to the next of them that is there."""
+
+    def __init__(self, ports: list[int]) -> None:
+        self.port = free_port()
+        self.ports = ports
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+
+    def stop(self) -> None:
+        """Take no more connections."""
+        if self._server is not None:
+            self._server.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for port in self.ports:
+            with contextlib.suppress(ConnectionError):
+                there = await asyncio.open_connection("127.0.0.1", port)
+                self.ports = [*self.ports[1:], self.ports[0]]
+                await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
+                return
+        writer.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+class Town:
+    """A service with two endpoints and two gateways."""
+
+    def __init__(self, binary: Path, directory: Path) -> None:
+        self.directory = directory
+        (directory / "redis").mkdir()
+        (directory / "restate").mkdir()
+        self.redis = RedisServer(directory / "redis")
+        self.server = RestateServer(binary, directory / "restate", free_port(), free_port())
+        environment = {"REDIS_URL": self.redis.url, "CRASH_DIR": str(directory)}
+        ports = [free_port(), free_port()]
+        self.balancer = Balancer(ports)
+        self.endpoints = [Process(environment, "serve", AGENT, "--endpoint-port", str(port)) for port in ports]
+        web_ports = [free_port(), free_port()]
+        over = ("--ingress-url", self.server.ingress_url, "--admin-url", self.server.admin_url)
+        self.gateways = [
+            Process(environment, "web", AGENT, "--no-ui", "--port", str(port), *over) for port in web_ports
+        ]
+        self.clients = [httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) for port in web_ports]
+
+    async def __aenter__(self) -> "Town":
+        await self.redis.start()
+        await self.server.__aenter__()
+        await self.balancer.start()
+        await asyncio.gather(*(process.start() for process in (*self.endpoints, *self.gateways)))
+        await self.server.register(f"http://127.0.0.1:{self.balancer.port}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        left = [] if error else await unfinished(self.server)
+        for client in self.clients:
+            await client.aclose()
+        for process in (*self.gateways, *self.endpoints):
+            await process.kill()
+        self.balancer.stop()
+        await self.server.__aexit__(None, None, None)
+        await self.redis.kill()
+        assert not left, f"left behind: {left}"
+
+    async def mended(self) -> None:
+        """Start again what was killed."""
+        for process in (*self.gateways, *self.endpoints):
+            if process.dead:
+                await process.start()
+
+    def open(self, name: str) -> None:
+        """Let the agent go on that waits for `name`."""
+        (self.directory / name).touch()
