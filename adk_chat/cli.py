@@ -19,9 +19,9 @@ from adk_chat.agents.loader import AgentError, load_app
 from adk_chat.dev.binary import InstallError, find_restate_server
 from adk_chat.dev.server import DataDir, RestateServer, ServerError, register
 from adk_chat.endpoint import PortTakenError, listen, serve, stop_event
-from adk_chat.gateway.auth import AuthError
 from adk_chat.gateway.serving import serve_gateway
 from adk_chat.gateway.terminal import chat
+from adk_chat.gateway.tokens import AuthError
 from adk_chat.service import ChatService
 from adk_chat.settings import Settings
 from adk_chat.streaming import BrokerError, open_broker

@@ -5,10 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from adk_chat.gateway.access import Access, BodyError, access, route_path, users_in_body, users_in_query
-from adk_chat.gateway.tokens import AuthError, KeysError, TokenError, Verifier, verifier
-from adk_chat.settings import Settings
-
-__all__ = ["AccessControl", "AuthError", "guarded"]
+from adk_chat.gateway.tokens import KeysError, TokenError, Verifier
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -16,13 +13,8 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 """As much as Restate takes."""
 
 
-def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """The app behind access control; the app itself if the settings do not ask for any.
-
-    Raises:
-        AuthError: the settings are incomplete, contradict themselves, or would not protect.
-    """
-    tokens = verifier(settings)
+def guarded(app: ASGIApp, tokens: Verifier | None) -> ASGIApp:
+    """The app behind access control; the app itself if there is nothing to verify tokens with."""
     return AccessControl(app, tokens) if tokens else app
 
 

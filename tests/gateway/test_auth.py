@@ -28,8 +28,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from adk_chat.gateway.auth import MAX_BODY_BYTES, AuthError, guarded
+from adk_chat.gateway.auth import MAX_BODY_BYTES
+from adk_chat.gateway.auth import guarded as guarded_by
 from adk_chat.gateway.server import GatewayConfig, gateway_app
+from adk_chat.gateway.tokens import AuthError, verifier
 from adk_chat.settings import Settings
 from tests.gateway.guard import requests, turn_id, unguarded
 from tests.http_server import served
@@ -41,6 +43,10 @@ AUDIENCE = "chat"
 
 def settings(**values: Any) -> Settings:
     return Settings(_env_file=None, **{"auth_audience": AUDIENCE, **values})
+
+
+def guarded(app: Any, settings: Settings) -> Any:
+    return guarded_by(app, verifier(settings))
 
 
 def token(subject: str, key: Any = SECRET, algorithm: str = "HS256", headers: Json | None = None, **claims: Any) -> str:
