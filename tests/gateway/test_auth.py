@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import hashlib
+import hmac
 import json
 import time
 from collections.abc import AsyncIterator
@@ -27,7 +29,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
+from adk_chat.gateway import tokens
 from adk_chat.gateway.auth import MAX_BODY_BYTES
 from adk_chat.gateway.auth import guarded as guarded_by
 from adk_chat.gateway.server import GatewayConfig, gateway_app
@@ -295,9 +300,6 @@ async def test_what_is_too_large_is_refused_however_it_is_sent(anything: httpx.A
 async def test_websockets_are_refused_and_preflights_are_not(
     gateway: httpx.AsyncClient, anything: httpx.AsyncClient
 ) -> None:
-    from websockets.asyncio.client import connect
-    from websockets.exceptions import InvalidStatus
-
     url = str(gateway.base_url).rstrip("/").replace("http", "ws") + "/run_live?app_name=x&user_id=alice&session_id=s"
     with pytest.raises(InvalidStatus) as refused:
         await connect(url, additional_headers=bearer("alice"))
@@ -337,8 +339,6 @@ async def test_a_public_key_verifies_what_its_private_one_signed_and_no_more(key
 
 def forged(public: str, **claims: Any) -> dict[str, str]:
     """A token signed by HMAC with a public key for its secret, which jwt.encode refuses to make."""
-    import hashlib
-    import hmac
 
     def part(value: bytes) -> str:
         return base64.urlsafe_b64encode(value).decode().rstrip("=")
@@ -393,8 +393,6 @@ async def test_keys_of_a_jwks_endpoint_are_fetched_seldom_and_outlive_it() -> No
 
 
 async def test_a_key_that_is_new_at_the_issuer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from adk_chat.gateway import tokens
-
     monkeypatch.setattr(tokens, "_PAUSE_SECONDS", 0)
     issuer = Issuer()
     async with served(Starlette(routes=[Route("/jwks", issuer.__call__)])) as url:

@@ -91,13 +91,14 @@ async def test_the_exit_code_is_that_of_the_last_answer(adk: str) -> None:
 async def test_what_cannot_be_reached_is_said_in_a_sentence(adk: str) -> None:
     with listen("127.0.0.1", 0) as listening:
         nobody = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    for arguments, sentence in {
+    sentences = {
         ("--url", nobody): f"No gateway answers at {nobody}. Start one with `adk-chat dev`",
         ("--url", adk): "first, second. Say which: adk-chat chat NAME",
         ("third", "--url", adk): "no app 'third'; it has: first, second",
         ("--url", "nonsense"): "nonsense is not a URL of a gateway",
-    }.items():
-        code, said, complained = await piped("hello\n", *arguments)
+    }
+    ends = await asyncio.gather(*(piped("hello\n", *arguments) for arguments in sentences))
+    for (code, said, complained), sentence in zip(ends, sentences.values(), strict=True):
         assert (code, said) == (1, "")
         assert sentence in complained
         assert len(complained.splitlines()) == 1

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from adk_chat.endpoint import listen
 from adk_chat.streaming import BrokerError, LostError, open_broker
@@ -144,8 +145,6 @@ async def test_an_entry_that_is_too_large_is_missing_and_not_passed_over(redis: 
 
 
 async def test_streams_and_bells_expire(redis: RedisServer) -> None:
-    from redis.asyncio import Redis
-
     broker = RedisBroker(redis.url)
     publish(broker, unique("stream"), 0, 1)
     reading = [asyncio.create_task(take(broker, unique("stream"), 1)) for _ in range(2)]
