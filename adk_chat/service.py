@@ -114,7 +114,6 @@ class ChatService:
             admin_url=admin_url,
             artifact_service=self.artifact_service,
             memory_service=self.memory_service,
-            credential_service=self.credential_service,
             broker=self.broker,
             ui=self.settings.ui,
         )
