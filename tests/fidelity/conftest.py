@@ -20,13 +20,15 @@ from adk_chat.endpoint import listen
 from adk_chat.settings import Settings
 from tests.conftest import free_port
 from tests.fidelity.failing import Failing
+from tests.fidelity.harness import Service, Streams
 from tests.fidelity.scenarios import SCENARIOS
 
 
 @pytest_asyncio.fixture(scope="session", params=["plain", "replay"])
-async def ingress(request: pytest.FixtureRequest, binary: Path, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the Restate ingress."""
-    service = ChatService(*(scenario.app for scenario in SCENARIOS), settings=settings)
+async def service(request: pytest.FixtureRequest, binary: Path, settings: Settings) -> AsyncIterator[Service]:
+    """The service with all scenarios."""
+    streams = Streams()
+    chat = ChatService(*(scenario.app for scenario in SCENARIOS), settings=settings, broker=streams)
     config = Config()
     config.h2_max_concurrent_streams = 256
     config.keep_alive_max_requests = sys.maxsize
@@ -40,9 +42,9 @@ async def ingress(request: pytest.FixtureRequest, binary: Path, settings: Settin
             RestateServer(binary, Path(directory), free_port(), free_port(), replay_always=replay) as server,
             httpx.AsyncClient(base_url=server.ingress_url, timeout=60) as client,
         ):
-            app = Failing(restate.app(service.objects))
+            app = Failing(restate.app(chat.objects))
             serving = asyncio.create_task(hypercorn.asyncio.serve(app, config, shutdown_trigger=stop.wait))
             await server.register(f"http://127.0.0.1:{port}")
-            yield client
+            yield Service(client, streams)
         stop.set()
         await serving

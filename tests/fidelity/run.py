@@ -8,6 +8,8 @@ from typing import Any
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
+_TIME = re.compile(r'("\w*[tT]imestamp"): [\d.]+')
+
 
 @dataclass
 class Attempt:
@@ -79,6 +81,6 @@ def executed(name: str, what: object = "") -> None:
 
 
 def normalized(text: str) -> str:
-    """`text` with its ids numbered in the order in which they appear."""
+    """JSON with its ids numbered in the order in which they appear, and without times."""
     numbers: dict[str, str] = {}
-    return _ID.sub(lambda match: numbers.setdefault(match[0], f"#{len(numbers) + 1}"), text)
+    return _TIME.sub(r"\1: 0", _ID.sub(lambda match: numbers.setdefault(match[0], f"#{len(numbers) + 1}"), text))

@@ -4,15 +4,14 @@ import asyncio
 import difflib
 import json
 
-import httpx
 import pytest
 
-from tests.fidelity.harness import Outcome, under_adk, under_restate
+from tests.fidelity.harness import Outcome, Service, under_adk, under_restate
 from tests.fidelity.scenario import Scenario
 from tests.fidelity.scenarios import SCENARIOS
 
 each = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.id)
-plain = pytest.mark.parametrize("ingress", ["plain"], indirect=True)
+plain = pytest.mark.parametrize("service", ["plain"], indirect=True)
 
 
 def same(scenario: Scenario, found: Outcome, expected: Outcome) -> None:
@@ -26,30 +25,28 @@ def same(scenario: Scenario, found: Outcome, expected: Outcome) -> None:
 
 
 @each
-async def test_a_run_is_as_under_adk(scenario: Scenario, ingress: httpx.AsyncClient) -> None:
+async def test_a_run_is_as_under_adk(scenario: Scenario, service: Service) -> None:
     expected = await under_adk(scenario, streaming=False)
-    found, _ = await under_restate(scenario, ingress, streaming=False)
+    found, _ = await under_restate(scenario, *service, streaming=False)
     same(scenario, found, expected)
 
 
 @each
 @plain
-async def test_a_streamed_run_is_as_under_adk(scenario: Scenario, ingress: httpx.AsyncClient) -> None:
+async def test_a_streamed_run_is_as_under_adk(scenario: Scenario, service: Service) -> None:
     expected = await under_adk(scenario, streaming=True)
-    found, _ = await under_restate(scenario, ingress, streaming=True)
+    found, _ = await under_restate(scenario, *service, streaming=True)
     same(scenario, found, expected)
 
 
 @each
 @plain
-async def test_a_run_that_fails_after_any_journal_entry_is_as_under_adk(
-    scenario: Scenario, ingress: httpx.AsyncClient
-) -> None:
+async def test_a_run_that_fails_after_any_journal_entry_is_as_under_adk(scenario: Scenario, service: Service) -> None:
     expected = await under_adk(scenario, streaming=False)
-    _, noted = await under_restate(scenario, ingress, streaming=False)
+    _, noted = await under_restate(scenario, *service, streaming=False)
 
     async def fail(turn: int, after: int) -> None:
-        found, failed = await under_restate(scenario, ingress, streaming=False, fail=(turn, after))
+        found, failed = await under_restate(scenario, *service, streaming=False, fail=(turn, after))
         first = list(failed.turns.values())[turn][0]
         repeated = sum(found.executions.values()) - sum(expected.executions.values())
         assert repeated == first.lost, f"turn {turn} failed after entry {after}: {found.executions}"
