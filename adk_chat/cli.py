@@ -20,9 +20,11 @@ from adk_chat.dev.binary import InstallError, find_restate_server
 from adk_chat.dev.server import DataDir, RestateServer, ServerError, register
 from adk_chat.endpoint import PortTakenError, listen, serve, stop_event
 from adk_chat.gateway.serving import serve_gateway
+from adk_chat.gateway.terminal import chat
+from adk_chat.gateway.tokens import AuthError
 from adk_chat.service import ChatService
 from adk_chat.settings import Settings
-from adk_chat.streaming import open_broker
+from adk_chat.streaming import BrokerError, open_broker
 
 _DEV_DRAIN_SECONDS = 3
 
@@ -101,11 +103,14 @@ def serve_command(admin_url: str | None, url: str | None, force: bool, **options
     _run(lambda app: _serve(app, settings, admin_url, url, force), settings)
 
 
+main.add_command(chat)
+
+
 def _run(main: Callable[[App], Coroutine[Any, Any, None]], settings: Settings) -> None:
     try:
         app = load_app(settings.agent, settings.model)
         (uvloop.run if sys.platform != "win32" else asyncio.run)(main(app))
-    except (AgentError, InstallError, ServerError, PortTakenError) as error:
+    except (AgentError, AuthError, BrokerError, InstallError, PortTakenError, ServerError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -21,7 +21,9 @@ from google.genai import types
 from starlette.types import ASGIApp
 
 from adk_chat.durable import RetryPolicy
+from adk_chat.gateway.auth import guarded
 from adk_chat.gateway.server import GatewayConfig, gateway_app
+from adk_chat.gateway.tokens import verifier
 from adk_chat.objects.app_state import app_state_object
 from adk_chat.objects.chat import OUTAGE, ChatConfig, chat_object
 from adk_chat.objects.turn import TurnConfig, turn_object
@@ -43,6 +45,9 @@ class ChatService:
         run_config: of every turn, unless its request asks for something else.
         broker: where turns publish what they do while they run, for `gateway` to show it; by default the Redis of
             `settings.redis_url`. A `MemoryBroker` does where both are one process.
+
+    Raises:
+        AuthError: the settings of access control do not make sense.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class ChatService:
         if not apps:
             raise ValueError("ChatService needs at least one app or agent.")
         self.settings = settings or Settings()
+        self._tokens = verifier(self.settings)
         self.apps = {app.name: app for app in map(_as_app, apps)}
         if len(self.apps) < len(apps):
             raise ValueError(f"Two apps have the same name: {', '.join(app.name for app in apps)}.")
@@ -108,11 +114,10 @@ class ChatService:
             admin_url=admin_url,
             artifact_service=self.artifact_service,
             memory_service=self.memory_service,
-            credential_service=self.credential_service,
             broker=self.broker,
             ui=self.settings.ui,
         )
-        return gateway_app(config)
+        return guarded(gateway_app(config), self._tokens)
 
     async def warm_up(self) -> None:
         """Make ADK import what it imports late, which would cost the first turn of a process over a second."""

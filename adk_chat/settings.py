@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -33,6 +33,13 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("ADK_CHAT_REDIS_URL", "REDIS_URL"),
         description="A Redis for live streams between processes, redis:// or rediss://; by default this one's memory.",
     )
+
+    auth_jwks_url: str | None = Field(None, description="Where the keys are that users' tokens are signed with.")
+    auth_key: SecretStr | None = Field(
+        None, description="Or the key: a public one as PEM, or the secret of HS256 tokens, 32 bytes at least."
+    )
+    auth_audience: str | None = Field(None, description="The audience that tokens must have.")
+    auth_issuer: str | None = Field(None, description="The issuer that tokens must have; by default any.")
 
     identity_keys: Annotated[list[str], NoDecode] = Field(
         [], description="Public keys of the Restate whose requests are accepted, comma-separated."

@@ -1,16 +1,16 @@
 """Live streams: what a turn publishes while it runs, for whoever is watching."""
 
-from adk_chat.streaming.broker import Broker, Entry, LostError
+from adk_chat.streaming.broker import Broker, BrokerError, Entry, LostError
 from adk_chat.streaming.memory import MemoryBroker
 
-__all__ = ["Broker", "Entry", "LostError", "MemoryBroker", "open_broker"]
+__all__ = ["Broker", "BrokerError", "Entry", "LostError", "MemoryBroker", "open_broker"]
 
 
 def open_broker(redis_url: str | None = None) -> Broker:
     """The broker in that Redis, or without one a broker in the memory of the process.
 
     Raises:
-        ValueError: the URL is not one of a Redis.
+        BrokerError: the URL is not one of a Redis.
     """
     if not redis_url:
         return MemoryBroker()

@@ -16,6 +16,10 @@ class Entry:
     data: bytes
 
 
+class BrokerError(Exception):
+    """The broker that was asked for cannot be had."""
+
+
 class LostError(Exception):
     """What was asked for is no longer, or not yet known to be, in the broker.
 

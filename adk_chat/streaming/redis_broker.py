@@ -20,7 +20,7 @@ class RedisBroker:
     of the process share a few connections. A reader gets over a Redis that is away for 5 s.
 
     Raises:
-        ValueError: the URL is not one of a Redis. Whether a Redis is there is not asked.
+        BrokerError: the URL is not one of a Redis. Whether a Redis is there is not asked.
     """
 
     def __init__(self, url: str) -> None:

@@ -13,6 +13,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from adk_chat.streaming.broker import BrokerError
+
 _logger = logging.getLogger(__name__)
 
 AwayError = (RedisConnectionError, RedisTimeoutError)
@@ -29,18 +31,21 @@ class Link:
     """A few connections that all readers and the writer share. Says once when Redis is lost, and once when it is back.
 
     Raises:
-        ValueError: the URL is not one of a Redis.
+        BrokerError: the URL is not one of a Redis.
     """
 
     def __init__(self, url: str) -> None:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=_CONNECTIONS,
-            timeout=None,
-            socket_timeout=_TIMEOUT_SECONDS,
-            socket_connect_timeout=_TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),  # `patiently` does, and for longer
-        )
+        try:
+            pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=_CONNECTIONS,
+                timeout=None,
+                socket_timeout=_TIMEOUT_SECONDS,
+                socket_connect_timeout=_TIMEOUT_SECONDS,
+                retry=Retry(NoBackoff(), 0),  # `patiently` does, and for longer
+            )
+        except ValueError as error:
+            raise BrokerError(f"REDIS_URL cannot be used: {error}") from error
         self.redis: Redis = Redis.from_pool(pool)
         self._lost_at: float | None = None
         where = pool.connection_kwargs

@@ -3,12 +3,15 @@
 import asyncio
 import logging
 import time
+import tracemalloc
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
-from adk_chat.streaming import LostError, open_broker
+from adk_chat.endpoint import listen
+from adk_chat.streaming import BrokerError, LostError, open_broker
 from adk_chat.streaming.redis_broker import RedisBroker
 from tests.redis_server import RedisServer
 from tests.streaming.reading import numbered, publish, take, texts
@@ -76,6 +79,24 @@ async def test_a_killed_redis_holds_up_no_publisher_and_works_again(
     await broker.close()
 
 
+async def test_without_a_redis_memory_does_not_grow_and_flushing_gives_up() -> None:
+    with listen("127.0.0.1", 0) as nobody:
+        url = f"redis://127.0.0.1:{nobody.getsockname()[1]}"
+    broker = RedisBroker(url)
+    tracemalloc.start()
+    try:
+        for number in range(50_000):
+            broker.publish("stream", str(number).encode() * 500)
+            if number % 1_000 == 0:
+                await asyncio.sleep(0)
+        assert tracemalloc.get_traced_memory()[0] < 32 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+    async with asyncio.timeout(3):
+        await broker.flush()
+        await broker.close()
+
+
 async def test_a_reader_gets_over_a_restart_and_sees_no_gap_where_there_is_none(tmp_path: Path) -> None:
     async with RedisServer(tmp_path, durable=True) as server:
         writer, broker = RedisBroker(server.url), RedisBroker(server.url)
@@ -124,8 +145,6 @@ async def test_an_entry_that_is_too_large_is_missing_and_not_passed_over(redis: 
 
 
 async def test_streams_and_bells_expire(redis: RedisServer) -> None:
-    from redis.asyncio import Redis
-
     broker = RedisBroker(redis.url)
     publish(broker, unique("stream"), 0, 1)
     reading = [asyncio.create_task(take(broker, unique("stream"), 1)) for _ in range(2)]
@@ -143,5 +162,5 @@ async def test_streams_and_bells_expire(redis: RedisServer) -> None:
 
 
 def test_another_url_is_refused() -> None:
-    with pytest.raises(ValueError, match="redis://"):
+    with pytest.raises(BrokerError, match="redis://"):
         open_broker("http://localhost")

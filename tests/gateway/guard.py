@@ -1,0 +1,60 @@
+"""Whether every route of an app is guarded: the routes are listed, not written down."""
+
+import re
+from collections.abc import Iterator
+
+import httpx
+from fastapi import FastAPI
+from starlette.routing import Mount, Route
+
+from adk_chat.sessions.turn_id import TurnId, TurnKey
+from tests.support import Json
+
+OPEN = {
+    "/",
+    "/health",
+    "/version",
+    "/dev-ui",
+    "/dev-ui/x",
+    "/dev-ui/config",
+    "/dev-ui/assets/config/runtime-config.json",
+}
+SHARED = {"/list-apps"}
+
+
+def turn_id(user: str) -> str:
+    """The id of a turn of that user."""
+    return str(TurnId(invocation_id="inv_1x", key=TurnKey(user_id=user, app_name="x", session_id="x")))
+
+
+def requests(app: FastAPI, user: str) -> list[tuple[str, str, Json]]:
+    """A request for each method of each route, with that user wherever one can be named."""
+    values = {"user_id": user, "turn_id": turn_id(user)}
+    body = {"userId": user, "appName": "x", "sessionId": "x"}
+    return [
+        (method, re.sub(r"{(\w+)(:path)?}", lambda name: values.get(name[1], "x"), path), body)
+        for method, path in sorted(set(_routes(app)))
+    ]
+
+
+def _routes(app: FastAPI) -> Iterator[tuple[str, str]]:
+    for route in app.routes:
+        if isinstance(route, Mount):
+            yield "GET", f"{route.path}/x"
+        elif isinstance(route, Route):
+            yield from ((method, route.path) for method in route.methods or {"GET"})
+    for path, operations in app.openapi()["paths"].items():  # those of routers that were included
+        yield from ((method.upper(), path) for method in operations)
+
+
+async def unguarded(client: httpx.AsyncClient, app: FastAPI, user: str, **headers: str) -> list[str]:
+    """The requests about that user which were answered, beyond what everybody may see."""
+    answered = []
+    for method, path, body in requests(app, user):
+        # As little as a byte of the answer is enough to know.
+        async with client.stream(method, path, json=body, headers=headers) as response:
+            expected = 403 if headers else 401
+            public = method in ("GET", "HEAD") and path in (OPEN | SHARED if headers else OPEN)
+            if response.status_code != expected and not public:
+                answered.append(f"{method} {path}: {response.status_code}")
+    return answered

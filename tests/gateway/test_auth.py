@@ -1,0 +1,432 @@
+"""Access control, in front of ADK's own server."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from fastapi import FastAPI
+from google.adk.artifacts.in_memory_artifact_service import InMemoryArtifactService
+from google.adk.cli.fast_api import get_fast_api_app
+from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from adk_chat.gateway import tokens
+from adk_chat.gateway.auth import MAX_BODY_BYTES
+from adk_chat.gateway.auth import guarded as guarded_by
+from adk_chat.gateway.server import GatewayConfig, gateway_app
+from adk_chat.gateway.tokens import AuthError, verifier
+from adk_chat.settings import Settings
+from tests.gateway.guard import requests, turn_id, unguarded
+from tests.http_server import served
+from tests.support import Json, scripted_app
+
+SECRET = "a secret that is long enough to be one"
+AUDIENCE = "chat"
+
+
+def settings(**values: Any) -> Settings:
+    return Settings(_env_file=None, **{"auth_audience": AUDIENCE, **values})
+
+
+def guarded(app: Any, settings: Settings) -> Any:
+    return guarded_by(app, verifier(settings))
+
+
+def token(subject: str, key: Any = SECRET, algorithm: str = "HS256", headers: Json | None = None, **claims: Any) -> str:
+    claims = {"sub": subject, "aud": AUDIENCE, "exp": time.time() + 60, **claims}
+    claims = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(claims, key, algorithm, headers)
+
+
+def bearer(*args: Any, **values: Any) -> dict[str, str]:
+    return {"authorization": f"Bearer {token(*args, **values)}"}
+
+
+@pytest.fixture(scope="module")
+def adk(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    agent = tmp_path_factory.mktemp("agents") / "x"
+    agent.mkdir()
+    (agent / "agent.py").write_text(
+        "from google.adk.agents.llm_agent import LlmAgent\nroot_agent = LlmAgent(name='x', model='gemini-2.5-flash')\n"
+    )
+    return get_fast_api_app(
+        agents_dir=str(agent.parent),
+        web=True,
+        use_local_storage=False,
+        session_service_uri="memory://",
+        artifact_service_uri="memory://",
+    )
+
+
+@pytest.fixture(scope="module")
+def ours() -> FastAPI:
+    """The gateway's own app; what it stands on is not there."""
+    app = scripted_app("x")
+    return gateway_app(
+        GatewayConfig(
+            apps={"x": app},
+            ingress_url="http://127.0.0.1:1",
+            admin_url="http://127.0.0.1:1",
+            artifact_service=InMemoryArtifactService(),
+            memory_service=InMemoryMemoryService(),
+        )
+    )
+
+
+@pytest_asyncio.fixture(scope="module")
+async def gateway(adk: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    app = guarded(adk, settings(auth_key=SECRET))
+    async with served(app) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
+        yield client
+
+
+async def echo(request: Request) -> Response:
+    return JSONResponse({"path": request.url.path, "bytes": len(await request.body())})
+
+
+@pytest_asyncio.fixture(scope="module")
+async def anything() -> AsyncIterator[httpx.AsyncClient]:
+    """An app that would answer everything."""
+    app = Starlette(routes=[Route("/{path:path}", echo, methods=["GET", "POST", "OPTIONS"])])
+    protected = guarded(app, settings(auth_key=SECRET))
+    async with served(protected) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
+        yield client
+
+
+async def ask(client: httpx.AsyncClient, method: str, target: str, **values: Any) -> httpx.Response:
+    """A request whose target goes over the wire as it is."""
+    return await client.request(method, "/", extensions={"target": target.encode()}, **values)
+
+
+@pytest.mark.parametrize("server", ["adk", "ours"])
+async def test_every_route_refuses_another_user_and_who_has_no_token(
+    server: str, request: pytest.FixtureRequest
+) -> None:
+    app = request.getfixturevalue(server)
+    asked = [f"{method} {path}" for method, path, _ in requests(app, "bob")]
+    assert "PATCH /apps/x/users/bob/sessions/x" in asked
+    assert server == "adk" or f"GET /turns/{turn_id('bob')}/events" in asked
+    assert not any(method.startswith("OPTIONS") for method in asked)
+    guard = guarded(app, settings(auth_key=SECRET))
+    async with served(guard) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
+        assert await unguarded(client, app, "bob", **bearer("alice")) == []
+        assert await unguarded(client, app, "bob") == []
+
+
+async def test_a_user_reaches_what_is_theirs(gateway: httpx.AsyncClient) -> None:
+    alice = bearer("alice")
+    sessions = "/apps/x/users/alice/sessions"
+    created = (await gateway.post(sessions, headers=alice, json={"state": {"a": 1}})).raise_for_status().json()
+    assert (await gateway.get(f"{sessions}/{created['id']}", headers=alice)).json()["state"] == {"a": 1}
+    assert (await gateway.get("/list-apps", headers=alice)).json() == ["x"]
+    assert (await gateway.get("/health")).is_success
+    unknown = {"appName": "x", "userId": "alice", "sessionId": "unknown", "newMessage": {"parts": [{"text": "hi"}]}}
+    assert (await gateway.post("/run", headers=alice, json=unknown)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": ""},
+        {"authorization": "Bearer"},
+        {"authorization": f"Basic {token('alice')}"},
+        {"authorization": "Bearer not.a.token"},
+        {"authorization": "Bearer \u00e4"},
+        bearer("alice", exp=time.time() - 60),
+        bearer("alice", exp=None),
+        bearer("alice", nbf=time.time() + 60),
+        bearer("alice", aud="other"),
+        bearer("alice", aud=None),
+        bearer(""),
+        bearer("x", sub=None),
+        bearer("x", sub=5),
+        bearer("alice", "another secret that is long enough too"),
+        bearer("alice", None, "none"),
+        {"authorization": f"Bearer {token('alice').rsplit('.', 1)[0]}."},
+    ],
+)
+async def test_tokens_that_are_no_good(gateway: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    encoded = {name: value.encode("latin-1") for name, value in headers.items()}
+    answer = await gateway.get("/apps/x/users/alice/sessions", headers=encoded)  # type: ignore[arg-type]
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert answer.json()["detail"].endswith(".")
+
+
+async def test_two_tokens_are_none(gateway: httpx.AsyncClient) -> None:
+    both = [("authorization", f"Bearer {token(user)}") for user in ("alice", "bob")]
+    assert (await gateway.get("/apps/x/users/alice/sessions", headers=both)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/apps/x/users/bob/sessions",
+        "/apps/x/users/%62ob/sessions",
+        "/apps/x/users/%2562ob/sessions",
+        "/apps/x/users/Alice/sessions",
+        "/apps/x/users/alice%20/sessions",
+        "/apps/x/users/alice%00/sessions",
+        "//apps/x/users/alice/sessions",
+        "/apps//x/users/alice/sessions",
+        "/apps/x/users//alice/sessions",
+        "/apps/x/users/alice/../bob/sessions",
+        "/apps/x/users/alice/%2e%2e/bob/sessions",
+        "/apps/x/users/alice/sessions/s/artifacts/..%2f..%2fbob",
+        "/apps/x/users/alice/sessions/..%5c..%5cbob",
+        "/apps/%2e%2e/users/alice/sessions",
+        "/APPS/x/users/alice/sessions",
+        "/Apps/x/users/bob/sessions",
+        "/users/alice/sessions",
+        "/apps/x/users/alice/sessions?user_id=bob",
+        "/apps/x/users/alice/sessions?userId=alice&userId=bob",
+        "/dev-ui/../apps/x/users/bob/sessions",
+        "/dev-ui/%2e%2e/apps/x/users/bob/sessions",
+        "/dev-ui//x",
+        "/list-apps/",
+        "/LIST-APPS",
+        f"/turns/{turn_id('bob')}/events",
+        f"/turns/{turn_id('alice')}=/events",
+        f"/turns/{turn_id('alice')}%0a/events",
+        "/turns/x/events",
+        "/turns/inv_1x./events",
+        "/dev/apps/x/debug/trace/session/x",
+        "/dev/apps/x/users/bob/sessions/s/events/e/graph",
+        "/docs",
+    ],
+)
+async def test_paths_of_others_and_paths_that_can_be_read_in_two_ways(anything: httpx.AsyncClient, target: str) -> None:
+    for method in ("GET", "POST", "HEAD", "OPTIONS", "DELETE"):
+        assert (await ask(anything, method, target, headers=bearer("alice"))).status_code == 403, method
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/apps/x/users/alice/sessions",
+        "/apps/x/users/%61lice/sessions",
+        "/apps/x/users/alice/sessions/s/artifacts/a/b.txt/versions/0",
+        f"/turns/{turn_id('alice')}/events?after=5",
+        "/apps/x/users/alice/sessions?user_id=alice",
+    ],
+)
+async def test_paths_of_ones_own(anything: httpx.AsyncClient, target: str) -> None:
+    assert (await ask(anything, "GET", target, headers=bearer("alice"))).is_success
+
+
+async def test_a_user_id_is_any_text(anything: httpx.AsyncClient) -> None:
+    user = "https://issuer.example/ä b|5"
+    target = f"/turns/{turn_id(user)}/events"
+    assert (await ask(anything, "GET", target, headers=bearer(user))).is_success
+    assert (await ask(anything, "GET", target, headers=bearer(user + "0"))).status_code == 403
+    body = {"userId": user}
+    assert (await anything.post("/run", json=body, headers=bearer(user))).is_success
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"userId": "alice"}', 200),
+        (b'{"user_id": "alice"}', 200),
+        (b'{"user_id": "alice", "userId": "alice"}', 200),
+        (b'{"userId": "bob"}', 403),
+        (b'{"user_id": "bob"}', 403),
+        (b'{"user_id": "alice", "userId": "bob"}', 403),
+        (b'{"userId": "alice", "user_id": "bob"}', 403),
+        (b'{"userId": "bob", "user\\u0049d": "alice"}', 400),
+        (b'{"userId": "alice", "userId": "alice"}', 400),
+        (b'{"USERID": "alice"}', 403),
+        (b'{"userId": ["alice"]}', 403),
+        (b'{"userId": null, "user_id": "alice"}', 403),
+        (b'[{"userId": "alice"}]', 403),
+        ('{"userId": "bob"}'.encode("utf-16"), 403),
+        (b"userId=alice", 403),
+        (b"{", 403),
+        (b"[" * 100_000, 403),
+        (b"", 403),
+    ],
+)
+@pytest.mark.parametrize("path", ["/run", "/run_sse"])
+async def test_bodies(anything: httpx.AsyncClient, path: str, body: bytes, status: int) -> None:
+    for kind in ("application/json", "text/plain"):
+        headers = {**bearer("alice"), "content-type": kind}
+        assert (await anything.post(path, content=body, headers=headers)).status_code == status
+
+
+async def test_a_body_may_not_name_another_user_than_the_path(anything: httpx.AsyncClient) -> None:
+    sessions = "/apps/x/users/alice/sessions"
+    assert (await anything.post(sessions, json={"userId": "bob"}, headers=bearer("alice"))).status_code == 403
+    large = b'{"a": "' + b"x" * 5_000_000 + b'"}'
+    answer = await anything.post(sessions, content=large, headers=bearer("alice"))
+    assert answer.json() == {"path": sessions, "bytes": len(large)}
+
+
+async def test_what_is_too_large_is_refused_however_it_is_sent(anything: httpx.AsyncClient) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(MAX_BODY_BYTES // 1_000_000 + 1):
+            yield b" " * 1_000_000
+
+    answer = await anything.post("/run", content=chunks(), headers=bearer("alice"))
+    assert answer.status_code == 413
+    reader, writer = await asyncio.open_connection(anything.base_url.host, anything.base_url.port)
+    announced = f"content-length: {MAX_BODY_BYTES + 1}\r\nauthorization: Bearer {token('alice')}\r\n\r\n"
+    writer.write(f"POST /run HTTP/1.1\r\nhost: localhost\r\n{announced}".encode())
+    assert b"413" in await reader.readline()
+    writer.close()
+
+
+async def test_websockets_are_refused_and_preflights_are_not(
+    gateway: httpx.AsyncClient, anything: httpx.AsyncClient
+) -> None:
+    url = str(gateway.base_url).rstrip("/").replace("http", "ws") + "/run_live?app_name=x&user_id=alice&session_id=s"
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(url, additional_headers=bearer("alice"))
+    assert refused.value.response.status_code == 403
+    preflight = {"origin": "https://chat.example", "access-control-request-method": "POST"}
+    assert (await anything.options("/run", headers=preflight)).is_success
+    assert (await anything.options("/run")).status_code == 401
+
+
+def pem(key: Any) -> str:
+    return str(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode())
+
+
+RSA, OTHER_RSA = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+EC = ec.generate_private_key(ec.SECP256R1())
+ED = ed25519.Ed25519PrivateKey.generate()
+SESSIONS = "/apps/x/users/alice/sessions"
+
+
+async def status(app: Any, headers: dict[str, str]) -> int:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        return (await client.get(SESSIONS, headers=headers)).status_code
+
+
+@pytest.mark.parametrize(("key", "algorithm"), [(RSA, "RS256"), (RSA, "PS512"), (EC, "ES256"), (ED, "EdDSA")])
+async def test_a_public_key_verifies_what_its_private_one_signed_and_no_more(key: Any, algorithm: str) -> None:
+    app = guarded(Starlette(routes=[Route(SESSIONS, echo)]), settings(auth_key=pem(key), auth_issuer="me"))
+    assert await status(app, bearer("alice", key, algorithm, iss="me")) == 200
+    assert await status(app, bearer("bob", key, algorithm, iss="me")) == 403
+    assert await status(app, bearer("alice", key, algorithm, iss="other")) == 401
+    assert await status(app, bearer("alice", key, algorithm)) == 401
+    assert await status(app, bearer("alice", OTHER_RSA, "RS256", iss="me")) == 401
+    assert await status(app, bearer("alice", None, "none", iss="me")) == 401
+    assert await status(app, forged(pem(key), iss="me")) == 401
+
+
+def forged(public: str, **claims: Any) -> dict[str, str]:
+    """A token signed by HMAC with a public key for its secret, which jwt.encode refuses to make."""
+
+    def part(value: bytes) -> str:
+        return base64.urlsafe_b64encode(value).decode().rstrip("=")
+
+    payload = {"sub": "alice", "aud": AUDIENCE, "exp": int(time.time()) + 60, **claims}
+    signed = ".".join(part(json.dumps(value).encode()) for value in ({"alg": "HS256", "typ": "JWT"}, payload))
+    signature = hmac.new(public.encode(), signed.encode(), hashlib.sha256).digest()
+    return {"authorization": f"Bearer {signed}.{part(signature)}"}
+
+
+class Issuer:
+    """A JWKS endpoint."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, Any] = {"rsa": RSA, "ec": EC}
+        self.asked = 0
+        self.away = False
+
+    async def __call__(self, request: Request) -> Response:
+        self.asked += 1
+        made = [
+            {
+                **json.loads(jwt.get_algorithm_by_name("RS256" if kid == "rsa" else "ES256").to_jwk(key.public_key())),
+                "kid": kid,
+                "use": "sig",
+            }
+            for kid, key in self.keys.items()
+        ]
+        secret = {"kty": "oct", "kid": "oct", "k": base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("=")}
+        return JSONResponse({"keys": [*made, secret]}, status_code=500 if self.away else 200)
+
+
+async def test_keys_of_a_jwks_endpoint_are_fetched_seldom_and_outlive_it() -> None:
+    issuer = Issuer()
+    issuer.away = True
+    async with served(Starlette(routes=[Route("/jwks", issuer.__call__)])) as url:
+        app = guarded(Starlette(routes=[Route(SESSIONS, echo)]), settings(auth_jwks_url=f"{url}/jwks"))
+        good = bearer("alice", RSA, "RS256", {"kid": "rsa"})
+        assert await status(app, good) == 503
+        assert issuer.asked == 1
+
+        issuer.away = False
+        app = guarded(Starlette(routes=[Route(SESSIONS, echo)]), settings(auth_jwks_url=f"{url}/jwks"))
+        assert await status(app, good) == 200
+        assert await status(app, bearer("alice", EC, "ES256", {"kid": "ec"})) == 200
+        assert await status(app, bearer("alice", OTHER_RSA, "RS256", {"kid": "rsa"})) == 401
+        assert await status(app, bearer("alice", SECRET, "HS256", {"kid": "oct"})) == 401
+        for kid in ("unknown", "other", None):
+            assert await status(app, bearer("alice", RSA, "RS256", {"kid": kid} if kid else None)) == 401
+        assert issuer.asked == 2
+    assert await status(app, good) == 200
+
+
+async def test_a_key_that_is_new_at_the_issuer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_PAUSE_SECONDS", 0)
+    issuer = Issuer()
+    async with served(Starlette(routes=[Route("/jwks", issuer.__call__)])) as url:
+        app = guarded(Starlette(routes=[Route(SESSIONS, echo)]), settings(auth_jwks_url=f"{url}/jwks"))
+        assert await status(app, bearer("alice", RSA, "RS256", {"kid": "rsa"})) == 200
+        issuer.keys = {"rsa": OTHER_RSA, "ec": EC}
+        monkeypatch.setattr(tokens, "_FRESH_SECONDS", 0)
+        assert await status(app, bearer("alice", OTHER_RSA, "RS256", {"kid": "rsa"})) == 200
+        assert await status(app, bearer("alice", RSA, "RS256", {"kid": "rsa"})) == 401
+
+
+PRIVATE = RSA.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"auth_key": SECRET, "auth_audience": None}, "AUDIENCE is not set"),
+        ({"auth_jwks_url": "https://issuer.example/jwks", "auth_audience": None}, "AUDIENCE is not set"),
+        ({}, "no key"),
+        ({"auth_key": SECRET, "auth_jwks_url": "https://issuer.example/jwks"}, "Both"),
+        ({"auth_jwks_url": "file:///etc/passwd"}, "cannot be used"),
+        ({"auth_key": "short"}, "guessed"),
+        ({"auth_key": PRIVATE}, "no public key"),
+        ({"auth_key": "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----"}, "no public key"),
+        ({"auth_key": "".join(pem(RSA).splitlines()[1:-1])}, "not as PEM"),
+        ({"auth_key": '{"keys": [{"kty": "RSA", "n": "x", "e": "AQAB"}]}'}, "not as PEM"),
+    ],
+)
+def test_settings_that_would_not_protect_are_refused(values: Json, sentence: str) -> None:
+    with pytest.raises(AuthError, match=sentence):
+        guarded(Starlette(), settings(**values))
+
+
+def test_without_settings_there_is_nothing_in_between(tmp_path: Path) -> None:
+    app = Starlette()
+    assert guarded(app, Settings(_env_file=None)) is app
