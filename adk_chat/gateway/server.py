@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute
 from adk_chat.gateway import seams
 from adk_chat.gateway.apps import Apps
 from adk_chat.gateway.exchange import Exchanges
+from adk_chat.gateway.page import page_routes
 from adk_chat.gateway.reader import TurnReader
 from adk_chat.gateway.routes import turn_routes
 from adk_chat.gateway.runner import TurnRunner
@@ -92,7 +93,8 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     app = server.get_fast_api_app(
         lifespan=lifespan, web_assets_dir=str(seams.DEV_UI) if config.ui else None, bind_host=config.host
     )
-    app.router.routes[:] = [route for route in app.router.routes if _offered(route)]
+    page = page_routes() if config.ui else []
+    app.router.routes[:] = [*page, *(route for route in app.router.routes if _offered(route))]
     app.include_router(turn_routes(turns, reader))
     app.add_middleware(Exchanges)
     return app
