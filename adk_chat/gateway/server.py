@@ -1,5 +1,6 @@
 """ADK's own server on top of the service: its endpoints, with another session service and another Runner."""
 
+import warnings
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
         session_service=GatewaySessions(config.ingress_url, admin_url=config.admin_url, headers=config.headers),
         memory_service=config.memory_service,
         artifact_service=config.artifact_service,
-        credential_service=config.credential_service or InMemoryCredentialService(),
+        credential_service=config.credential_service or _credentials_in_memory(),
         # Evaluations are not offered.
         eval_sets_manager=cast(Any, None),
         eval_set_results_manager=cast(Any, None),
@@ -98,6 +99,11 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     app.include_router(turn_routes(turns, reader))
     app.add_middleware(Exchanges)
     return app
+
+
+def _credentials_in_memory() -> BaseCredentialService:
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that it is experimental
+        return InMemoryCredentialService()
 
 
 def _offered(route: BaseRoute) -> bool:
