@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator
 from datetime import timedelta
 
 import restate
-from google.adk.agents.base_agent import BaseAgent
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.agents.run_config import RunConfig
 from google.adk.apps.app import App
@@ -17,6 +16,7 @@ from google.adk.models.base_llm import BaseLlm
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from google.adk.runners import InMemoryRunner
+from google.adk.workflow import BaseNode
 from google.genai import types
 from starlette.types import ASGIApp
 
@@ -37,7 +37,7 @@ class ChatService:
         app = restate.app(services=ChatService(my_app).objects)
 
     Args:
-        apps: apps of ADK, or agents, which become apps of their own name; the first is the default app.
+        apps: apps of ADK, or agents or workflows, which become apps of their own name; the first is the default app.
         settings: by default those of the environment.
         artifact_service: where agents keep artifacts; by default in memory, so for production give one of ADK's others.
         memory_service: likewise.
@@ -52,7 +52,7 @@ class ChatService:
 
     def __init__(
         self,
-        *apps: App | BaseAgent,
+        *apps: App | BaseNode,
         settings: Settings | None = None,
         artifact_service: BaseArtifactService | None = None,
         memory_service: BaseMemoryService | None = None,
@@ -114,7 +114,6 @@ class ChatService:
             admin_url=admin_url,
             artifact_service=self.artifact_service,
             memory_service=self.memory_service,
-            credential_service=self.credential_service,
             broker=self.broker,
             ui=self.settings.ui,
         )
@@ -142,5 +141,5 @@ class _Warm(BaseLlm):
         yield LlmResponse(content=types.Content(role="model", parts=[types.Part(text="Hello")]), usage_metadata=usage)
 
 
-def _as_app(app: App | BaseAgent) -> App:
+def _as_app(app: App | BaseNode) -> App:
     return app if isinstance(app, App) else App(name=app.name, root_agent=app)

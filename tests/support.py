@@ -14,6 +14,7 @@ from google.adk.apps.app import App
 from google.adk.models.base_llm import BaseLlm
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
+from google.adk.tools.function_tool import FunctionTool
 from google.adk.tools.tool_context import ToolContext
 from google.genai import types
 
@@ -132,13 +133,18 @@ async def gated(name: str) -> Json:
     return {"passed": name}
 
 
+def pay(amount: int) -> Json:
+    """Pay, once somebody has said yes."""
+    return {"paid": amount}
+
+
 def scripted_app(name: str, **attributes: Any) -> App:
     """An app of one agent whose model obeys the user's messages."""
     agent = LlmAgent(
         name=name,
         model=ScriptedModel(script=obey),
         instruction="shown={app:shown?}",
-        tools=[note, gated],
+        tools=[note, gated, FunctionTool(pay, require_confirmation=True)],
         **attributes,
     )
     return App(name=name, root_agent=agent)

@@ -73,7 +73,7 @@ class Journal:
         self._now = began
         self._steps = 0
         self._due: dict[int, Callable[[], None]] = {}
-        self._tasks: set[asyncio.Task[bytes]] = set()
+        self._tasks: dict[int, asyncio.Task[bytes]] = {}
 
     @classmethod
     async def open(
@@ -122,10 +122,16 @@ class Journal:
             await asyncio.sleep(0)
             for due in sorted(self._due):
                 self._due.pop(due)()
-            task = started.result()
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            return await task
+            self._tasks[number] = started.result()
+            try:
+                return await self._tasks[number]
+            except asyncio.CancelledError:
+                if number in self._tasks:
+                    raise
+                # Who wanted the step is gone. It is journaled as ended, or a replay would begin it again.
+                raise restate.TerminalError("The step was cancelled.", 499) from None
+            finally:
+                self._tasks.pop(number, None)
 
         pause = _SLOW if self.on_slow_step is not None else _HEARTBEAT
         try:
@@ -137,9 +143,13 @@ class Journal:
                     if self.on_slow_step is not None:
                         await self.on_slow_step()
                     timer = self.context.sleep(_HEARTBEAT)
+            return await result
         except seams.JournalError as error:
             raise seams.attempt_over() from error
-        return await result
+        except asyncio.CancelledError:
+            if task := self._tasks.pop(number, None):
+                task.cancel()
+            raise
 
     def watch(self, future: RestateDurableFuture[bytes], then: Callable[[], Awaitable[None]]) -> None:
         """Await `then` once `future` is completed: while a later step runs, or in `settle`. It may not journal."""
@@ -169,7 +179,7 @@ class Journal:
 
     def stop_steps(self) -> None:
         """Cancel the steps that are running in this process."""
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
 
     def new_id(self) -> str:

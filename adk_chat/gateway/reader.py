@@ -7,7 +7,7 @@ ones in between are a preview.
 import asyncio
 import re
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from adk_chat.gateway.turns import Outcome, RefusedError, Turns
@@ -184,14 +184,20 @@ class _Reading:
 
 async def _next(entries: AsyncGenerator[Entry, None], over: "asyncio.Task[None]") -> Entry | None:
     """The next entry; None once it is over."""
-    coming = asyncio.ensure_future(anext(entries))
     try:
-        await asyncio.wait([coming, over], return_when=asyncio.FIRST_COMPLETED)
-        return coming.result() if coming.done() else None
-    finally:
-        if not coming.done():
-            coming.cancel()
-            await asyncio.wait([coming])
+        async with asyncio.timeout(None) as limit:
+
+            def stop(_: object) -> None:
+                with suppress(RuntimeError):  # it has come in the same moment
+                    limit.reschedule(0)
+
+            over.add_done_callback(stop)
+            try:
+                return await anext(entries)
+            finally:
+                over.remove_done_callback(stop)
+    except TimeoutError:
+        return None
 
 
 def failure(error: Failure) -> Exception:

@@ -32,6 +32,8 @@ class TurnRunner(Runner):
 
     def __init__(self, *, turns: Turns, reader: TurnReader, **arguments: Any) -> None:
         super().__init__(**arguments)
+        # ADK's server would read the session first to see if it exists; the post is refused if it does not.
+        self.auto_create_session = True
         self._turns = turns
         self._reader = reader
 

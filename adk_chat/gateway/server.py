@@ -1,6 +1,5 @@
 """ADK's own server on top of the service: its endpoints, with another session service and another Runner."""
 
-import warnings
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,8 +8,6 @@ from typing import Any, cast
 from fastapi import FastAPI
 from google.adk.apps.app import App
 from google.adk.artifacts.base_artifact_service import BaseArtifactService
-from google.adk.auth.credential_service.base_credential_service import BaseCredentialService
-from google.adk.auth.credential_service.in_memory_credential_service import InMemoryCredentialService
 from google.adk.cli.api_server import ApiServer
 from google.adk.cli.dev_server import DevServer
 from google.adk.memory.base_memory_service import BaseMemoryService
@@ -19,8 +16,8 @@ from starlette.routing import BaseRoute
 
 from adk_chat.gateway import seams
 from adk_chat.gateway.apps import Apps
+from adk_chat.gateway.dev_ui import dev_ui_routes
 from adk_chat.gateway.exchange import Exchanges
-from adk_chat.gateway.page import page_routes
 from adk_chat.gateway.reader import TurnReader
 from adk_chat.gateway.routes import turn_routes
 from adk_chat.gateway.runner import TurnRunner
@@ -65,7 +62,6 @@ class GatewayConfig:
     headers: Mapping[str, str] = field(default_factory=dict)
     ui: bool = True
     host: str = "127.0.0.1"
-    credential_service: BaseCredentialService | None = None
 
 
 def gateway_app(config: GatewayConfig) -> FastAPI:
@@ -78,7 +74,8 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
         session_service=GatewaySessions(config.ingress_url, admin_url=config.admin_url, headers=config.headers),
         memory_service=config.memory_service,
         artifact_service=config.artifact_service,
-        credential_service=config.credential_service or _credentials_in_memory(),
+        # Agents, which would want it, do not run here.
+        credential_service=cast(Any, None),
         # Evaluations are not offered.
         eval_sets_manager=cast(Any, None),
         eval_set_results_manager=cast(Any, None),
@@ -94,16 +91,11 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     app = server.get_fast_api_app(
         lifespan=lifespan, web_assets_dir=str(seams.DEV_UI) if config.ui else None, bind_host=config.host
     )
-    page = page_routes() if config.ui else []
-    app.router.routes[:] = [*page, *(route for route in app.router.routes if _offered(route))]
+    own = dev_ui_routes() if config.ui else []
+    app.router.routes[:] = [*own, *(route for route in app.router.routes if _offered(route))]
     app.include_router(turn_routes(turns, reader))
     app.add_middleware(Exchanges)
     return app
-
-
-def _credentials_in_memory() -> BaseCredentialService:
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that it is experimental
-        return InMemoryCredentialService()
 
 
 def _offered(route: BaseRoute) -> bool:

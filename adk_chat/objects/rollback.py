@@ -6,6 +6,8 @@ would take away what the session was created with, and what older events set tha
 cancelled turn itself says what it found. Artifacts and `user:` and `app:` state stay, as with ADK.
 """
 
+from itertools import dropwhile
+
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
 from google.adk.platform import uuid as platform_uuid
@@ -34,10 +36,16 @@ class Cancelled(BaseModel):
         )
 
     def rewind(self, session: Session) -> Event | None:
-        """The event that takes the turn back; None where it said nothing, or went on with an older invocation."""
+        """The event that takes the turn back.
+
+        None where it said nothing, went on with an older invocation, or another turn that was queued has answered
+        since: ADK's mark would make those unseen as well.
+        """
         mark = event_id_prefix(self.invocation_id)
-        first = next((event for event in session.events if event.id.startswith(mark)), None)
-        if first is None or not first.invocation_id.startswith(f"e-{mark}"):
+        since = list(dropwhile(lambda event: not event.id.startswith(mark), session.events))
+        if not since or not (first := since[0]).invocation_id.startswith(f"e-{mark}"):
+            return None
+        if any(event.content and event.invocation_id != first.invocation_id for event in since):
             return None
         return Event(
             invocation_id=f"e-{platform_uuid.new_uuid()}",

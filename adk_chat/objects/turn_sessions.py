@@ -51,6 +51,7 @@ class TurnSessions(RestateSessionService):
         self._refused: restate.TerminalError | None = None
         self._pending: list[Event] = []
         self._pending_bytes = 0
+        self._batching = False
         self._create = request.session is None
         self.session = self._load(request)
         self.batches = batches
@@ -160,15 +161,23 @@ class TurnSessions(RestateSessionService):
         self._context.generic_send(CHAT, "append_turn", _json(batch), key=self._key.user_id)
 
     async def _batch(self, reply: Reply | None = None) -> TurnEvents | None:
-        if not self._pending and reply is None:
+        if self._batching or (not self._pending and reply is None):
             return None
-        pending, self._pending, self._pending_bytes = self._pending, [], 0
-        self._journal.on_slow_step = self._journal.before_step = None
+        pending = list(self._pending)
 
         def events() -> bytes:
             return to_json([without_temp(event_json(event)) for event in pending])
 
-        stored: list[Json] = from_json(await self._journal.record("events", events))
+        # A strand of the agent that runs in parallel may be cancelled here; what was pending still is then.
+        self._batching = True
+        try:
+            stored: list[Json] = from_json(await self._journal.record("events", events))
+        finally:
+            self._batching = False
+        del self._pending[: len(pending)]
+        self._pending_bytes = 0
+        if not self._pending:
+            self._journal.on_slow_step = self._journal.before_step = None
         for event, as_stored in zip(pending, stored, strict=True):
             adopt(event, as_stored)
             self._journal.advance(event.timestamp)

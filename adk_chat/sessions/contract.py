@@ -38,7 +38,24 @@ AppName = Annotated[str, StringConstraints(min_length=1)]
 
 def event_json(event: Event) -> Json:
     """`event` as it is stored, answered and streamed. A value without a form in JSON becomes its repr."""
-    return event.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, fallback=repr)
+    # pydantic's exclude_defaults would reach into the models that tools return, and nobody could read those back.
+    dumped = _dumped(event)
+    for name in ("actions", "nodeInfo"):
+        dumped[name] = _without(_DEFAULTS[name], dumped[name])
+    return _without({**_DEFAULTS, "actions": {}, "nodeInfo": {}}, dumped)
+
+
+def _dumped(event: Event) -> Json:
+    return event.model_dump(mode="json", by_alias=True, exclude_none=True, fallback=repr)
+
+
+def _without(defaults: Json, given: Json) -> Json:
+    return {name: value for name, value in given.items() if name not in defaults or value != defaults[name]}
+
+
+_DEFAULTS = {
+    name: value for name, value in _dumped(Event(author="")).items() if name not in ("id", "author", "timestamp")
+}
 
 
 def json_safe(state: Json) -> Json:

@@ -1,6 +1,7 @@
 """Watching turns: live, from where one left, after the end, and when something is lost on the way."""
 
 import asyncio
+import socket
 from typing import Any
 
 import httpx
@@ -196,6 +197,36 @@ async def test_a_client_that_leaves_does_not_end_the_turn(gateway: httpx.AsyncCl
 
     await until(both)
     assert calls[f"model: {text}"] == 2
+
+
+@plain
+async def test_a_client_that_does_not_read_lags_alone(gateway: httpx.AsyncClient, user: str) -> None:
+    words = [f"{number:04d}" + "x" * 3000 for number in range(1000)]
+    loop = asyncio.get_running_loop()
+    slow = await hesitant_client(gateway, "/run_sse", body(user, " ".join(["stream", *words])))
+    received = bytearray(await loop.sock_recv(slow, 1000))
+    turn_id = received.decode().partition(f"{TURN_ID}: ")[2].split()[0]
+    shown = screen((await gateway.get(f"/turns/{turn_id}/events")).text)
+    assert text_of(shown.complete[0]) == shown.partial_text == "".join(f"{word} " for word in words)
+    assert len(await history(gateway, user)) == 2
+    # Now it reads on, and has missed nothing.
+    while not received.endswith(b"\r\n0\r\n\r\n"):
+        received += await loop.sock_recv(slow, 65536)
+    slow.close()
+    assert received.count(b"data: ") == 1001
+
+
+async def hesitant_client(gateway: httpx.AsyncClient, path: str, json: Json) -> socket.socket:
+    """A POST by somebody whose machine takes in little of the response until it is read."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(connection, (gateway.base_url.host, gateway.base_url.port))
+    request = gateway.build_request("POST", path, json=json)
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    await loop.sock_sendall(connection, f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + request.content)
+    return connection
 
 
 async def test_the_id_of_another_ones_turn_reaches_nothing(gateway: httpx.AsyncClient, user: str) -> None:

@@ -130,6 +130,15 @@ async def test_a_running_turn_may_be_interrupted_or_rolled_back(chat: ChatClient
     assert (state["mood"], state["user:name"]) == ("fine", "Ada")
 
 
+@plain
+async def test_a_roll_back_leaves_what_others_have_said_since(chat: ChatClient) -> None:
+    gates[chat.user] = asyncio.Event()
+    turn_id = await running(chat, "s", f"wait {chat.user}")
+    await chat.call("post", {"message": "queued", "session_id": "s"})
+    assert await chat.message("s", "count", multitask_strategy="rollback") == "4"
+    assert await ended(chat, turn_id) == 409
+
+
 async def until_said(chat: ChatClient, turn_id: str) -> None:
     """Wait until the model of a turn is at its gate."""
 

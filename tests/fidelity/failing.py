@@ -1,0 +1,149 @@
+"""An endpoint some of whose attempts fail on purpose, after as many journal entries as a run wants."""
+
+import asyncio
+import re
+import struct
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from tests.fidelity import run
+
+_HEADER = struct.Struct(">HHI")  # type, flags, length: Restate's service protocol
+_ERROR = 0x0002
+_END = 0x0003
+_PROPOSAL = 0x0005
+_OUTPUT = 0x0401
+_RUN = 0x0411
+_COMMANDS = range(0x0401, 0x8000)
+_START = re.compile(rb"(inv_\w+).*?(user-\d+)/", re.DOTALL)
+
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Failing:
+    """Wraps the ASGI app of an endpoint."""
+
+    def __init__(self, app: AsgiApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """See ASGI."""
+        if scope["type"] != "http" or not scope["path"].endswith("/Turn/run"):
+            await self._app(scope, receive, send)
+            return
+        first = await receive()
+        found = _START.search(first["body"])
+        assert found is not None, first
+        turn, user = (group.decode() for group in found.groups())
+        noted = run.runs[user]
+        attempt = noted.begin(turn)
+        fail_after = None
+        if noted.fail is not None and len(noted.turns[turn]) == 1 and len(noted.turns) == noted.fail[0] + 1:
+            fail_after = noted.fail[1]
+        connection = _Connection(attempt, fail_after, first, receive, send)
+        await self._app(scope, connection.receive, connection.send)
+        await connection.ended()
+
+
+class _Connection:
+    """What an attempt hears from the engine and says to it, until it fails."""
+
+    def __init__(self, attempt: run.Attempt, fail_after: int | None, first: Any, receive: Any, send: Any) -> None:
+        self._attempt = attempt
+        self._fail_after = fail_after
+        self._first = first
+        self._receive = receive
+        self._send = send
+        self._failed = asyncio.Event()
+        self._rest = b""
+
+    async def receive(self) -> Any:
+        """See ASGI."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        if not self._failed.is_set():
+            failed = asyncio.create_task(self._failed.wait())
+            event = asyncio.ensure_future(self._receive())
+            await asyncio.wait([failed, event], return_when=asyncio.FIRST_COMPLETED)
+            failed.cancel()
+            if event.done():
+                return event.result()
+            event.cancel()
+        return {"type": "http.disconnect"}
+
+    async def send(self, event: Any) -> None:
+        """See ASGI."""
+        if self._failed.is_set():
+            return
+        if event["type"] != "http.response.body":
+            await self._send(event)
+            return
+        self._rest += event.get("body", b"")
+        for frame in self._frames():
+            await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+            self._note(_HEADER.unpack_from(frame)[0], frame[_HEADER.size :])
+            if self._attempt.entries == self._fail_after:
+                await self._fail()
+                return
+        if not event.get("more_body", False):
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def ended(self) -> None:
+        """A response that ends before the engine has stopped sending would break the whole connection."""
+        if self._failed.is_set():
+            while (event := await self._receive())["type"] == "http.request" and event.get("more_body", False):
+                pass
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _frames(self) -> Iterator[bytes]:
+        while len(self._rest) >= _HEADER.size:
+            length = _HEADER.size + _HEADER.unpack_from(self._rest)[2]
+            if len(self._rest) < length:
+                return
+            frame, self._rest = self._rest[:length], self._rest[length:]
+            yield frame
+
+    def _note(self, kind: int, body: bytes) -> None:
+        self._attempt.entries += kind in _COMMANDS or kind == _PROPOSAL
+        if kind == _RUN:
+            fields = _fields(body)
+            self._attempt.steps[fields[11]] = fields[12].decode().partition(" ")[2]
+        elif kind == _PROPOSAL:
+            self._attempt.journaled[self._attempt.steps[_fields(body)[1]]] += 1
+        elif kind in (_OUTPUT, _END):
+            self._attempt.ended = True
+
+    async def _fail(self) -> None:
+        text = b"failed on purpose"
+        body = b"\x08\xf4\x03" + b"\x12" + bytes([len(text)]) + text + b"\x40\x01"  # code 500, and again in 1 ms
+        await self._send(
+            {"type": "http.response.body", "body": _HEADER.pack(_ERROR, 0, len(body)) + body, "more_body": True}
+        )
+        self._failed.set()
+
+
+def _fields(message: bytes) -> dict[int, Any]:
+    """The fields of a protobuf message that has numbers and strings only."""
+    fields: dict[int, Any] = {}
+    at = 0
+
+    def number() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while at < len(message):
+        tag = number()
+        value: Any = number()
+        if tag & 7 == 2:
+            at += value
+            value = message[at - value : at]
+        fields[tag >> 3] = value
+    return fields

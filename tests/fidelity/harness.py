@@ -1,0 +1,170 @@
+"""Runs a scenario under ADK's own InMemoryRunner and under the service, and says what either made of it."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import httpx
+from google.adk.events.event import Event
+from google.adk.runners import InMemoryRunner
+
+from adk_chat.sessions.turn_end import TURN_FAILED
+from adk_chat.streaming.entries import AnyEntry, Complete, Partial, Start, parse
+from adk_chat.streaming.memory import MemoryBroker
+from tests.fidelity import run
+from tests.fidelity.scenario import Scenario
+from tests.support import Json, unique, until
+
+
+class Streams(MemoryBroker):
+    """A broker that remembers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._published: dict[str, list[AnyEntry]] = {}
+
+    def publish(self, stream: str, data: bytes) -> None:
+        """See `Broker`."""
+        self._published.setdefault(stream.partition(".")[0], []).append(parse(data))
+        super().publish(stream, data)
+
+    def shown(self, turn: str) -> list[Json]:
+        """The events that somebody has seen at the end of a turn, partial responses of its last attempt included."""
+        entries = self._published.get(turn, [])
+        attempt = [entry.attempt for entry in entries if isinstance(entry, Start)][-1:]
+        seen: dict[str, Json] = {}
+        for number, entry in enumerate(entries):
+            if isinstance(entry, Complete):
+                seen.setdefault(f"complete {entry.number}", entry.event)
+            elif isinstance(entry, Partial) and [entry.attempt] == attempt:
+                seen[f"partial {number}"] = entry.event
+        return [_json(Event.model_validate(event)) for event in seen.values()]
+
+
+class Service(NamedTuple):
+    """The service under test: a client of its Restate ingress, and what it publishes."""
+
+    http: httpx.AsyncClient
+    streams: Streams
+
+
+_SESSION = "session"
+
+
+@dataclass
+class Outcome:
+    """What a scenario came to."""
+
+    events: list[Json]
+    """Those that are stored, in order."""
+    state: Json
+    failed: list[bool]
+    """Whether each message was answered with an error."""
+    callbacks: dict[str, list[str]]
+    executions: dict[str, int]
+    asked: Json
+    shown: list[Json]
+    """What was seen of it live, partial responses included, where the models stream."""
+
+    def compared(self, parallel: bool) -> Json:
+        """What has to be equal: ids are numbered, times and the mark that an exception ended a turn are left out."""
+        found = dict(vars(self))
+        for name in ("events", "shown"):
+            events = [event for event in found[name] if TURN_FAILED not in event.get("customMetadata", {})]
+            if parallel:
+                events.sort(key=lambda event: str(event.get("branch", "")))
+            found[name] = json.loads(run.normalized(json.dumps(events)))
+            for event in found[name]:
+                event.get("longRunningToolIds", []).sort()
+        return found
+
+
+async def under_adk(scenario: Scenario, streaming: bool) -> Outcome:
+    """Run it as ADK runs it."""
+    user = unique("user")
+    noted = run.runs[user] = run.Run()
+    runner = InMemoryRunner(app=scenario.app)
+    service = runner.session_service
+    app = scenario.app.name
+    await service.create_session(app_name=app, user_id=user, session_id=_SESSION)
+    failed, shown = [], []
+    for number, say in enumerate(scenario.messages):
+        noted.begin(str(number))
+        session = await service.get_session(app_name=app, user_id=user, session_id=_SESSION)
+        assert session is not None
+        events = session.events
+        try:
+            async for event in runner.run_async(
+                user_id=user,
+                session_id=_SESSION,
+                invocation_id=events[-1].invocation_id if say.resume else None,
+                new_message=say.content(events),
+                state_delta=say.state_delta,
+                run_config=say.config(streaming),
+            ):
+                shown.append(_json(event))  # noqa: PERF401  those before an exception count
+            failed.append(bool(shown and shown[-1].get("errorCode")))
+        except Exception:
+            failed.append(True)
+    session = await service.get_session(app_name=app, user_id=user, session_id=_SESSION)
+    assert session is not None
+    await runner.close()
+    stored = [_json(event) for event in session.events]
+    return _outcome(noted, failed, stored, session.state, shown if streaming else [])
+
+
+async def under_restate(
+    scenario: Scenario,
+    http: httpx.AsyncClient,
+    streams: Streams,
+    streaming: bool,
+    fail: tuple[int, int] | None = None,
+) -> tuple[Outcome, run.Run]:
+    """Run it as a client of the service would.
+
+    Args:
+        scenario: the scenario.
+        http: a client of the Restate ingress.
+        streams: what the service publishes.
+        streaming: whether the models stream.
+        fail: in which turn the first attempt is to fail, and after how many journal entries.
+    """
+    user = unique("user")
+    noted = run.runs[user] = run.Run(fail=fail)
+    where = {"session_id": _SESSION, "app_name": scenario.app.name}
+    failed = []
+    for say in scenario.messages:
+        session = (await http.post(f"/Chat/{user}/get_session", json=where)).json()
+        events = [Event.model_validate(event) for event in (session or {}).get("events", [])]
+        body: Json = {**where, "parts": _json(say.content(events))["parts"]}
+        config = say.config(streaming).model_dump(mode="json", exclude_unset=True)
+        body |= {"run_config": config} if config else {}
+        body |= {"state_delta": say.state_delta} if say.state_delta else {}
+        body |= {"invocation_id": events[-1].invocation_id} if say.resume else {}
+        answer = await http.post(f"/Chat/{user}/message", json=body)
+        failed.append(not answer.is_success)
+    # The reply is given when it is stored, and a turn may fail after that.
+    await until(noted.ended)
+    answer = await http.post(f"/Chat/{user}/get_session", json=where)
+    session = answer.json()
+    assert session is not None, "nothing was stored"
+    plain = [_json(Event.model_validate(event)) for event in session["events"]]
+    shown = [event for turn in noted.turns for event in streams.shown(turn)] if streaming else []
+    return _outcome(noted, failed, plain, session["state"], shown), noted
+
+
+def _json(model: Any) -> Json:
+    dumped: Json = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return dumped
+
+
+def _outcome(noted: run.Run, failed: list[bool], events: list[Json], state: Json, shown: list[Json]) -> Outcome:
+    return Outcome(
+        events=events,
+        shown=shown,
+        state=state,
+        failed=failed,
+        callbacks=noted.callbacks(),
+        executions=dict(noted.executions),
+        asked=noted.asked,
+    )

@@ -1,0 +1,86 @@
+"""What a run of a scenario notes: the callbacks of each attempt, and every call of a model or a tool that ended."""
+
+import re
+from collections import Counter
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+_TIME = re.compile(r'("\w*[tT]imestamp"): [\d.]+')
+
+
+@dataclass
+class Attempt:
+    """One attempt at a turn. Callbacks are noted with the strand that they belong to."""
+
+    run: "Run"
+    callbacks: list[tuple[str, str]] = field(default_factory=list)
+    entries: int = 0
+    executed: Counter[str] = field(default_factory=Counter)
+    journaled: Counter[str] = field(default_factory=Counter)
+    """The model and tool calls that are in the journal, by the name of the model or tool."""
+    steps: dict[int, str] = field(default_factory=dict)
+    """The steps of the turn, begun in this attempt or one before, by their number in Restate's protocol."""
+    ended: bool = False
+
+    @property
+    def lost(self) -> int:
+        """How many of the calls it executed did not get into the journal."""
+        return sum(count - self.journaled[name] for name, count in self.executed.items())
+
+
+@dataclass
+class Run:
+    """One run of a scenario; its turns in order, with their attempts."""
+
+    turns: dict[str, list[Attempt]] = field(default_factory=dict)
+    executions: Counter[str] = field(default_factory=Counter)
+    asked: dict[str, list[Any]] = field(default_factory=dict)
+    fail: tuple[int, int] | None = None
+    """In which turn the first attempt is to fail, and after how many journal entries."""
+
+    def begin(self, turn: str) -> Attempt:
+        """A new attempt at a turn, for the code that runs from here on."""
+        attempts = self.turns.setdefault(turn, [])
+        attempt = Attempt(self, steps=attempts[0].steps if attempts else {})
+        attempts.append(attempt)
+        current.set(attempt)
+        return attempt
+
+    async def ended(self) -> bool:
+        """Whether every turn has come to its end."""
+        return all(attempts[-1].ended for attempts in self.turns.values())
+
+    def callbacks(self) -> dict[str, list[str]]:
+        """The callbacks of the last attempts in order, by strand: code that runs in parallel has one of its own."""
+        found: dict[str, list[str]] = {}
+        for attempts in self.turns.values():
+            for strand, what in attempts[-1].callbacks:
+                found.setdefault(strand, []).append(what)
+        return found
+
+
+runs: dict[str, Run] = {}
+"""By the user they belong to."""
+current: ContextVar[Attempt] = ContextVar("current")
+"""The attempt that the asking code belongs to."""
+
+
+def called(what: str, strand: str | None = None) -> None:
+    """Note a callback."""
+    current.get().callbacks.append((strand or "", what))
+
+
+def executed(name: str, what: object = "") -> None:
+    """Note that a call of a model or a tool ended, by its name and what it was told."""
+    attempt = current.get()
+    attempt.run.executions[f"{name} {what}"] += 1
+    attempt.executed[name] += 1
+
+
+def normalized(text: str) -> str:
+    """JSON with its ids numbered in the order in which they appear, and without times."""
+    numbers: dict[str, str] = {}
+    return _TIME.sub(r"\1: 0", _ID.sub(lambda match: numbers.setdefault(match[0], f"#{len(numbers) + 1}"), text))

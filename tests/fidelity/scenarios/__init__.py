@@ -1,0 +1,14 @@
+"""All scenarios."""
+
+from tests.fidelity.scenario import Scenario
+from tests.fidelity.scenarios import callbacks, many_agents, models, one_agent, runner, tools
+
+GROUPS: dict[str, list[Scenario]] = {
+    "One agent": one_agent.SCENARIOS,
+    "Callbacks and plugins": callbacks.SCENARIOS,
+    "Tools": tools.SCENARIOS,
+    "Many agents": many_agents.SCENARIOS,
+    "Models": models.SCENARIOS,
+    "Runner and App": runner.SCENARIOS,
+}
+SCENARIOS: list[Scenario] = [scenario for group in GROUPS.values() for scenario in group]

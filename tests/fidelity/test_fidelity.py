@@ -1,0 +1,60 @@
+"""Every scenario comes to the same under the service as under ADK's InMemoryRunner, whatever happens on the way."""
+
+import asyncio
+import difflib
+import json
+
+import pytest
+
+from tests.fidelity.harness import Outcome, Service, under_adk, under_restate
+from tests.fidelity.scenario import Scenario
+from tests.fidelity.scenarios import SCENARIOS
+
+each = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.id)
+plain = pytest.mark.parametrize("service", ["plain"], indirect=True)
+
+
+def same(scenario: Scenario, found: Outcome, expected: Outcome) -> None:
+    assert any(expected.failed) == scenario.fails, "the scenario does under ADK what nobody expects of it"
+    asked, answered = (
+        json.dumps(outcome.compared(scenario.parallel), indent=1, sort_keys=True).splitlines()
+        for outcome in (expected, found)
+    )
+    differences = list(difflib.unified_diff(asked, answered, "under ADK", "under the service", lineterm=""))
+    assert not differences, "\n".join(differences)
+
+
+@each
+async def test_a_run_is_as_under_adk(scenario: Scenario, service: Service) -> None:
+    expected = await under_adk(scenario, streaming=False)
+    found, _ = await under_restate(scenario, *service, streaming=False)
+    same(scenario, found, expected)
+
+
+@each
+@plain
+async def test_a_streamed_run_is_as_under_adk(scenario: Scenario, service: Service) -> None:
+    expected = await under_adk(scenario, streaming=True)
+    found, _ = await under_restate(scenario, *service, streaming=True)
+    same(scenario, found, expected)
+
+
+@each
+@plain
+async def test_a_run_that_fails_after_any_journal_entry_is_as_under_adk(scenario: Scenario, service: Service) -> None:
+    expected = await under_adk(scenario, streaming=False)
+    _, noted = await under_restate(scenario, *service, streaming=False)
+
+    async def fail(turn: int, after: int) -> None:
+        found, failed = await under_restate(scenario, *service, streaming=False, fail=(turn, after))
+        first = list(failed.turns.values())[turn][0]
+        repeated = sum(found.executions.values()) - sum(expected.executions.values())
+        assert repeated == first.lost, f"turn {turn} failed after entry {after}: {found.executions}"
+        if scenario.repeatable or not repeated:
+            found.executions = expected.executions
+            same(scenario, found, expected)
+
+    entries = [attempts[-1].entries for attempts in noted.turns.values()][:-1]
+    wanted = [(turn, after) for turn, count in enumerate(entries) for after in range(1, count + 1)]
+    assert wanted
+    await asyncio.gather(*(fail(turn, after) for turn, after in wanted))
