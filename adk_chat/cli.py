@@ -190,7 +190,7 @@ def _listen(host: str, port: int, option: str) -> Any:
 def _welcome(app: App, server: RestateServer, web_url: str, ui: bool) -> str:
     model = getattr(app.root_agent, "model", None)
     name = "the offline demo model; set GOOGLE_API_KEY or ADK_CHAT_MODEL for a real one"
-    with_model = f" with {name if isinstance(model, DemoModel) else model}" if model else ""
+    with_model = f" with {name if isinstance(model, DemoModel) else getattr(model, 'model', model)}" if model else ""
     message = '{"message": "Make a poem about durable execution.", "session_id": "session-123"}'
     return (
         f"adk_chat is ready: {app.name}{with_model}.\n"

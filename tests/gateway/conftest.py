@@ -26,10 +26,10 @@ APPS = {app.name: app for app in (scripted_app("scripted"), scripted_app("second
 
 
 @asynccontextmanager
-async def served(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an app that is served on a port of its own."""
+async def served(app: ASGIApp, port: int | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an app that is served on that port, or one of its own."""
     stop = asyncio.Event()
-    listening = listen("127.0.0.1", 0)
+    listening = listen("127.0.0.1", port or 0)
     port = listening.getsockname()[1]
     serving = asyncio.create_task(serve_gateway(app, listening, stop))
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:

@@ -5,8 +5,12 @@ import re
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest_asyncio
+from fastapi import FastAPI
 from playwright.async_api import Browser, Locator, Page, async_playwright, expect
 
 from adk_chat.dev.server import RestateServer
@@ -14,35 +18,55 @@ from adk_chat.gateway.server import gateway_app
 from adk_chat.streaming import MemoryBroker
 from tests.conftest import plain
 from tests.gateway.conftest import gateway_config, served
-from tests.support import gates, unique
+from tests.support import gates, unique, until
 
 pytestmark = plain
+
+
+PATIENCE_MS = 20_000
+# The browser looks nothing up: the page asks for fonts, which it can do without.
+OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     chromium = shutil.which("chromium")
     assert chromium, "The tests of the dev UI need Debian's chromium: apt-get install chromium."
+    expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
-        yield await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", OFFLINE])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def url(server: RestateServer, broker: MemoryBroker) -> AsyncIterator[str]:
-    async with served(gateway_app(replace(gateway_config(server, broker), ui=True))) as client:
-        yield str(client.base_url)
+async def ui(server: RestateServer, broker: MemoryBroker) -> FastAPI:
+    return gateway_app(replace(gateway_config(server, broker), ui=True))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def client(ui: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with served(ui) as client:
+        yield client
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def page(browser: Browser, url: str) -> AsyncIterator[Page]:
-    """The dev UI, as a user sees it who was never there."""
+async def anybody(browser: Browser) -> AsyncIterator[Page]:
+    """A window of somebody who was never there, and has nothing said about ADK's telemetry, which would be stored."""
     page = await browser.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(15_000)
-    await page.goto(f"{url}/dev-ui/?app=scripted&userId={unique('user')}")
-    if await page.get_by_role("button", name="No Thanks").is_visible():
-        await page.get_by_role("button", name="No Thanks").click()
+    page.set_default_timeout(PATIENCE_MS)
+    await page.route("**/config/telemetry", lambda route: route.fulfill(json={"telemetry": False}))
     yield page
     await page.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(anybody: Page, client: httpx.AsyncClient) -> Page:
+    """The dev UI."""
+    await visit(anybody, client)
+    return anybody
+
+
+async def visit(page: Page, client: httpx.AsyncClient) -> None:
+    await page.goto(f"{client.base_url}/dev-ui/?app=scripted&userId={unique('user')}", wait_until="domcontentloaded")
 
 
 async def say(page: Page, text: str) -> None:
@@ -53,6 +77,13 @@ async def say(page: Page, text: str) -> None:
 
 def said(page: Page) -> Locator:
     return page.locator("app-chat-panel")
+
+
+async def session_of(page: Page, client: httpx.AsyncClient) -> str:
+    """Where the session is in ADK's API that the page shows."""
+    await expect(page).to_have_url(re.compile("session="))
+    shown = parse_qs(urlsplit(page.url).query)
+    return f"/apps/scripted/users/{shown['userId'][0]}/sessions/{shown['session'][0]}"
 
 
 async def switch_on_streaming(page: Page) -> None:
@@ -80,10 +111,18 @@ async def test_an_answer_streams_and_a_reload_in_its_middle_sees_it_complete(pag
     await expect(said(page).get_by_text("once upon a time", exact=True)).to_be_visible()
 
 
-async def test_a_tool_call_and_the_state_are_shown_and_the_state_is_edited(page: Page) -> None:
+async def test_a_tool_call_and_the_state_are_shown_and_the_state_is_edited(
+    anybody: Page, client: httpx.AsyncClient
+) -> None:
+    page = anybody
+    await page.clock.install()
+    await visit(page, client)
     await say(page, "tool milk")
     await expect(said(page).get_by_text("got {'noted': 'milk'}")).to_be_visible()
     await expect(said(page).get_by_role("button", name='note("milk")')).to_be_visible()
+    await page.get_by_role("radio", name="Traces").click()
+    await expect(said(page).locator(".trace-label", has_text="note")).to_be_visible()
+    await page.get_by_role("radio", name="Events").click()
     await page.locator(".tab-label", has_text="State").click()
     await expect(page.locator("app-state-tab")).to_contain_text("note milk: true")
     await page.locator(".input-prefix-menu-btn").click()
@@ -93,7 +132,7 @@ async def test_a_tool_call_and_the_state_are_shown_and_the_state_is_edited(page:
     await page.keyboard.press("Control+A")
     await page.keyboard.insert_text('{"color": "red"}')
     await expect(editor).to_have_text('{"color": "red"}')
-    await page.wait_for_timeout(500)  # the editor hands on what was typed after 300 ms, and shows no sign of it
+    await page.clock.run_for(1000)  # the editor hands on what was typed after a moment, and shows no sign of it
     await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_text("Updated session state")).to_be_visible()
     await say(page, "hello")
@@ -130,3 +169,78 @@ async def test_a_confirmation_is_given(page: Page) -> None:
     await said(page).get_by_text("Confirmed").click()
     await said(page).get_by_role("button", name="Submit").click()
     await expect(said(page).get_by_text("got {'paid': 5}")).to_be_visible()
+
+
+async def test_the_stop_button_cancels_the_turn(page: Page, client: httpx.AsyncClient) -> None:
+    name = unique("gate")
+    gates[name] = asyncio.Event()
+    await switch_on_streaming(page)
+    await say(page, f"stream once upon @{name} a time")
+    await expect(said(page).get_by_text("once upon", exact=True)).to_be_visible()
+    await said(page).locator("button", has_text="stop").click()
+    session = await session_of(page, client)
+
+    async def ended() -> bool:
+        return not (await client.get(f"{session}/turns")).json()
+
+    await until(ended)
+    assert (await client.get(session)).json()["events"][1]["interrupted"] is True
+    await say(page, "hello")
+    await expect(said(page).get_by_text("echo hello")).to_be_visible()
+
+
+async def test_an_answer_is_shown_when_its_connection_breaks(anybody: Page, ui: FastAPI) -> None:
+    page, name = anybody, unique("gate")
+    gate = gates[name] = asyncio.Event()
+    async with served(ui) as client:
+        await visit(page, client)
+        await switch_on_streaming(page)
+        await say(page, f"stream once upon @{name} a time")
+        await expect(said(page).get_by_text("once upon", exact=True)).to_be_visible()
+    await expect(page.get_by_text("network error")).to_be_visible()
+    async with served(ui, client.base_url.port):
+        gate.set()
+        await expect(said(page).get_by_text("once upon a time", exact=True)).to_be_visible()
+        assert "cancelled" not in await said(page).inner_text()
+
+
+async def test_a_session_is_exported_and_imported(page: Page, client: httpx.AsyncClient, tmp_path: Path) -> None:
+    await say(page, "hello")
+    await expect(said(page).get_by_text("echo hello")).to_be_visible()
+    exported = await session_of(page, client)
+    await sessions(page, "hello")
+    async with page.expect_download() as download:
+        await page.get_by_role("button", name="Export").click()
+    await (await download.value).save_as(tmp_path / "session.json")
+    async with page.expect_file_chooser() as chooser:
+        await page.get_by_role("button", name="Import").click()
+    await (await chooser.value).set_files(tmp_path / "session.json")
+    await expect(page.get_by_text("Session imported successfully")).to_be_visible()
+    await expect(said(page).get_by_text("echo hello")).to_be_visible()
+    imported = await session_of(page, client)
+    assert imported != exported
+    assert (await client.get(imported)).json()["state"] == (await client.get(exported)).json()["state"]
+
+
+async def test_the_restate_ui_shows_the_conversation(
+    anybody: Page, server: RestateServer, client: httpx.AsyncClient
+) -> None:
+    page, user = anybody, unique("user")
+    path = f"/apps/scripted/users/{user}/sessions"
+    await client.post(path, json={"sessionId": "tea"})
+    message = {"role": "user", "parts": [{"text": "a nice cup of tea"}]}
+    await client.post("/run", json={"appName": "scripted", "userId": user, "sessionId": "tea", "newMessage": message})
+    await page.goto(f"{server.admin_url}/ui/state/Chat", wait_until="domcontentloaded")
+    await page.get_by_role("button", name=f"Expand Virtual object instance Chat / {user}", exact=True).click()
+    row = page.get_by_role("row").filter(has_text=re.compile("^session_store::tea"))
+    await row.get_by_role("button").first.click()
+    value = page.get_by_role("dialog").filter(has_text="session_store::tea").locator(".view-lines")
+    await expect(value).to_contain_text('"userId": "' + user)
+    await value.click()
+    for text in ("a nice cup of tea", "echo a nice cup of tea"):
+
+        async def scrolled_to(text: str = text) -> bool:
+            await page.keyboard.press("ArrowDown")
+            return f'"text": "{text}"' in (await value.inner_text()).replace("\xa0", " ")
+
+        await until(scrolled_to)
