@@ -39,6 +39,8 @@ TAIL = """
 - Code outside models and tools (callbacks, plugins, instruction providers, custom agents, functions of a workflow that
   take `ctx`) runs again on a replay, up to where the turn had got to. What it writes as state, artifacts or memory is
   kept once; what it does to the world outside it should do in a tool.
+- The same code in branches that run in parallel runs in one of them at a time: models and tools run at once, and a
+  callback that waits for a network keeps the other branches waiting.
 - A call that was under way when its process died is made again, since nobody knows how far it had got.
 - `run_live` (audio and video) needs a connection that lives as long as the conversation, and is refused.
 """

@@ -20,6 +20,8 @@ class Script(BaseLlm):
 
     answers: Sequence[Any] = ()
     seconds: float = 0
+    counted: bool = True
+    """Whether its calls are noted; not where they are cancelled, which a server that replays always cannot see."""
 
     async def generate_content_async(
         self, llm_request: LlmRequest, stream: bool = False
@@ -27,9 +29,13 @@ class Script(BaseLlm):
         """See `BaseLlm`."""
         noted = run.current.get().run
         call = noted.ask(self.model, asked(llm_request))
-        answer = self.answers[call] if call < len(self.answers) else "ok"
-        await asyncio.sleep(self.seconds)
-        run.executed(self.model)
+        if call < len(self.answers):
+            answer = self.answers[call]
+            await asyncio.sleep(self.seconds)
+        else:
+            answer = "ok"
+        if self.counted:
+            run.executed(self.model)
         if isinstance(answer, Exception):
             raise answer
         responses = [say(answer)] if isinstance(answer, str | LlmResponse) else answer

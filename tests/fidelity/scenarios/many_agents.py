@@ -71,9 +71,10 @@ def agent(name: str, *answers: Any, **attributes: Any) -> LlmAgent:
     )
 
 
-def late(name: str, *answers: Any) -> LlmAgent:
-    """An agent whose model takes its time."""
-    return LlmAgent(name=name, model=script(*answers, name=f"model_of_{name}", seconds=20))
+def late(name: str) -> LlmAgent:
+    """An agent that is cancelled before its model has answered."""
+    model = script("never", name=f"model_of_{name}", seconds=1).model_copy(update={"counted": False})
+    return LlmAgent(name=name, model=model)
 
 
 def transfer(name: str) -> Any:
@@ -233,7 +234,7 @@ SCENARIOS = [
     ),
     Scenario(
         "Parallel with a branch that fails",
-        ParallelAgent(name="parallel", sub_agents=[late("one", "never"), agent("two", ValueError("no"))]),
+        ParallelAgent(name="parallel", sub_agents=[late("one"), agent("two", ValueError("no"))]),
         parallel=True,
         fails=True,
     ),
