@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
@@ -10,6 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import restate
+from google.adk import platform
 from google.adk.platform import time as platform_time
 from google.adk.platform import uuid as platform_uuid
 from restate import RestateDurableFuture
@@ -27,6 +29,7 @@ _TICK = 0.000_001
 _IDS = uuid.UUID("5d0ef5b0-2a7c-5ad9-9d0c-0f6c2f6f3b6e")
 _SLOW = timedelta(milliseconds=100)
 # The engine stops listening to a handler that journals nothing for a minute: a cancellation would no longer reach it.
+_any_random = random.Random()
 _HEARTBEAT = timedelta(seconds=25)
 
 _journals: "WeakKeyDictionary[restate.Context, Journal]" = WeakKeyDictionary()
@@ -69,11 +72,12 @@ class Journal:
         """Awaited before a step begins, if it is set; it may journal steps itself."""
         self._watched: dict[RestateDurableFuture[bytes], Callable[[], Awaitable[None]]] = {}
         self._id = context.request().id
-        self._id_prefix = id_prefix
+        self.id_prefix = id_prefix
         self._now = began
         self._steps = 0
         self._due: dict[int, Callable[[], None]] = {}
         self._tasks: dict[int, asyncio.Task[bytes]] = {}
+        self._unwanted: set[int] = set()
 
     @classmethod
     async def open(
@@ -125,17 +129,22 @@ class Journal:
             self._tasks[number] = started.result()
             try:
                 return await self._tasks[number]
-            except asyncio.CancelledError:
-                if number in self._tasks:
-                    raise
-                # Who wanted the step is gone. It is journaled as ended, or a replay would begin it again.
-                raise restate.TerminalError("The step was cancelled.", 499) from None
             finally:
-                self._tasks.pop(number, None)
+                del self._tasks[number]
+
+        async def run_if_wanted() -> bytes:
+            # A step that nobody waits for any more is journaled as ended, or a replay would begin it again.
+            try:
+                if number not in self._unwanted:
+                    return await run()
+            except asyncio.CancelledError:
+                if number not in self._unwanted:
+                    raise
+            raise restate.TerminalError("The step was cancelled.", 499)
 
         pause = _SLOW if self.on_slow_step is not None else _HEARTBEAT
         try:
-            result = self.context.run_typed(name, run, restate.RunOptions(serde=BytesSerde(), max_attempts=1))
+            result = self.context.run_typed(name, run_if_wanted, restate.RunOptions(serde=BytesSerde(), max_attempts=1))
             timer = self.context.sleep(pause)
             while result not in (done := (await restate.wait_completed(result, timer, *self._watched))[0]):
                 await self._notice(done)
@@ -147,8 +156,9 @@ class Journal:
         except seams.JournalError as error:
             raise seams.attempt_over() from error
         except asyncio.CancelledError:
-            if task := self._tasks.pop(number, None):
-                task.cancel()
+            self._unwanted.add(number)
+            if number in self._tasks:
+                self._tasks[number].cancel()
             raise
 
     def watch(self, future: RestateDurableFuture[bytes], then: Callable[[], Awaitable[None]]) -> None:
@@ -187,7 +197,13 @@ class Journal:
         lane = self.lanes.current
         lane.ids += 1
         made = str(uuid.uuid5(_IDS, f"{self._id}/{lane.name}/{lane.ids}"))
-        return self._id_prefix + made[len(self._id_prefix) :]
+        return self.id_prefix + made[len(self.id_prefix) :]
+
+    def random(self) -> random.Random:
+        """A generator whose numbers are the same on every replay of this invocation."""
+        lane = self.lanes.current
+        lane.random = lane.random or random.Random(f"{self._id}/{lane.name}")
+        return lane.random
 
     def time(self) -> float:
         """Seconds since the epoch, the same on every replay: the latest time journaled, and a little more each time."""
@@ -204,14 +220,20 @@ def _leave_journal() -> None:
 
 
 def install_providers() -> None:
-    """Let ADK ask the journal for ids and times, in the current `contextvars` context and those made from it."""
+    """Let ADK ask the journal for ids, times and chance, in the current `contextvars` context and its copies."""
     platform_uuid.set_id_provider(_new_id)
     platform_time.set_time_provider(_time)
+    platform.set_random_provider(_random)
 
 
 def _new_id() -> str:
     journal = Journal.current()
     return str(uuid.uuid4()) if journal is None else journal.new_id()
+
+
+def _random() -> random.Random:
+    journal = Journal.current()
+    return _any_random if journal is None else journal.random()
 
 
 def _time() -> float:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -34,6 +35,7 @@ class Lane:
     name: str
     children: int = 0
     ids: int = 0
+    random: Random | None = None
     ended: bool = False
     failed: bool = False
 
@@ -74,6 +76,7 @@ class Lanes:
         self._running: Lane | None = self._root
         self._lanes: WeakKeyDictionary[asyncio.Task[Any], Lane] = WeakKeyDictionary()
         self._open = 0
+        self._shared = False
         self._turns: deque[_Turn] = deque()
         self._blocked: list[_Turn] = []
         self._waits: list[_Wait] = []
@@ -90,8 +93,8 @@ class Lanes:
 
     @property
     def forked(self) -> bool:
-        """Whether lanes run beside each other."""
-        return self._open > 1
+        """Whether code runs beside other code: in lanes, or in tasks of one lane that an agent has made itself."""
+        return self._open > 1 or self._shared
 
     def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that runs `coroutine` in a lane of its own, below the current one, once it is its turn."""
@@ -225,7 +228,7 @@ class Lanes:
             self._pump = None
 
     async def _answer_first(self) -> None:
-        if self.forked or len(self._waits) > 1:
+        if self.forked:
             # Tasks that ADK or an agent made without our knowing get to where they wait for the journal.
             for _ in range(_SETTLE):
                 await asyncio.sleep(0)
@@ -270,6 +273,7 @@ class Lanes:
             await self._await_alone(future)
             return
         wait = _Wait(self.current, future, asyncio.get_running_loop().create_future())
+        self._shared = self._shared or any(other.lane is wait.lane for other in self._waits)
         self._waits.append(wait)
         self._release()
         try:

@@ -9,6 +9,7 @@ from google.adk.runners import Runner
 from adk_chat.durable import seams
 from adk_chat.durable.journal import Journal
 from adk_chat.durable.retry import RetryPolicy
+from adk_chat.durable.services import make_durable
 
 
 class RestatePlugin(BasePlugin):
@@ -26,12 +27,17 @@ class RestatePlugin(BasePlugin):
         self.run_options = run_options
 
 
-async def _open_journal(runner: Runner) -> None:
+async def _prepare(runner: Runner) -> None:
+    plugins = runner.plugin_manager.plugins
     context = seams.running_context()
-    plugin = next((plugin for plugin in runner.plugin_manager.plugins if isinstance(plugin, RestatePlugin)), None)
+    plugin = next((plugin for plugin in plugins if isinstance(plugin, RestatePlugin)), None)
     if context is not None and plugin is not None:
         await Journal.open(context, RetryPolicy.of(plugin.run_options))
         runner.auto_create_session = True
+    journal = Journal.current()
+    if journal is not None:
+        make_durable(runner)
+        seams.forget_failures(plugins, f"e-{journal.id_prefix}")
 
 
-seams.before_run(_open_journal)
+seams.before_run(_prepare)

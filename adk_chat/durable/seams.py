@@ -6,22 +6,26 @@ wraps as long as no journal is open (`adk_chat.durable.journal`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from types import ModuleType
 from typing import Any, cast
 
 import restate
 from google.adk.agents import parallel_agent
+from google.adk.agents.context import Context
 from google.adk.agents.invocation_context import InvocationContext
 from google.adk.flows.llm_flows.base_llm_flow import BaseLlmFlow
 from google.adk.flows.llm_flows.tools import _batch_executor, _caller
 from google.adk.models.base_llm import BaseLlm
+from google.adk.plugins._reflect_retry_utils import ScopedFailureTracker
+from google.adk.plugins.base_plugin import BasePlugin
 from google.adk.runners import Runner
 from google.adk.sessions.session import Session
 from google.adk.tools._node_tool import NodeTool
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.tool_context import ToolContext
-from google.adk.workflow import _node_runner, _parallel_worker, _workflow
+from google.adk.workflow import _function_node, _node_runner, _parallel_worker, _workflow
+from google.adk.workflow._tool_node import _ToolNode
 from google.adk.workflow.utils import _replay_sequence_barrier
 from restate import server_context, vm
 from restate._internal import VMException  # type: ignore[import-not-found]
@@ -135,6 +139,33 @@ def wrap_tool_calls(wrap: Callable[[ToolRunner], ToolRunner]) -> None:
     _caller._call_tool_async = call_tool
 
 
+def before_tool_node(prepare: Callable[[BaseTool], None]) -> None:
+    """Call `prepare` with the tool of each tool node of a workflow that is about to run."""
+    original = _ToolNode._run_tool_with_plugin_callbacks
+
+    async def run_tool(self: _ToolNode, *, ctx: Context, args: dict[str, Any]) -> Any:
+        prepare(self.tool)
+        return await original(self, ctx=ctx, args=args)
+
+    _ToolNode._run_tool_with_plugin_callbacks = run_tool  # type: ignore[method-assign]
+
+
+FunctionRunner = Callable[[Callable[..., Any], dict[str, Any]], Awaitable[object]]
+
+
+def wrap_function_nodes(wrap: Callable[[FunctionRunner], FunctionRunner]) -> None:
+    """Let `wrap` replace how ADK calls the function of a workflow's node, given it and its arguments by name."""
+    original = vars(_function_node)["_invoke_callable"]
+
+    async def invoke(target: Callable[..., Any], kwargs: dict[str, Any], *, unwrapped: Any = None) -> Any:
+        async def call(_: Callable[..., Any], arguments: dict[str, Any]) -> object:
+            return await original(target, arguments, unwrapped=unwrapped)
+
+        return await wrap(call)(unwrapped or target, kwargs)
+
+    vars(_function_node)["_invoke_callable"] = invoke
+
+
 # --- ADK: what runs in parallel -------------------------------------------------------------------------------
 
 CONCURRENT: dict[ModuleType, set[str]] = {
@@ -176,3 +207,18 @@ def before_run(prepare: Callable[[Runner], Awaitable[None]]) -> None:
         return await original(self, **arguments)
 
     Runner._get_or_create_session = get_or_create_session  # type: ignore[method-assign]
+
+
+def forget_failures(plugins: Iterable[BasePlugin], invocation: str) -> None:
+    """Let ADK's plugins that count failures forget what an earlier attempt at an invocation has counted.
+
+    Args:
+        plugins: those of a Runner; plugins of other kinds are left alone.
+        invocation: how the invocation's id begins.
+    """
+    trackers = [getattr(plugin, "_tracker", None) for plugin in plugins]
+    for tracker in trackers:
+        if isinstance(tracker, ScopedFailureTracker):
+            counters = tracker._scoped_failure_counters
+            for scope in [scope for scope in counters if scope.startswith(invocation)]:
+                del counters[scope]

@@ -1,13 +1,14 @@
-"""Tool calls as journaled steps."""
+"""Tool calls, and calls of the functions of a workflow's nodes, as journaled steps."""
 
 import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import CodeType, ModuleType
 from typing import Any, TypeVar
 
+from google.adk.agents.context import Context
 from google.adk.events.event_actions import EventActions
 from google.adk.tools.agent_tool import AgentTool
 from google.adk.tools.base_tool import BaseTool
@@ -45,10 +46,12 @@ def needs_restate(tool: BaseTool) -> bool:
 
     It does if it is marked, plainly uses the Restate context, or runs an agent or a node: their calls are the steps.
     """
-    function = getattr(tool, "func", None)
+    return isinstance(tool, AgentTool | seams.NodeTool) or _function_needs_restate(getattr(tool, "func", None))
+
+
+def _function_needs_restate(function: object) -> bool:
     return (
-        isinstance(tool, AgentTool | seams.NodeTool)
-        or inspect.isasyncgenfunction(function)
+        inspect.isasyncgenfunction(function)
         or inspect.isgeneratorfunction(function)
         or getattr(function, _MARK, False)
         or _asks_for_context(function)
@@ -84,8 +87,10 @@ class ToolCall(BaseModel):
     unjournaled: bool = False
 
     @classmethod
-    def of(cls, result: object, context: ToolContext) -> "ToolCall":
+    def of(cls, result: object, context: Context | None) -> "ToolCall":
         """Describe a call that returned `result` and did its actions in `context`."""
+        if context is None:
+            return cls(result=values.encode(result))
         actions = context.actions
         return cls(
             result=values.encode(result),
@@ -96,7 +101,7 @@ class ToolCall(BaseModel):
             end_invocation=context.get_invocation_context().end_invocation,
         )
 
-    def apply(self, context: ToolContext) -> None:
+    def apply(self, context: Context) -> None:
         """Do in `context` what the call did there."""
         actions = EventActions.model_validate(self.actions)
         for name in actions.model_fields_set:
@@ -106,55 +111,93 @@ class ToolCall(BaseModel):
             context.get_invocation_context().end_invocation = True
 
 
-def _durable(run: seams.ToolRunner) -> seams.ToolRunner:
-    async def run_tool(tool: BaseTool, args: dict[str, Any], context: ToolContext) -> object:
-        journal = Journal.current()
-        if journal is None or needs_restate(tool):
-            return await run(tool, args, context)
-        ran: list[object] = []
+async def _once(journal: Journal, name: str, run: Callable[[], Awaitable[object]], context: Context | None) -> object:
+    """Run a call as a step; give, or raise, what it gave, and do in `context` what it did there."""
+    ran: list[object] = []
 
-        async def call() -> bytes:
-            try:
-                async with asyncio.timeout(journal.step_timeout):
-                    result = await run(tool, args, context)
-                data = _encoded(tool, result, context)
-            except Exception as error:
-                ran.append(error)
-                return ToolCall(error=ErrorRecord.of(error)).model_dump_json().encode()
-            ran.append(result)
-            return data
+    async def call() -> bytes:
+        try:
+            async with asyncio.timeout(journal.step_timeout):
+                result = await run()
+            data = _encoded(name, result, context)
+        except Exception as error:
+            ran.append(error)
+            return ToolCall(error=ErrorRecord.of(error)).model_dump_json().encode()
+        ran.append(result)
+        return data
 
-        recorded = ToolCall.model_validate_json(await journal.step(f"tool {tool.name}", call))
-        journal.advance(recorded.ended)
-        if ran:
-            result = ran[0]
-            if isinstance(result, Exception) and recorded.error is not None:
-                raise result
-            return result
-        if recorded.unjournaled:
-            return await run(tool, args, context)
-        if recorded.error is not None:
-            raise recorded.error.rebuild()
+    recorded = ToolCall.model_validate_json(await journal.step(f"tool {name}", call))
+    journal.advance(recorded.ended)
+    if ran:
+        result = ran[0]
+        if isinstance(result, Exception) and recorded.error is not None:
+            raise result
+        return result
+    if recorded.unjournaled:
+        return await run()
+    if recorded.error is not None:
+        raise recorded.error.rebuild()
+    if context is not None:
         recorded.apply(context)
-        return values.decode(recorded.result)
-
-    return run_tool
+    return values.decode(recorded.result)
 
 
-def _encoded(tool: BaseTool, result: object, context: ToolContext) -> bytes:
+def _encoded(name: str, result: object, context: Context | None) -> bytes:
     try:
         data = ToolCall.of(result, context).model_dump_json().encode()
     except values.UnjournalableError as error:
-        if tool.name not in _warned:
-            _warned.add(tool.name)
-            logger.warning("Tool %s runs unjournaled, so a crash runs it again: %s", tool.name, error)
+        if name not in _warned:
+            _warned.add(name)
+            logger.warning("Tool %s runs unjournaled, so a crash runs it again: %s", name, error)
         return ToolCall(unjournaled=True).model_dump_json().encode()
     if len(data) > MAX_BYTES:
         raise ValueError(
-            f"The result of tool {tool.name} takes {len(data)} bytes; at most {MAX_BYTES} can be kept. "
+            f"The result of tool {name} takes {len(data)} bytes; at most {MAX_BYTES} can be kept. "
             "Save it as an artifact."
         )
     return data
 
 
-seams.wrap_tool_calls(_durable)
+def _durable_tool(run: seams.ToolRunner) -> seams.ToolRunner:
+    async def run_tool(tool: BaseTool, args: dict[str, Any], context: ToolContext) -> object:
+        journal = Journal.current()
+        if journal is None or needs_restate(tool):
+            return await run(tool, args, context)
+        return await _once(journal, tool.name, lambda: run(tool, args, context), context)
+
+    return run_tool
+
+
+def _durable_in_a_node(tool: BaseTool) -> None:
+    """Make `tool` durable where a node of a workflow runs it; in an agent, its call is a step already."""
+    if _MARK in vars(tool):
+        return
+    vars(tool)[_MARK] = True
+
+    async def run(tool: BaseTool, args: dict[str, Any], context: ToolContext) -> object:
+        return await type(tool).run_async(tool, args=args, tool_context=context)
+
+    run_tool = _durable_tool(run)
+
+    async def run_async(*, args: dict[str, Any], tool_context: ToolContext) -> object:
+        return await run_tool(tool, args, tool_context)
+
+    vars(tool)["run_async"] = run_async
+
+
+def _durable_function(run: seams.FunctionRunner) -> seams.FunctionRunner:
+    async def run_function(function: Callable[..., Any], arguments: dict[str, Any]) -> object:
+        journal = Journal.current()
+        # With a context it may run other nodes, whose calls are steps of their own.
+        with_context = any(isinstance(argument, Context) for argument in arguments.values())
+        if journal is None or with_context or _function_needs_restate(function):
+            return await run(function, arguments)
+        name = getattr(function, "__name__", type(function).__name__)
+        return await _once(journal, name, lambda: run(function, arguments), None)
+
+    return run_function
+
+
+seams.wrap_tool_calls(_durable_tool)
+seams.before_tool_node(_durable_in_a_node)
+seams.wrap_function_nodes(_durable_function)

@@ -15,6 +15,7 @@ from google.adk.events.event import Event
 from google.adk.memory.base_memory_service import BaseMemoryService
 from google.adk.runners import Runner
 from google.genai import types
+from pydantic_core import to_json
 from restate.exceptions import RetryableError
 from restate.retry_policy import InvocationRetryPolicy
 
@@ -74,7 +75,7 @@ class _Answer:
             return
         if event.error_code:
             self.error = event
-        elif event.is_final_response() and (text := _text(event)):
+        elif event.is_final_response() and (text := _text(event) or _output(event)):
             self.text, self.error = text, None
 
 
@@ -285,3 +286,10 @@ class _RunningTurn:
 def _text(event: Event) -> str:
     parts = (event.content.parts if event.content else None) or []
     return "".join(part.text for part in parts if part.text and not part.thought)
+
+
+def _output(event: Event) -> str:
+    """What a node of a workflow came to, which says nothing in words."""
+    if event.output is None:
+        return ""
+    return event.output if isinstance(event.output, str) else to_json(event.output, fallback=repr).decode()

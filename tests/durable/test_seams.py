@@ -12,6 +12,8 @@ import google.adk
 import pytest
 from google.adk.flows.llm_flows.base_llm_flow import BaseLlmFlow
 from google.adk.flows.llm_flows.tools import _caller
+from google.adk.plugins._reflect_retry_utils import ScopedFailureTracker
+from google.adk.plugins.reflect_retry_tool_plugin import ReflectAndRetryToolPlugin
 from google.adk.runners import Runner
 from google.adk.tools import _node_tool
 from restate import server_context, vm
@@ -117,3 +119,14 @@ def test_a_name_is_where_it_was(owner: Any, name: str) -> None:
     assert hasattr(owner, name), (
         f"{owner.__name__}.{name} is gone; see adk_chat/durable/seams.py for what it was used for."
     )
+
+
+async def test_failures_are_counted_where_they_are_forgotten() -> None:
+    plugin = ReflectAndRetryToolPlugin()
+    tracker = getattr(plugin, "_tracker", None)
+    assert isinstance(tracker, ScopedFailureTracker), (
+        "ReflectAndRetryToolPlugin counts elsewhere than in _tracker now; a replay would count failures twice."
+    )
+    await tracker.increment("e-1", "tool")
+    seams.forget_failures([plugin], "e-1")
+    assert await tracker.increment("e-1", "tool") == 1

@@ -16,6 +16,7 @@ class Attempt:
     """One attempt at a turn. Callbacks are noted with the strand that they belong to."""
 
     run: "Run"
+    turn: str
     callbacks: list[tuple[str, str]] = field(default_factory=list)
     entries: int = 0
     executed: Counter[str] = field(default_factory=Counter)
@@ -37,17 +38,37 @@ class Run:
 
     turns: dict[str, list[Attempt]] = field(default_factory=dict)
     executions: Counter[str] = field(default_factory=Counter)
-    asked: dict[str, list[Any]] = field(default_factory=dict)
+    questions: dict[str, list[tuple[Attempt, Any]]] = field(default_factory=dict)
+    """What each model was asked."""
     fail: tuple[int, int] | None = None
     """In which turn the first attempt is to fail, and after how many journal entries."""
 
     def begin(self, turn: str) -> Attempt:
         """A new attempt at a turn, for the code that runs from here on."""
         attempts = self.turns.setdefault(turn, [])
-        attempt = Attempt(self, steps=attempts[0].steps if attempts else {})
+        attempt = Attempt(self, turn, steps=attempts[0].steps if attempts else {})
         attempts.append(attempt)
         current.set(attempt)
         return attempt
+
+    def ask(self, model: str, question: Any) -> int:
+        """Note a question; how many that model was asked before.
+
+        Asked again in a later attempt, because the answer was not journaled, it is the same question.
+        """
+        attempt, asked = current.get(), self.questions.setdefault(model, [])
+        for number, (earlier, known) in enumerate(asked):
+            if earlier.turn == attempt.turn and earlier is not attempt and known == question:
+                return number
+        asked.append((attempt, question))
+        return len(asked) - 1
+
+    def kept(self, name: str) -> int:
+        """How many of the calls of a tool ended, those not counted that an attempt lost."""
+        attempts = [attempt for attempts in self.turns.values() for attempt in attempts[:-1]]
+        return sum(self.executions[key] for key in self.executions if key.split()[0] == name) - sum(
+            attempt.executed[name] - attempt.journaled[name] for attempt in attempts
+        )
 
     async def ended(self) -> bool:
         """Whether every turn has come to its end."""

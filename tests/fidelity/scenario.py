@@ -43,8 +43,6 @@ class Scenario:
     parallel: bool = False
     fails: bool = False
     """Whether a message is answered with an error."""
-    repeatable: bool = True
-    """Whether a call that is made again, because the attempt failed before it was journaled, gives the same."""
     note: str = ""
     """What a reader of the docs has to know."""
 

@@ -26,12 +26,7 @@ class Script(BaseLlm):
     ) -> AsyncGenerator[LlmResponse, None]:
         """See `BaseLlm`."""
         noted = run.current.get().run
-        questions = noted.asked.setdefault(self.model, [])
-        question = asked(llm_request)
-        # Asked again, because the attempt failed before the answer was journaled, it says the same.
-        if noted.fail is None or question not in questions:
-            questions.append(question)
-        call = len(questions) - 1 if noted.fail is None else questions.index(question)
+        call = noted.ask(self.model, asked(llm_request))
         answer = self.answers[call] if call < len(self.answers) else "ok"
         await asyncio.sleep(self.seconds)
         run.executed(self.model)

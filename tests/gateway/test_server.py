@@ -8,6 +8,7 @@ from adk_chat.dev.server import RestateServer
 from adk_chat.gateway.server import gateway_app
 from tests.conftest import plain
 from tests.gateway.conftest import gateway_config, served
+from tests.support import unique
 
 NOT_OFFERED = [
     ("GET", "/dev/apps/scripted/builder"),
@@ -31,6 +32,19 @@ async def test_what_would_run_outside_the_service_is_not_offered(server: Restate
         assert (page.status_code, "<title>" in page.text) == (200, True)
         assert (await client.get("/dev/apps/scripted/build_graph")).status_code == 200
         assert (await client.get("/dev/apps/scripted/debug/trace/session/s")).json() == []
+
+
+@plain
+async def test_what_the_service_traces_is_found_by_event_and_by_session(server: RestateServer) -> None:
+    user = unique("user")
+    async with served(gateway_app(replace(gateway_config(server), ui=True))) as client:
+        session = (await client.post(f"/apps/scripted/users/{user}/sessions")).json()["id"]
+        message = {"role": "user", "parts": [{"text": "tool x"}]}
+        body = {"appName": "scripted", "userId": user, "sessionId": session, "newMessage": message}
+        (call, _, _) = (await client.post("/run", json=body)).json()
+        spans = (await client.get(f"/dev/apps/scripted/debug/trace/session/{session}")).json()
+        assert {"invoke_agent scripted", "execute_tool note"} <= {span["name"] for span in spans}
+        assert (await client.get(f"/dev/apps/scripted/debug/trace/{call['id']}")).status_code == 200
 
 
 @plain

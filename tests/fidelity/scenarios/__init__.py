@@ -1,13 +1,14 @@
 """All scenarios."""
 
 from tests.fidelity.scenario import Scenario
-from tests.fidelity.scenarios import callbacks, many_agents, models, one_agent, runner, tools
+from tests.fidelity.scenarios import callbacks, many_agents, models, one_agent, runner, tools, workflows
 
 GROUPS: dict[str, list[Scenario]] = {
     "One agent": one_agent.SCENARIOS,
     "Callbacks and plugins": callbacks.SCENARIOS,
     "Tools": tools.SCENARIOS,
     "Many agents": many_agents.SCENARIOS,
+    "Workflows": workflows.SCENARIOS,
     "Models": models.SCENARIOS,
     "Runner and App": runner.SCENARIOS,
 }

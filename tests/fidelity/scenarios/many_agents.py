@@ -71,6 +71,11 @@ def agent(name: str, *answers: Any, **attributes: Any) -> LlmAgent:
     )
 
 
+def late(name: str, *answers: Any) -> LlmAgent:
+    """An agent whose model takes its time."""
+    return LlmAgent(name=name, model=script(*answers, name=f"model_of_{name}", seconds=20))
+
+
 def transfer(name: str) -> Any:
     """A transfer to another agent."""
     return parts(call("transfer_to_agent", agent_name=name))
@@ -228,7 +233,7 @@ SCENARIOS = [
     ),
     Scenario(
         "Parallel with a branch that fails",
-        ParallelAgent(name="parallel", sub_agents=[agent("one", "first"), agent("two", ValueError("no"))]),
+        ParallelAgent(name="parallel", sub_agents=[late("one", "never"), agent("two", ValueError("no"))]),
         parallel=True,
         fails=True,
     ),
@@ -239,7 +244,7 @@ SCENARIOS = [
             sub_agents=[
                 agent("plan", "a plan"),
                 ParallelAgent(name="parallel", sub_agents=branches("one", "two")),
-                agent("summary", "summed up", instruction="Sum up {one_said} and {two_said}."),
+                agent("summary", "summed up", instruction="Sum up {one_said} and {two_said}.", include_contents="none"),
             ],
         ),
         parallel=True,

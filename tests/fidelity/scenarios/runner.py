@@ -74,7 +74,7 @@ SCENARIOS = [
             events_compaction_config=EventsCompactionConfig(
                 compaction_interval=2,
                 overlap_size=1,
-                summarizer=LlmEventSummarizer(llm=script("summary 1", "summary 2", name="sum")),
+                summarizer=LlmEventSummarizer(llm=script("summary 1", "summary 2", name="events")),
             ),
         ),
         ["1", "2", "3", "4"],
@@ -89,7 +89,7 @@ SCENARIOS = [
                 event_retention_size=2,
                 compaction_interval=100,
                 overlap_size=0,
-                summarizer=LlmEventSummarizer(llm=script("summary 1", "summary 2", "summary 3", name="sum")),
+                summarizer=LlmEventSummarizer(llm=script("summary 1", "summary 2", "summary 3", name="events")),
             ),
         ),
         ["1", "2", "3"],
@@ -98,7 +98,7 @@ SCENARIOS = [
         "compaction by the agent's own model",
         app(
             "compaction_by_own_model",
-            agent("a", "b", "summary", "c"),
+            LlmAgent(name="agent", model=script("a", "b", "summary", "c", name="events")),
             events_compaction_config=EventsCompactionConfig(compaction_interval=2, overlap_size=0),
         ),
         ["1", "2", "3"],

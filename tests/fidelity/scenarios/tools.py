@@ -228,7 +228,6 @@ SCENARIOS = [
     Scenario(
         "artifacts",
         agent(parts(call("save", name="a.txt")), parts(call("load", name="a.txt")), "done", tools=[save, load]),
-        repeatable=False,
     ),
     Scenario(
         "artifacts for the model",
@@ -238,7 +237,6 @@ SCENARIOS = [
             "done",
             tools=[save, load_artifacts_tool],
         ),
-        repeatable=False,
     ),
     Scenario("skip_summarization", agent(parts(call("silent")), "never", tools=[silent]), ["go", "again"]),
     Scenario("escalate without a loop", agent(parts(call("escalate")), "after", tools=[escalate])),
