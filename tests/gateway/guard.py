@@ -15,7 +15,10 @@ OPEN = {
     "/health",
     "/version",
     "/dev-ui",
+    "/dev-ui/",
     "/dev-ui/x",
+    "/dev-ui/index.html",
+    "/dev-ui/adk-chat.js",
     "/dev-ui/config",
     "/dev-ui/assets/config/runtime-config.json",
 }
