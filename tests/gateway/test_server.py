@@ -13,9 +13,9 @@ from adk_chat.dev.server import RestateServer
 from adk_chat.gateway.server import gateway_app
 from adk_chat.gateway.tokens import AuthError
 from adk_chat.settings import Settings
-from tests.conftest import plain
+from tests.conftest import plain, query
 from tests.gateway.conftest import gateway_config, served
-from tests.support import scripted_app, unique
+from tests.support import scripted_app, unique, until
 
 NOT_OFFERED = [
     ("GET", "/dev/apps/scripted/builder"),
@@ -52,6 +52,24 @@ async def test_what_the_service_traces_is_found_by_event_and_by_session(server: 
         spans = (await client.get(f"/dev/apps/scripted/debug/trace/session/{session}")).json()
         assert {"invoke_agent scripted", "execute_tool note"} <= {span["name"] for span in spans}
         assert (await client.get(f"/dev/apps/scripted/debug/trace/{call['id']}")).status_code == 200
+
+
+@plain
+async def test_reading_leaves_nothing_behind_in_restate(server: RestateServer, gateway: httpx.AsyncClient) -> None:
+    user = unique("user")
+    path = f"/apps/scripted/users/{user}/sessions"
+    session = (await gateway.post(path)).json()["id"]
+    for read in (path, f"{path}/{session}"):
+        assert (await gateway.get(read)).status_code == 200
+
+    async def left() -> list[str]:
+        rows = await query(server, f"SELECT target FROM sys_invocation WHERE target_service_key = '{user}'")
+        return [row["target"] for row in rows]
+
+    async def only_the_write() -> bool:
+        return await left() == [f"Chat/{user}/create_session"]
+
+    await until(only_the_write)
 
 
 @plain
