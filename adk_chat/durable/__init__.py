@@ -1,6 +1,6 @@
 """ADK under a journal: model calls, tool calls, ids and times that survive any crash and replay the same."""
 
-from adk_chat.durable import concurrency, model, tool
+from adk_chat.durable import concurrency, model, spans, tool
 from adk_chat.durable.journal import Journal, RestartError, record
 from adk_chat.durable.plugin import RestatePlugin
 from adk_chat.durable.retry import RetryPolicy
@@ -15,5 +15,6 @@ __all__ = [
     "model",
     "record",
     "restate_tool",
+    "spans",
     "tool",
 ]

@@ -199,6 +199,17 @@ class Journal:
         made = str(uuid.uuid5(_IDS, f"{self._id}/{lane.name}/{lane.ids}"))
         return self.id_prefix + made[len(self.id_prefix) :]
 
+    def new_span_id(self) -> uuid.UUID:
+        """An id for a span, the same on every replay; whether anybody traces changes no other id."""
+        lane = self.lanes.current
+        lane.spans += 1
+        return uuid.uuid5(_IDS, f"{self._id}/{lane.name}/span {lane.spans}")
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether what runs now has run before, or will be made again because the attempt is over."""
+        return self.lanes.over or seams.is_replaying(self.context)
+
     def random(self) -> random.Random:
         """A generator whose numbers are the same on every replay of this invocation."""
         lane = self.lanes.current

@@ -35,6 +35,7 @@ class Lane:
     name: str
     children: int = 0
     ids: int = 0
+    spans: int = 0
     random: Random | None = None
     ended: bool = False
     failed: bool = False
@@ -90,6 +91,11 @@ class Lanes:
     def current(self) -> Lane:
         """The lane of the code that asks."""
         return _lane.get() or self._root
+
+    @property
+    def over(self) -> bool:
+        """Whether the attempt is over."""
+        return self._over is not None
 
     @property
     def forked(self) -> bool:

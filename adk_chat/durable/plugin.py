@@ -3,8 +3,10 @@
 from typing import Any
 
 import restate
+from google.adk.agents.invocation_context import InvocationContext
 from google.adk.plugins.base_plugin import BasePlugin
 from google.adk.runners import Runner
+from typing_extensions import override
 
 from adk_chat.durable import seams
 from adk_chat.durable.journal import Journal
@@ -25,6 +27,16 @@ class RestatePlugin(BasePlugin):
     def __init__(self, *, run_options: "restate.RunOptions[Any] | None" = None) -> None:
         super().__init__(name="restate_plugin")
         self.run_options = run_options
+
+    @override
+    async def before_run_callback(self, *, invocation_context: InvocationContext) -> None:
+        """Refuse `run_live` inside a Restate handler."""
+        if seams.running_context() is not None and invocation_context.live_request_queue is not None:
+            raise restate.TerminalError(
+                "run_live was called in a Restate handler, where it cannot be durable: it needs a connection that lives "
+                "as long as the conversation. Call run_async, or run_live outside Restate.",
+                400,
+            )
 
 
 async def _prepare(runner: Runner) -> None:

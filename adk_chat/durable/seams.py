@@ -83,6 +83,11 @@ async def record(context: restate.Context, name: str, make: Callable[[], bytes])
     return recorded
 
 
+def is_replaying(context: restate.Context) -> bool:
+    """Whether the handler of `context` is still doing what it did in an earlier attempt."""
+    return cast(server_context.ServerInvocationContext, context).vm.is_replaying()
+
+
 # --- Restate: awaiting ----------------------------------------------------------------------------------------
 
 

@@ -123,7 +123,7 @@ class Turns:
             of_turn = [event for event in page if turn_id.brought_forth(event)]
             found = of_turn + found
             if len(page) < _PAGE or (found and not of_turn):
-                return [event for event in found if is_shown(event["author"], event.get("customMetadata"))]
+                return [event for event in found if is_shown(event)]
             before = page[0]["id"]
 
     async def pending(self, key: TurnKey) -> list[Pending]:

@@ -37,13 +37,13 @@ class LiveTurn:
 
     def appended(self, event: Event) -> None:
         """The agent brought forth a complete event."""
-        if is_shown(event.author, event.custom_metadata):
+        if is_shown(event_json(event)):
             self._appended += 1
             self._held.append(None)
 
     def stored(self, events: list[Json]) -> None:
         """The next of the complete events are stored."""
-        self._let_go([event for event in events if is_shown(event["author"], event.get("customMetadata"))])
+        self._let_go([event for event in events if is_shown(event)])
 
     def end(self, error: restate.TerminalError | None) -> None:
         """The turn is over, and all of it is stored; it is answered with that error, if there is one."""

@@ -34,6 +34,10 @@ def raised(status: int, sentence: str, shown: int) -> Raised | None:
     return None if shown else Raised(None, sentence)
 
 
-def is_shown(author: str, metadata: Json | None) -> bool:
-    """Whether ADK's Runner would have yielded such an event: not the user's, and not the mark of a failure."""
-    return author != "user" and TURN_FAILED not in (metadata or {})
+def is_shown(event: Json) -> bool:
+    """Whether ADK's Runner would have yielded a stored event: not the user's message, and not the mark of a failure.
+
+    What a node says in the user's name, as the answer of a task to the call that began it, is no message of the user.
+    """
+    of_user = event["author"] == "user" and not event.get("nodeInfo", {}).get("path")
+    return not of_user and TURN_FAILED not in event.get("customMetadata", {})

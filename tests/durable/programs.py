@@ -5,6 +5,7 @@ from typing import Any
 import restate
 from google.adk import Runner
 from google.adk.agents._streaming_mode import StreamingMode
+from google.adk.agents.live_request_queue import LiveRequestQueue
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.agents.run_config import RunConfig
 from google.adk.apps import App
@@ -57,6 +58,13 @@ async def stream(ctx: restate.ObjectContext, message: str) -> list[dict[str, Any
         run_config=RunConfig(streaming_mode=StreamingMode.SSE),
     )
     return [event.model_dump(mode="json", by_alias=True, exclude_none=True) async for event in events]
+
+
+@program.handler()
+async def talk(ctx: restate.ObjectContext, message: str) -> None:
+    """Begin a live conversation."""
+    async for _ in runner.run_live(user_id=ctx.key(), session_id="session", live_request_queue=LiveRequestQueue()):
+        pass
 
 
 programs: list[restate.VirtualObject] = [program]

@@ -22,3 +22,9 @@ async def test_a_failing_model_ends_the_program_with_its_error(chat: ChatClient)
     answer = await chat.http.post(f"/Program/{chat.user}/run", json="refused by policy")
     assert (answer.status_code, answer.json()["message"]) == (451, "not with me")
     assert (await chat.http.post(f"/Program/{chat.user}/run", json="next")).json() == "echo next"
+
+
+async def test_live_conversations_are_refused(chat: ChatClient) -> None:
+    answer = await chat.http.post(f"/Program/{chat.user}/talk", json="hello")
+    assert answer.status_code == 400
+    assert answer.json()["message"].startswith("run_live was called in a Restate handler, where it cannot be durable")

@@ -16,6 +16,8 @@ from google.adk.plugins._reflect_retry_utils import ScopedFailureTracker
 from google.adk.plugins.reflect_retry_tool_plugin import ReflectAndRetryToolPlugin
 from google.adk.runners import Runner
 from google.adk.tools import _node_tool
+from google.adk.workflow import _function_node
+from google.adk.workflow._tool_node import _ToolNode
 from restate import server_context, vm
 
 import adk_chat.durable  # noqa: F401  installs the wrappers
@@ -55,6 +57,9 @@ def parameters(function: Callable[..., Any]) -> list[str]:
             "awaiting the journal in lanes",
         ),
         (vm.VMWrapper, "is_completed", ["self", "handle"], "awaiting the journal in lanes"),
+        (vm.VMWrapper, "is_replaying", ["self"], "emitting spans once"),
+        (_ToolNode, "_run_tool_with_plugin_callbacks", ["self", "ctx", "args"], "making tools of nodes durable"),
+        (_function_node, "_invoke_callable", ["target", "kwargs", "unwrapped"], "making functions of nodes durable"),
     ],
 )
 def test_a_function_is_where_it_was(owner: Any, name: str, takes: list[str], used_for: str) -> None:

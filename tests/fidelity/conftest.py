@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import httpx
@@ -21,14 +21,16 @@ from adk_chat.settings import Settings
 from tests.conftest import free_port
 from tests.fidelity.failing import Failing
 from tests.fidelity.harness import Service, Streams
+from tests.fidelity.page import PAGE, render
 from tests.fidelity.scenarios import SCENARIOS
+from tests.fidelity.scenarios.slow import SLOW
 
 
 @pytest_asyncio.fixture(scope="session", params=["plain", "replay"])
 async def service(request: pytest.FixtureRequest, binary: Path, settings: Settings) -> AsyncIterator[Service]:
     """The service with all scenarios."""
     streams = Streams()
-    chat = ChatService(*(scenario.app for scenario in SCENARIOS), settings=settings, broker=streams)
+    chat = ChatService(*(scenario.app for scenario in SCENARIOS + SLOW), settings=settings, broker=streams)
     config = Config()
     config.h2_max_concurrent_streams = 256
     config.keep_alive_max_requests = sys.maxsize
@@ -48,3 +50,23 @@ async def service(request: pytest.FixtureRequest, binary: Path, settings: Settin
             yield Service(client, streams)
         stop.set()
         await serving
+
+
+_outcomes: dict[str, bool] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note how a test came out."""
+    report = yield
+    if report.when == "call":
+        _outcomes[item.name] = report.passed
+    return report
+
+
+def pytest_sessionfinish() -> None:
+    """Write the page of the docs, after a run of everything."""
+    page = render(_outcomes)
+    if page is not None:
+        PAGE.parent.mkdir(exist_ok=True)
+        PAGE.write_text(page)

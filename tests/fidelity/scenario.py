@@ -43,8 +43,6 @@ class Scenario:
     parallel: bool = False
     fails: bool = False
     """Whether a message is answered with an error."""
-    note: str = ""
-    """What a reader of the docs has to know."""
 
     @property
     def app(self) -> App:

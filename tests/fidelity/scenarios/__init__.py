@@ -1,7 +1,7 @@
 """All scenarios."""
 
 from tests.fidelity.scenario import Scenario
-from tests.fidelity.scenarios import callbacks, many_agents, models, one_agent, runner, tools, workflows
+from tests.fidelity.scenarios import callbacks, many_agents, models, one_agent, outside, runner, tools, workflows
 
 GROUPS: dict[str, list[Scenario]] = {
     "One agent": one_agent.SCENARIOS,
@@ -10,6 +10,7 @@ GROUPS: dict[str, list[Scenario]] = {
     "Many agents": many_agents.SCENARIOS,
     "Workflows": workflows.SCENARIOS,
     "Models": models.SCENARIOS,
+    "MCP and credentials": outside.SCENARIOS,
     "Runner and App": runner.SCENARIOS,
 }
 SCENARIOS: list[Scenario] = [scenario for group in GROUPS.values() for scenario in group]
