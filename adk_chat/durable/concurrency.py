@@ -113,7 +113,14 @@ class TaskGroup(asyncio.TaskGroup):
             await left
             return
         lanes = journal.lanes
-        await lanes.block(left, lambda: all(_ended(lanes, task) for task in self._lanes))
+        try:
+            await lanes.block(left, lambda: all(_ended(lanes, task) for task in self._lanes))
+        except BaseExceptionGroup as group:
+            over: BaseException | None = group.subgroup(seams.AttemptOver)
+            while isinstance(over, BaseExceptionGroup):
+                over = over.exceptions[0]
+            # The SDK knows the end of an attempt by its class.
+            raise over or group from None
 
 
 class Queue(asyncio.Queue[T]):

@@ -33,8 +33,8 @@ class RestatePlugin(BasePlugin):
         """Refuse `run_live` inside a Restate handler."""
         if seams.running_context() is not None and invocation_context.live_request_queue is not None:
             raise restate.TerminalError(
-                "run_live was called in a Restate handler, where it cannot be durable: it needs a connection that lives "
-                "as long as the conversation. Call run_async, or run_live outside Restate.",
+                "run_live was called in a Restate handler, where it cannot be durable: it needs a connection that "
+                "lives as long as the conversation. Call run_async, or run_live outside Restate.",
                 400,
             )
 

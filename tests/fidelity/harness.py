@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import httpx
 from google.adk.events.event import Event
-from google.adk.runners import InMemoryRunner
+from google.adk.runners import InMemoryRunner, Runner
 
+from adk_chat import RestateSessionService
 from adk_chat.sessions.turn_end import TURN_FAILED
 from adk_chat.streaming.entries import AnyEntry, Complete, Partial, Start, parse
 from adk_chat.streaming.memory import MemoryBroker
@@ -105,6 +106,8 @@ async def under_adk(scenario: Scenario, streaming: bool) -> Outcome:
         session = await service.get_session(app_name=app, user_id=user, session_id=_SESSION)
         assert session is not None
         events = session.events
+        if say.rewind:
+            await _rewind(runner, user, events)
         try:
             async for event in runner.run_async(
                 user_id=user,
@@ -148,6 +151,9 @@ async def under_restate(
     for say in scenario.messages:
         session = (await http.post(f"/Chat/{user}/get_session", json=where)).json()
         events = [Event.model_validate(event) for event in (session or {}).get("events", [])]
+        if say.rewind:
+            sessions = RestateSessionService(str(http.base_url))
+            await _rewind(Runner(app=scenario.app, session_service=sessions), user, events)
         body: Json = {**where, "parts": _json(say.content(events))["parts"]}
         config = say.config(streaming).model_dump(mode="json", exclude_unset=True)
         body |= {"run_config": config} if config else {}
@@ -163,6 +169,10 @@ async def under_restate(
     plain = [_json(Event.model_validate(event)) for event in session["events"]]
     shown = [event for turn in noted.turns for event in streams.shown(turn)] if streaming else []
     return _outcome(noted, failed, plain, session["state"], shown), noted
+
+
+async def _rewind(runner: Runner, user: str, events: list[Event]) -> None:
+    await runner.rewind_async(user_id=user, session_id=_SESSION, rewind_before_invocation_id=events[-1].invocation_id)
 
 
 def _json(model: Any) -> Json:

@@ -33,6 +33,8 @@ TAIL = """
 
 - A turn whose agent raises ends with one more event in the session, which says so (`errorCode`, and
   `adk_chat_turn_failed` in its `customMetadata`). Under ADK the exception is all there is.
+- A model call that fails with what may pass (no connection, 408, 429, 5xx) is made again, a few times within two
+  minutes; what then remains is raised as under ADK.
 - Plain functions as tools run in threads (`ADK_CHAT_TOOL_THREADS=0` runs them on the event loop, as ADK does).
 - Code outside models and tools (callbacks, plugins, instruction providers, custom agents, functions of a workflow that
   take `ctx`) runs again on a replay, up to where the turn had got to. What it writes as state, artifacts or memory is

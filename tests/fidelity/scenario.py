@@ -20,6 +20,8 @@ class Say:
     parts: Callable[[list[Event]], list[types.Part]] | None = None
     state_delta: dict[str, Any] | None = None
     run_config: dict[str, Any] = field(default_factory=dict)
+    rewind: bool = False
+    """Whether the last invocation is taken back before."""
     resume: bool = False
     """Whether it goes on with the invocation of the last event."""
 

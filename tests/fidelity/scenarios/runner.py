@@ -15,7 +15,7 @@ from google.adk.tools.preload_memory_tool import preload_memory_tool
 from google.genai import types
 
 from tests.fidelity.scenario import Say, Scenario
-from tests.fidelity.scenarios.tools import answering, begin, broken, confirm, confirmed_tool, slow, spending
+from tests.fidelity.scenarios.tools import answering, begin, broken, confirm, confirmed_tool, slow, spending, write
 from tests.fidelity.script import call, parts, say, script
 
 
@@ -133,6 +133,13 @@ SCENARIOS = [
             resumability_config=ResumabilityConfig(is_resumable=True),
         ),
         ["go", Say(parts=answering("begin", status="done"), resume=True)],
+    ),
+    Scenario(
+        "rewind",
+        agent(
+            parts(call("write", key="k", value="1")), "a", parts(call("write", key="k", value="2")), "b", tools=[write]
+        ),
+        ["1", "2", Say("3", rewind=True)],
     ),
     Scenario("memory that is preloaded", agent("a", "b", tools=[preload_memory_tool])),
     Scenario(
