@@ -18,7 +18,7 @@ from adk_chat.agents.demo_model import DemoModel
 from adk_chat.agents.loader import AgentError, load_app
 from adk_chat.dev.binary import InstallError, find_restate_server
 from adk_chat.dev.server import DataDir, RestateServer, ServerError, register
-from adk_chat.endpoint import PortTakenError, listen, serve, stop_event
+from adk_chat.endpoint import PortTakenError, is_loopback, listen, serve, stop_event
 from adk_chat.gateway.serving import serve_gateway
 from adk_chat.gateway.terminal import chat
 from adk_chat.gateway.tokens import AuthError
@@ -72,6 +72,7 @@ def dev(**options: Any) -> None:
 
 @main.command()
 @click.argument("agent", required=False)
+@_option("host")
 @_option("port", type=int)
 @_option("ingress-url")
 @_option("admin-url")
@@ -137,12 +138,13 @@ async def _serve(app: App, settings: Settings, admin_url: str | None, url: str |
 
 
 async def _web(app: App, settings: Settings) -> None:
-    listening = _listen("127.0.0.1", settings.port, "--port")
-    port = listening.getsockname()[1]
     service = ChatService(app, settings=settings)
-    gateway = service.gateway(settings.ingress_url, settings.admin_url)
+    gateway = service.gateway(settings.ingress_url, settings.admin_url, settings.host)
+    listening = _listen(settings.host, settings.port, "--port")
+    port = listening.getsockname()[1]
+    host = "localhost" if is_loopback(settings.host) else settings.host
     stop = stop_event()
-    click.echo(f"Serving {app.name} on http://localhost:{port}, over the Restate at {settings.ingress_url}.")
+    click.echo(f"Serving {app.name} on http://{host}:{port}, over the Restate at {settings.ingress_url}.")
     await serve_gateway(gateway, listening, stop)
     await service.close()
 

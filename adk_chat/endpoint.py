@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import signal
 import socket
@@ -37,6 +38,14 @@ def listen(host: str, port: int) -> socket.socket:
     listening.listen()
     listening.set_inheritable(True)
     return listening
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def stop_event() -> asyncio.Event:

@@ -21,9 +21,10 @@ from google.genai import types
 from starlette.types import ASGIApp
 
 from adk_chat.durable import RetryPolicy
+from adk_chat.endpoint import is_loopback
 from adk_chat.gateway.auth import guarded
 from adk_chat.gateway.server import GatewayConfig, gateway_app
-from adk_chat.gateway.tokens import verifier
+from adk_chat.gateway.tokens import AuthError, verifier
 from adk_chat.objects.app_state import app_state_object
 from adk_chat.objects.chat import OUTAGE, ChatConfig, chat_object
 from adk_chat.objects.turn import TurnConfig, turn_object
@@ -106,8 +107,22 @@ class ChatService:
         )
         return [chat_object(chat), turn_object(turn), app_state_object()]
 
-    def gateway(self, ingress_url: str, admin_url: str | None) -> ASGIApp:
-        """ADK's API and, if the settings say so, its dev UI, as an ASGI app, over the Restate that is there."""
+    def gateway(self, ingress_url: str, admin_url: str | None, host: str = "127.0.0.1") -> ASGIApp:
+        """ADK's API and, if the settings say so, its dev UI, as an ASGI app, over the Restate that is there.
+
+        Args:
+            ingress_url: Restate's ingress.
+            admin_url: Restate's admin API.
+            host: what the server is bound to; where that is loopback, requests to another host are refused.
+
+        Raises:
+            AuthError: others than this machine would reach it, and the settings ask for no tokens.
+        """
+        if self._tokens is None and not is_loopback(host):
+            raise AuthError(
+                f"On {host} others than this machine would reach every user's sessions: set ADK_CHAT_AUTH_JWKS_URL or "
+                "ADK_CHAT_AUTH_KEY, and ADK_CHAT_AUTH_AUDIENCE, or listen on 127.0.0.1."
+            )
         config = GatewayConfig(
             apps=self.apps,
             ingress_url=ingress_url,
@@ -116,6 +131,7 @@ class ChatService:
             memory_service=self.memory_service,
             broker=self.broker,
             ui=self.settings.ui,
+            host=host,
         )
         return guarded(gateway_app(config), self._tokens)
 

@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     admin_port: int = Field(9070, description="Port of the Restate admin API and UI that `dev` starts.")
     endpoint_port: int = Field(9080, description="Port on which Restate reaches the handlers.")
     endpoint_host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
+    host: str = Field(
+        "127.0.0.1", description="Address that `web` listens on; anything but loopback needs access control."
+    )
     port: int = Field(8000, description="Port of the gateway: ADK's API and dev UI.")
     ui: bool = Field(True, description="Whether the gateway serves ADK's dev UI, or ADK's API alone.")
     ingress_url: str = Field("http://localhost:8080", description="The Restate ingress that `web` stands on.")

@@ -16,9 +16,9 @@ OPEN = {
     "/version",
     "/dev-ui",
     "/dev-ui/",
+    "/dev-ui/x",
     "/dev-ui/index.html",
     "/dev-ui/adk-chat.js",
-    "/dev-ui/x",
     "/dev-ui/config",
     "/dev-ui/assets/config/runtime-config.json",
 }

@@ -1,12 +1,13 @@
 """ADK's dev UI in a real browser, on the service: what somebody sees who clicks."""
 
 import asyncio
+import json
 import re
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import pytest_asyncio
@@ -23,7 +24,7 @@ from tests.support import gates, unique, until
 pytestmark = plain
 
 
-PATIENCE_MS = 20_000
+PATIENCE_MS = 45_000
 # The browser looks nothing up: the page asks for fonts, which it can do without.
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 
@@ -230,7 +231,10 @@ async def test_the_restate_ui_shows_the_conversation(
     await client.post(path, json={"sessionId": "tea"})
     message = {"role": "user", "parts": [{"text": "a nice cup of tea"}]}
     await client.post("/run", json={"appName": "scripted", "userId": user, "sessionId": "tea", "newMessage": message})
-    await page.goto(f"{server.admin_url}/ui/state/Chat", wait_until="domcontentloaded")
+    key = json.dumps({"operation": "EQUALS", "value": user})
+    await page.goto(
+        f"{server.admin_url}/ui/state/Chat?sysFilter_service_key={quote(key)}", wait_until="domcontentloaded"
+    )
     await page.get_by_role("button", name=f"Expand Virtual object instance Chat / {user}", exact=True).click()
     row = page.get_by_role("row").filter(has_text=re.compile("^session_store::tea"))
     await row.get_by_role("button").first.click()
@@ -243,4 +247,4 @@ async def test_the_restate_ui_shows_the_conversation(
             await page.keyboard.press("ArrowDown")
             return f'"text": "{text}"' in (await value.inner_text()).replace("\xa0", " ")
 
-        await until(scrolled_to)
+        await until(scrolled_to, PATIENCE_MS / 1000)

@@ -1,14 +1,21 @@
 """What the gateway serves, and what it does not."""
 
+import time
 from dataclasses import replace
 
 import httpx
+import jwt
+import pytest
+from pydantic import SecretStr
 
+from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
 from adk_chat.gateway.server import gateway_app
-from tests.conftest import plain
+from adk_chat.gateway.tokens import AuthError
+from adk_chat.settings import Settings
+from tests.conftest import plain, query
 from tests.gateway.conftest import gateway_config, served
-from tests.support import unique
+from tests.support import scripted_app, unique, until
 
 NOT_OFFERED = [
     ("GET", "/dev/apps/scripted/builder"),
@@ -48,10 +55,43 @@ async def test_what_the_service_traces_is_found_by_event_and_by_session(server: 
 
 
 @plain
+async def test_reading_leaves_nothing_behind_in_restate(server: RestateServer, gateway: httpx.AsyncClient) -> None:
+    user = unique("user")
+    path = f"/apps/scripted/users/{user}/sessions"
+    session = (await gateway.post(path)).json()["id"]
+    for read in (path, f"{path}/{session}"):
+        assert (await gateway.get(read)).status_code == 200
+
+    async def left() -> list[str]:
+        rows = await query(server, f"SELECT target FROM sys_invocation WHERE target_service_key = '{user}'")
+        return [row["target"] for row in rows]
+
+    async def only_the_write() -> bool:
+        return await left() == [f"Chat/{user}/create_session"]
+
+    await until(only_the_write)
+
+
+@plain
 async def test_other_hosts_and_origins_are_refused(gateway: httpx.AsyncClient) -> None:
     assert (await gateway.get("/list-apps", headers={"host": "evil.example"})).status_code == 403
     assert (await gateway.post("/run", json={}, headers={"origin": "http://evil.example"})).status_code == 403
     assert (await gateway.get("/list-apps")).status_code == 200
+
+
+async def test_beyond_this_machine_only_with_access_control() -> None:
+    app = scripted_app("scripted")
+    alone = ChatService(app, settings=Settings(_env_file=None))
+    with pytest.raises(AuthError, match="set ADK_CHAT_AUTH_JWKS_URL"):
+        alone.gateway("http://localhost:1", None, "0.0.0.0")
+    settings = Settings(_env_file=None, auth_key=SecretStr("x" * 32), auth_audience="chat")
+    everywhere = ChatService(app, settings=settings).gateway("http://localhost:1", None, "0.0.0.0")
+    token = jwt.encode({"sub": "ada", "aud": "chat", "exp": time.time() + 60}, "x" * 32)
+    async with served(everywhere) as client:
+        headers = {"host": "chat.example"}
+        assert (await client.get("/list-apps", headers=headers)).status_code == 401
+        headers["authorization"] = f"Bearer {token}"
+        assert (await client.get("/list-apps", headers=headers)).json() == ["scripted"]
 
 
 @plain
