@@ -144,7 +144,9 @@ class _Reading:
             self._attempt = entry.attempt
             return self._reset() if again else []
         if isinstance(entry, Partial):
-            if entry.after < self._number:
+            # An attempt that has been given up for dead may still publish.
+            self._attempt = self._attempt or entry.attempt
+            if entry.after < self._number or entry.attempt != self._attempt:
                 return []
             missed = await self._catch_up(entry.after)
             self._previewed = True

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from google.adk.agents.callback_context import CallbackContext
 from google.adk.agents.context_cache_config import ContextCacheConfig
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.agents.sequential_agent import SequentialAgent
@@ -14,6 +15,7 @@ from google.adk.tools.long_running_tool import LongRunningFunctionTool
 from google.adk.tools.preload_memory_tool import preload_memory_tool
 from google.genai import types
 
+from tests.fidelity.run import called
 from tests.fidelity.scenario import Say, Scenario
 from tests.fidelity.scenarios.tools import answering, begin, broken, confirm, confirmed_tool, slow, spending, write
 from tests.fidelity.script import call, parts, say, script
@@ -27,6 +29,12 @@ def agent(*answers: Any, **attributes: Any) -> LlmAgent:
 def app(name: str, root: Any, **attributes: Any) -> App:
     """An app with more than an agent."""
     return App(name=name, root_agent=root, **attributes)
+
+
+async def keep(callback_context: CallbackContext) -> None:
+    """Keep the session in memory."""
+    called("keep")
+    await callback_context.add_session_to_memory()
 
 
 def upload(events: object) -> list[types.Part]:
@@ -140,6 +148,17 @@ SCENARIOS = [
             parts(call("write", key="k", value="1")), "a", parts(call("write", key="k", value="2")), "b", tools=[write]
         ),
         ["1", "2", Say("3", rewind=True)],
+    ),
+    Scenario(
+        "a session kept in memory, and found again",
+        agent(
+            "kept",
+            parts(call("load_memory", query="umbrella")),
+            "found",
+            tools=[load_memory_tool],
+            after_agent_callback=keep,
+        ),
+        ["my umbrella is red", "what about my umbrella?"],
     ),
     Scenario("memory that is preloaded", agent("a", "b", tools=[preload_memory_tool])),
     Scenario(
