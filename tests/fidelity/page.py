@@ -42,8 +42,8 @@ TAIL = """
 - The same code in branches that run in parallel runs in one of them at a time: models and tools run at once, and a
   callback that waits for a network keeps the other branches waiting.
 - A call that was under way when its process died is made again, since nobody knows how far it had got.
-- Agents that are somewhere else (`RemoteA2aAgent`, LangGraph's) are asked again on a replay; a function that asks them, as a
-  tool, is not.
+- Agents that are somewhere else (`RemoteA2aAgent`, LangGraph's) are asked again on a replay; a tool whose function
+  asks them does so once.
 - `run_live` (audio and video) needs a connection that lives as long as the conversation, and is refused.
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
-_TIME = re.compile(r'("\w*[tT]imestamp"): [\d.]+')
+_TIME = re.compile(r'("\w*[tT]imestamp"): (?:[\d.]+|"[^"]*")')
 
 
 @dataclass
