@@ -37,9 +37,7 @@ class Failing:
         turn, user = (group.decode() for group in found.groups())
         noted = run.runs[user]
         attempt = noted.begin(turn)
-        fail_after = None
-        if noted.fail is not None and len(noted.turns[turn]) == 1 and len(noted.turns) == noted.fail[0] + 1:
-            fail_after = noted.fail[1]
+        fail_after = noted.fail_after if len(noted.turns[turn]) == 1 else None
         connection = _Connection(attempt, fail_after, first, receive, send)
         await self._app(scope, connection.receive, connection.send)
         await connection.ended()

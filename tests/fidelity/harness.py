@@ -133,7 +133,7 @@ async def under_restate(
     http: httpx.AsyncClient,
     streams: Streams,
     streaming: bool,
-    fail: tuple[int, int] | None = None,
+    fail_after: int | None = None,
 ) -> tuple[Outcome, run.Run]:
     """Run it as a client of the service would.
 
@@ -142,10 +142,10 @@ async def under_restate(
         http: a client of the Restate ingress.
         streams: what the service publishes.
         streaming: whether the models stream.
-        fail: in which turn the first attempt is to fail, and after how many journal entries.
+        fail_after: after how many journal entries the first attempt at each turn is to fail.
     """
     user = unique("user")
-    noted = run.runs[user] = run.Run(fail=fail)
+    noted = run.runs[user] = run.Run(fail_after=fail_after)
     where = {"session_id": _SESSION, "app_name": scenario.app.name}
     failed = []
     for say in scenario.messages:

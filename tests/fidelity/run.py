@@ -40,8 +40,8 @@ class Run:
     executions: Counter[str] = field(default_factory=Counter)
     questions: dict[str, list[tuple[Attempt, Any]]] = field(default_factory=dict)
     """What each model was asked."""
-    fail: tuple[int, int] | None = None
-    """In which turn the first attempt is to fail, and after how many journal entries."""
+    fail_after: int | None = None
+    """After how many journal entries the first attempt at each turn is to fail."""
 
     def begin(self, turn: str) -> Attempt:
         """A new attempt at a turn, for the code that runs from here on."""
