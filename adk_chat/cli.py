@@ -22,7 +22,7 @@ from adk_chat.endpoint import PortTakenError, is_loopback, listen, serve, stop_e
 from adk_chat.gateway.serving import serve_gateway
 from adk_chat.gateway.terminal import chat
 from adk_chat.gateway.tokens import AuthError
-from adk_chat.service import ChatService
+from adk_chat.service import ChatService, ServiceUriError
 from adk_chat.settings import Settings
 from adk_chat.streaming import BrokerError, open_broker
 
@@ -59,6 +59,8 @@ def main() -> None:
 @_option("endpoint-port", type=int)
 @_option("port", type=int)
 @click.option("--no-ui", "ui", flag_value=False, default=None, help="Serve ADK's API without the dev UI.")
+@_option("artifact-service-uri")
+@_option("memory-service-uri")
 @_option("data-dir", type=click.Path(path_type=Path))
 @_option("replay-always", is_flag=True)
 def dev(**options: Any) -> None:
@@ -76,6 +78,8 @@ def dev(**options: Any) -> None:
 @_option("port", type=int)
 @_option("ingress-url")
 @_option("admin-url")
+@_option("artifact-service-uri")
+@_option("memory-service-uri")
 @click.option("--no-ui", "ui", flag_value=False, default=None, help="Serve ADK's API without the dev UI.")
 def web(**options: Any) -> None:
     """Serve ADK's API and dev UI for a service that runs elsewhere; as many copies as you like.
@@ -88,6 +92,8 @@ def web(**options: Any) -> None:
 
 @main.command(name="serve")
 @click.argument("agent", required=False)
+@_option("artifact-service-uri")
+@_option("memory-service-uri")
 @_option("endpoint-host")
 @_option("endpoint-port", type=int)
 @click.option(
@@ -111,7 +117,7 @@ def _run(main: Callable[[App], Coroutine[Any, Any, None]], settings: Settings) -
     try:
         app = load_app(settings.agent, settings.model)
         (uvloop.run if sys.platform != "win32" else asyncio.run)(main(app))
-    except (AgentError, AuthError, BrokerError, InstallError, PortTakenError, ServerError) as error:
+    except (AgentError, AuthError, BrokerError, InstallError, PortTakenError, ServerError, ServiceUriError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from datetime import timedelta
+from typing import NoReturn
 
 import restate
 from google.adk.agents.llm_agent import LlmAgent
@@ -10,6 +11,7 @@ from google.adk.apps.app import App
 from google.adk.artifacts.base_artifact_service import BaseArtifactService
 from google.adk.artifacts.in_memory_artifact_service import InMemoryArtifactService
 from google.adk.auth.credential_service.base_credential_service import BaseCredentialService
+from google.adk.cli.service_registry import get_service_registry
 from google.adk.memory.base_memory_service import BaseMemoryService
 from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
 from google.adk.models.base_llm import BaseLlm
@@ -32,6 +34,10 @@ from adk_chat.settings import Settings
 from adk_chat.streaming import Broker, open_broker
 
 
+class ServiceUriError(ValueError):
+    """A service of ADK was asked for by a URI that means nothing."""
+
+
 class ChatService:
     """Durable chat with one or more ADK apps.
 
@@ -40,7 +46,7 @@ class ChatService:
     Args:
         apps: apps of ADK, or agents or workflows, which become apps of their own name; the first is the default app.
         settings: by default those of the environment.
-        artifact_service: where agents keep artifacts; by default in memory, so for production give one of ADK's others.
+        artifact_service: where agents keep artifacts; by default that of `settings.artifact_service_uri`, or in memory.
         memory_service: likewise.
         credential_service: likewise; by default none.
         run_config: of every turn, unless its request asks for something else.
@@ -68,8 +74,8 @@ class ChatService:
         self.apps = {app.name: app for app in map(_as_app, apps)}
         if len(self.apps) < len(apps):
             raise ValueError(f"Two apps have the same name: {', '.join(app.name for app in apps)}.")
-        self.artifact_service = artifact_service or InMemoryArtifactService()
-        self.memory_service = memory_service or InMemoryMemoryService()
+        self.artifact_service = artifact_service or _artifact_service(self.settings.artifact_service_uri)
+        self.memory_service = memory_service or _memory_service(self.settings.memory_service_uri)
         self.credential_service = credential_service
         self.run_config = run_config
         self.broker = broker or (open_broker(self.settings.redis_url) if self.settings.redis_url else None)
@@ -147,6 +153,22 @@ class ChatService:
         """Close what the service holds open."""
         if self.broker is not None:
             await self.broker.close()
+
+
+def _artifact_service(uri: str | None) -> BaseArtifactService:
+    if uri is None:
+        return InMemoryArtifactService()
+    return get_service_registry().create_artifact_service(uri, agents_dir=".") or _unknown("artifact", uri)
+
+
+def _memory_service(uri: str | None) -> BaseMemoryService:
+    if uri is None:
+        return InMemoryMemoryService()
+    return get_service_registry().create_memory_service(uri, agents_dir=".") or _unknown("memory", uri)
+
+
+def _unknown(kind: str, uri: str) -> NoReturn:
+    raise ServiceUriError(f"ADK knows no {kind} service by the URI {uri!r}; see --{kind}_service_uri in its docs.")
 
 
 class _Warm(BaseLlm):

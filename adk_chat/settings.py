@@ -65,6 +65,13 @@ class Settings(BaseSettings):
         8, ge=0, description="Threads for tools that are plain functions; 0 runs them on the event loop."
     )
 
+    artifact_service_uri: str | None = Field(
+        None, description="Where artifacts are kept, as ADK writes it: file:///path, gs://bucket; else in memory."
+    )
+    memory_service_uri: str | None = Field(
+        None, description="The memory service, as ADK writes it: sqlite:///path, rag://id, ...; else in memory."
+    )
+
     model_max_attempts: int = Field(6, ge=1, description="How often a model call is tried on errors that may pass.")
     model_max_seconds: float = Field(120, gt=0, description="How long a model call is tried on errors that may pass.")
     model_retry_seconds: float = Field(

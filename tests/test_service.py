@@ -1,0 +1,30 @@
+"""ChatService, put together from settings."""
+
+from pathlib import Path
+
+import pytest
+from google.genai import types
+
+from adk_chat import ChatService
+from adk_chat.service import ServiceUriError
+from adk_chat.settings import Settings
+from tests.support import scripted_app
+
+
+def service(**settings: str) -> ChatService:
+    return ChatService(scripted_app("scripted"), settings=Settings(_env_file=None, **settings))
+
+
+async def test_two_processes_share_what_a_uri_names(tmp_path: Path) -> None:
+    one, other = (service(artifact_service_uri=f"file://{tmp_path}") for _ in range(2))
+    where = {"app_name": "scripted", "user_id": "u", "session_id": "s", "filename": "a.txt"}
+    await one.artifact_service.save_artifact(**where, artifact=types.Part(text="kept"))
+    found = await other.artifact_service.load_artifact(**where)
+    assert found is not None
+    assert found.text == "kept"
+
+
+@pytest.mark.parametrize("kind", ["artifact", "memory"])
+def test_a_uri_that_means_nothing_is_said_clearly(kind: str) -> None:
+    with pytest.raises(ServiceUriError, match=f"ADK knows no {kind} service by the URI 'ftp://somewhere'"):
+        service(**{f"{kind}_service_uri": "ftp://somewhere"})
