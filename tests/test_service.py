@@ -1,6 +1,7 @@
 """ChatService, put together from settings."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.genai import types
@@ -11,13 +12,13 @@ from adk_chat.settings import Settings
 from tests.support import scripted_app
 
 
-def service(**settings: str) -> ChatService:
+def service(**settings: Any) -> ChatService:
     return ChatService(scripted_app("scripted"), settings=Settings(_env_file=None, **settings))
 
 
 async def test_two_processes_share_what_a_uri_names(tmp_path: Path) -> None:
     one, other = (service(artifact_service_uri=f"file://{tmp_path}") for _ in range(2))
-    where = {"app_name": "scripted", "user_id": "u", "session_id": "s", "filename": "a.txt"}
+    where: dict[str, Any] = {"app_name": "scripted", "user_id": "u", "session_id": "s", "filename": "a.txt"}
     await one.artifact_service.save_artifact(**where, artifact=types.Part(text="kept"))
     found = await other.artifact_service.load_artifact(**where)
     assert found is not None
