@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+import uvloop
 
 from adk_chat import ChatService
 from adk_chat.dev.binary import find_restate_server
@@ -26,6 +27,13 @@ def free_port() -> int:
     """A port that nobody uses at the moment."""
     with listen("127.0.0.1", 0) as listening:
         return int(listening.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """The event loop that `adk-chat` runs on."""
+    policy: asyncio.AbstractEventLoopPolicy = uvloop.EventLoopPolicy()
+    return policy
 
 
 @pytest.fixture(scope="session")

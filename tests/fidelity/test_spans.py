@@ -1,12 +1,12 @@
 """Spans are as under ADK, and each is emitted once."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
 from tests.fidelity.harness import Service, under_adk, under_restate
 from tests.fidelity.scenario import Scenario
@@ -15,17 +15,38 @@ from tests.fidelity.scenarios import SCENARIOS
 CHOSEN = ("three_calls_in_one_response", "two_AgentTools_at_once", "functions_in_parallel__and_a_join", "Sequential")
 
 
-@pytest.fixture(scope="module")
-def exporter() -> InMemorySpanExporter:
-    """Where all spans of this process go."""
-    found = InMemorySpanExporter()
+class Collector(SpanProcessor):
+    """Collects the spans that end while it is asked to."""
+
+    def __init__(self) -> None:
+        self._spans: list[ReadableSpan] | None = None
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """See `SpanProcessor`."""
+        if self._spans is not None:
+            self._spans.append(span)
+
+    @contextmanager
+    def collecting(self) -> Iterator[list[ReadableSpan]]:
+        """The spans that end meanwhile."""
+        self._spans = []
+        try:
+            yield self._spans
+        finally:
+            self._spans = None
+
+
+@pytest.fixture(scope="session")
+def collector() -> Collector:
+    """Where all spans of this process go; there can be one such place only."""
     provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(found))
+    found = Collector()
+    provider.add_span_processor(found)
     trace.set_tracer_provider(provider)
     return found
 
 
-def tree(spans: tuple[ReadableSpan, ...]) -> Counter[tuple[str, str | None]]:
+def tree(spans: list[ReadableSpan]) -> Counter[tuple[str, str | None]]:
     """The spans of ADK with the names of their parents."""
     names = {span.context.span_id: span.name for span in spans}
     ids = [span.context.span_id for span in spans]
@@ -34,11 +55,10 @@ def tree(spans: tuple[ReadableSpan, ...]) -> Counter[tuple[str, str | None]]:
 
 
 @pytest.mark.parametrize("scenario", [s for s in SCENARIOS if s.id in CHOSEN], ids=lambda scenario: scenario.id)
-async def test_spans_are_those_of_adk(scenario: Scenario, service: Service, exporter: InMemorySpanExporter) -> None:
-    exporter.clear()
-    await under_adk(scenario, streaming=False)
-    expected = tree(exporter.get_finished_spans())
-    assert expected
-    exporter.clear()
-    await under_restate(scenario, *service, streaming=False)
-    assert tree(exporter.get_finished_spans()) == expected
+async def test_spans_are_those_of_adk(scenario: Scenario, service: Service, collector: Collector) -> None:
+    with collector.collecting() as under:
+        await under_adk(scenario, streaming=False)
+    with collector.collecting() as emitted:
+        await under_restate(scenario, *service, streaming=False)
+    assert under
+    assert tree(emitted) == tree(under)
