@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import restate
 from google.adk import platform
@@ -32,7 +31,7 @@ _SLOW = timedelta(milliseconds=100)
 _any_random = random.Random()
 _HEARTBEAT = timedelta(seconds=25)
 
-_journals: "WeakKeyDictionary[restate.Context, Journal]" = WeakKeyDictionary()
+_JOURNAL = "adk_chat_journal"  # of a context; both end with the attempt
 
 
 class _NoContext:
@@ -91,10 +90,10 @@ class Journal:
             step_timeout: how long one model or tool call may take; longer is an error that may pass.
             id_prefix: how the ids begin that ADK makes, so that what came from this invocation is known by them.
         """
-        journal = _journals.get(context)
+        journal: Journal | None = vars(context).get(_JOURNAL)
         if journal is None:
             began = await record(context, "time", lambda: str(time.time()).encode())
-            journal = _journals[context] = cls(context, retry, step_timeout, id_prefix, float(began))
+            journal = vars(context)[_JOURNAL] = cls(context, retry, step_timeout, id_prefix, float(began))
             install_providers()
         return journal
 
@@ -102,7 +101,7 @@ class Journal:
     def current(cls) -> "Journal | None":
         """The journal of the code that asks; None outside a handler, inside a step, and where none was opened."""
         context = seams.running_context()
-        return None if context is None else _journals.get(context)
+        return None if context is None else vars(context).get(_JOURNAL)
 
     async def step(self, name: str, action: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
         """Run `action` once and journal what it returns; a replay gives that back without running it.

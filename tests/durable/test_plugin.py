@@ -1,6 +1,9 @@
 """A program of `restate.ext.adk` runs here by changing the import."""
 
-from tests.support import ChatClient, calls, unique
+import gc
+
+from adk_chat.durable import Journal
+from tests.support import ChatClient, calls, unique, until
 
 
 async def test_the_program_runs_and_its_sessions_are_in_chat(chat: ChatClient) -> None:
@@ -22,6 +25,18 @@ async def test_a_failing_model_ends_the_program_with_its_error(chat: ChatClient)
     answer = await chat.http.post(f"/Program/{chat.user}/run", json="refused by policy")
     assert (answer.status_code, answer.json()["message"]) == (451, "not with me")
     assert (await chat.http.post(f"/Program/{chat.user}/run", json="next")).json() == "echo next"
+
+
+async def test_nothing_is_left_of_a_turn_in_memory(chat: ChatClient) -> None:
+    for number in range(5):
+        await chat.message("s", f"tool {unique('note')}")
+        await chat.http.post(f"/Program/{chat.user}/run", json=f"hello {number}")
+
+    async def all_gone() -> bool:
+        gc.collect()
+        return not any(isinstance(one, Journal) for one in gc.get_objects())
+
+    await until(all_gone)
 
 
 async def test_live_conversations_are_refused(chat: ChatClient) -> None:

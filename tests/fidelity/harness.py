@@ -32,7 +32,7 @@ class Streams(MemoryBroker):
 
     def shown(self, turn: str) -> list[Json]:
         """The events that somebody has seen at the end of a turn, partial responses of its last attempt included."""
-        entries = self._published.get(turn, [])
+        entries = self._published.pop(turn, [])
         attempt = [entry.attempt for entry in entries if isinstance(entry, Start)][-1:]
         seen: dict[str, Json] = {}
         for number, entry in enumerate(entries):
@@ -125,6 +125,7 @@ async def under_adk(scenario: Scenario, streaming: bool) -> Outcome:
     assert session is not None
     await runner.close()
     stored = [_json(event) for event in session.events]
+    del run.runs[user]
     return _outcome(noted, failed, stored, session.state, shown if streaming else [])
 
 
@@ -168,6 +169,7 @@ async def under_restate(
     assert session is not None, "nothing was stored"
     plain = [_json(Event.model_validate(event)) for event in session["events"]]
     shown = [event for turn in noted.turns for event in streams.shown(turn)] if streaming else []
+    del run.runs[user]
     return _outcome(noted, failed, plain, session["state"], shown), noted
 
 
