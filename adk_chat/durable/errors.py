@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from pydantic import BaseModel
@@ -47,7 +47,7 @@ class ErrorRecord(BaseModel):
         )
 
     def rebuild(self) -> Exception:
-        """An exception of the same class with the same message, or a RuntimeError where the class cannot be made."""
+        """An exception of the same class with the same message, or of one of the same name where none can be made."""
         module, _, name = self.type.partition(":")
         try:
             kind: Any = importlib.import_module(module)
@@ -56,9 +56,12 @@ class ErrorRecord(BaseModel):
             error = kind.__new__(kind)
             error.args = tuple(values.decode(arg) for arg in self.args)
             vars(error).update({key: values.decode(value) for key, value in self.attributes.items()})
+            same = isinstance(error, Exception) and str(error) == self.message
         except (ImportError, AttributeError, TypeError, values.UnjournalableError):
-            return RuntimeError(self.message)
-        return error if isinstance(error, Exception) and str(error) == self.message else RuntimeError(self.message)
+            same = False
+        if same:
+            return cast(Exception, error)
+        return cast(Exception, type(name.split(".")[-1], (RuntimeError,), {"__module__": module})(self.message))
 
 
 def _encodable(given: Mapping[Any, Any]) -> dict[Any, Any]:

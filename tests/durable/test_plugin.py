@@ -2,6 +2,8 @@
 
 import gc
 
+import restate
+
 from adk_chat.durable import Journal
 from tests.support import ChatClient, calls, unique, until
 
@@ -34,7 +36,8 @@ async def test_nothing_is_left_of_a_turn_in_memory(chat: ChatClient) -> None:
 
     async def all_gone() -> bool:
         gc.collect()
-        return not any(isinstance(one, Journal) for one in gc.get_objects())
+        contexts = [one.context for one in gc.get_objects() if isinstance(one, Journal)]
+        return not any(isinstance(of, restate.ObjectContext) and chat.user in of.key() for of in contexts)
 
     await until(all_gone)
 

@@ -61,6 +61,16 @@ def test_what_does_not_survive_is_refused(value: Any) -> None:
         encode(value)
 
 
+class KeptFromJsonError(Exception):
+    """Says what it says from an attribute that has no JSON, as aiohttp's errors do."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __str__(self) -> str:
+        return f"locked: {self.lock.locked()}"
+
+
 def test_an_exception_is_rebuilt() -> None:
     from google.genai.errors import ServerError
 
@@ -70,11 +80,13 @@ def test_an_exception_is_rebuilt() -> None:
         KeyError("k"),
         ValueError("said", 1),
         UnicodeDecodeError("a", b"b", 0, 1, "c"),
+        KeptFromJsonError(),
     ):
         record = ErrorRecord.model_validate_json(ErrorRecord.of(raised).model_dump_json())
         back = record.rebuild()
         assert str(back) == str(raised)
-        if not isinstance(raised, UnicodeDecodeError):
+        assert type(back).__name__ == type(raised).__name__
+        if not isinstance(raised, UnicodeDecodeError | KeptFromJsonError):
             assert type(back) is type(raised)
     assert getattr(ErrorRecord.of(ServerError(status, body)).rebuild(), "status", None) == "UNAVAILABLE"
 

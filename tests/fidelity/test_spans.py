@@ -39,10 +39,12 @@ class Collector(SpanProcessor):
 @pytest.fixture(scope="session")
 def collector() -> Collector:
     """Where all spans of this process go; there can be one such place only."""
-    provider = TracerProvider()
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider()
+        trace.set_tracer_provider(provider)
     found = Collector()
     provider.add_span_processor(found)
-    trace.set_tracer_provider(provider)
     return found
 
 
