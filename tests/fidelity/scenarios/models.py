@@ -39,6 +39,10 @@ SCENARIOS = [
         agent([*chunks("let me ", "see"), parts(call("slow", name="a"))], chunks("do", "ne"), tools=[slow]),
     ),
     Scenario(
+        "a function call that arrives in chunks",
+        agent([parts(call("slow"), partial=True), parts(call("slow", name="a"))], chunks("do", "ne"), tools=[slow]),
+    ),
+    Scenario(
         "function calls split over responses",
         agent([parts(call("slow", name="a")), parts(call("slow", name="b"))], "done", tools=[slow]),
     ),
