@@ -27,8 +27,10 @@ def same(scenario: Scenario, found: Outcome, expected: Outcome) -> None:
 @each
 async def test_a_run_is_as_under_adk(scenario: Scenario, service: Service) -> None:
     expected = await under_adk(scenario, streaming=False)
-    found, _ = await under_restate(scenario, *service, streaming=False)
+    found, noted = await under_restate(scenario, *service, streaming=False)
     same(scenario, found, expected)
+    attempts = [attempt for attempts in noted.turns.values() for attempt in attempts]
+    assert sum(attempt.lost for attempt in attempts) == 0, "a call of a model or a tool is not in the journal"
 
 
 @each
