@@ -24,7 +24,7 @@ from adk_chat.durable.errors import is_transient
 from adk_chat.objects.app_state import Nothing
 from adk_chat.objects.handler import handler
 from adk_chat.objects.live import LiveTurn
-from adk_chat.objects.partial import PartialAnswer, kept
+from adk_chat.objects.partial import PartialAnswers, kept
 from adk_chat.objects.requests import LoadedSession, Reply, RunningTurn, TurnRequest
 from adk_chat.objects.rollback import Cancelled
 from adk_chat.objects.run_config import merged, window
@@ -136,7 +136,7 @@ class _RunningTurn:
         self._app = config.apps[self._key.app_name]
         self._state = ObjectState(ctx)
         self._reply = _Answer()
-        self._partial = PartialAnswer()
+        self._partial = PartialAnswers()
         self._cancel = _Cancel()
 
     async def run(self) -> str:
@@ -218,9 +218,8 @@ class _RunningTurn:
         content = self._request.content
 
         async def keep_partial() -> None:
-            # The answer was cut off inside its step, so a replay has nothing of it.
-            answer = kept(await journal.record("interrupted", self._partial.dump))
-            if answer is not None:
+            # An answer was cut off inside its step, so a replay has nothing of it.
+            for answer in kept(await journal.record("interrupted", self._partial.dump)):
                 await sessions.append_event(sessions.session, answer)
 
         def on_cancel() -> None:
