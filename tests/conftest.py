@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,13 @@ def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
     """The event loop that `adk-chat` runs on."""
     policy: asyncio.AbstractEventLoopPolicy = uvloop.EventLoopPolicy()
     return policy
+
+
+@pytest.fixture(autouse=True)
+def _forget_what_was_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """pytest keeps all records to the end, and with their exceptions all that the code at fault had at hand."""
+    yield
+    caplog.get_records("call").clear()
 
 
 @pytest.fixture(scope="session")
