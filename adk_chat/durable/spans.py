@@ -4,6 +4,7 @@ Ids of spans are the same in each attempt, so those of a later one belong to wha
 """
 
 import copy
+import weakref
 from typing import Any
 
 from opentelemetry.sdk.trace import Tracer
@@ -38,10 +39,13 @@ def start_span(self: Tracer, *args: Any, **options: Any) -> Span:
     tracer.id_generator = _JournalIds(journal)
     span = _start_span(tracer, *args, **options)
     end = span.end
+    # Whoever collects spans may keep them for long.
+    attempt = weakref.ref(journal)
 
     def end_unless_replaying(end_time: int | None = None) -> None:
         # An attempt that is over will be made again, and comes here again.
-        if not journal.is_replaying:
+        journal = attempt()
+        if journal is not None and not journal.is_replaying:
             end(end_time)
 
     span.end = end_unless_replaying  # type: ignore[method-assign]

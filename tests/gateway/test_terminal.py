@@ -122,7 +122,7 @@ async def test_colour_is_for_terminals_that_want_it(adk: str) -> None:
     async with terminal("first", "--url", adk, NO_COLOR="") as chat:
         chat.type("tool a")
         await chat.shows("\x1b[2m-> note")
-        chat.type("\x04")
+        chat.type("/quit")
         await chat.code()
 
 
