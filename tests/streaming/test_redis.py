@@ -92,7 +92,7 @@ async def test_without_a_redis_memory_does_not_grow_and_flushing_gives_up() -> N
         assert tracemalloc.get_traced_memory()[0] < 32 * 1024 * 1024
     finally:
         tracemalloc.stop()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(15):
         await broker.flush()
         await broker.close()
 
