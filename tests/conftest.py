@@ -20,7 +20,7 @@ from adk_chat.endpoint import listen, serve
 from adk_chat.settings import Settings
 from adk_chat.streaming import MemoryBroker
 from tests.gemini import gemini_app, unreachable_app
-from tests.support import ChatClient, scripted_app, unique
+from tests.support import ChatClient, choir, scripted_app, unique
 
 
 def free_port() -> int:
@@ -85,6 +85,7 @@ async def server(
             workshop(),
             gemini_app(),
             unreachable_app(),
+            choir(),
             settings=settings,
             broker=broker,
         )

@@ -9,8 +9,12 @@ from typing import Any
 
 import httpx
 import restate
+from google.adk.agents.base_agent import BaseAgent
+from google.adk.agents.invocation_context import InvocationContext
 from google.adk.agents.llm_agent import LlmAgent
+from google.adk.agents.parallel_agent import ParallelAgent
 from google.adk.apps.app import App
+from google.adk.events.event import Event
 from google.adk.models.base_llm import BaseLlm
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
@@ -148,6 +152,25 @@ def scripted_app(name: str, **attributes: Any) -> App:
         **attributes,
     )
     return App(name=name, root_agent=agent)
+
+
+class Speaker(BaseAgent):
+    """Asked for "3 1000", it says three texts of a thousand bytes, and calls no model in between."""
+
+    async def _run_async_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
+        assert ctx.user_content is not None
+        assert ctx.user_content.parts is not None
+        count, _, size = (ctx.user_content.parts[0].text or "").partition(" ")
+        for _ in range(int(count)):
+            text = types.Part(text="x" * int(size))
+            content = types.Content(role="model", parts=[text])
+            yield Event(invocation_id=ctx.invocation_id, author=self.name, branch=ctx.branch, content=content)
+
+
+def choir() -> App:
+    """An app in which one agent calls a model while another one speaks."""
+    singers = [LlmAgent(name="soloist", model=ScriptedModel(script=obey)), Speaker(name="speaker")]
+    return App(name="choir", root_agent=ParallelAgent(name="choir", sub_agents=singers))
 
 
 class ChatClient:

@@ -28,8 +28,8 @@ _TICK = 0.000_001
 _IDS = uuid.UUID("5d0ef5b0-2a7c-5ad9-9d0c-0f6c2f6f3b6e")
 _SLOW = timedelta(milliseconds=100)
 # The engine stops listening to a handler that journals nothing for a minute: a cancellation would no longer reach it.
-_any_random = random.Random()
 _HEARTBEAT = timedelta(seconds=25)
+_any_random = random.Random()
 
 _JOURNAL = "adk_chat_journal"  # of a context; both end with the attempt
 
@@ -71,7 +71,9 @@ class Journal:
         """Awaited before a step begins, if it is set; it may journal steps itself."""
         self._watched: dict[RestateDurableFuture[bytes], Callable[[], Awaitable[None]]] = {}
         self._id = context.request().id
-        self.id_prefix = id_prefix
+        self.id_prefix = id_prefix or str(uuid.uuid5(_IDS, self._id))[:8]
+        self.runs = 0
+        """How many runs of a Runner have begun in this attempt, one within another too."""
         self._now = began
         self._steps = 0
         self._due: dict[int, Callable[[], None]] = {}
@@ -88,7 +90,8 @@ class Journal:
             context: of the running handler.
             retry: how model calls are retried.
             step_timeout: how long one model or tool call may take; longer is an error that may pass.
-            id_prefix: how the ids begin that ADK makes, so that what came from this invocation is known by them.
+            id_prefix: how the ids begin that ADK makes, so that what came from this invocation is known by them; by
+                default a beginning that no other invocation has.
         """
         journal: Journal | None = vars(context).get(_JOURNAL)
         if journal is None:
@@ -185,11 +188,6 @@ class Journal:
 
         # A replay waits for what the first run did not wait for, and would let other lanes run on in between.
         return await self.step(name, value)
-
-    def stop_steps(self) -> None:
-        """Cancel the steps that are running in this process."""
-        for task in self._tasks.values():
-            task.cancel()
 
     def new_id(self) -> str:
         """A UUID that is the same on every replay of this invocation."""

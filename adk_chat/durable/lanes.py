@@ -239,15 +239,7 @@ class Lanes:
             for _ in range(_SETTLE):
                 await asyncio.sleep(0)
         waits = list(self._waits)
-        try:
-            await self._poll(seams.first_completed([wait.future for wait in waits]))
-        except seams.DisconnectedException:
-            self._finish(seams.attempt_over())
-        except seams.AttemptOver as error:
-            self._finish(error)
-        except restate.TerminalError as cancelled:
-            self._raise_everywhere(self.on_cancel(cancelled))
-        else:
+        if await self._failure_of(seams.first_completed([wait.future for wait in waits])) is None:
             first = next(wait for wait in waits if seams.is_completed(self._context, wait.future))
             self._waits.remove(first)
             self._pump = None
@@ -256,10 +248,20 @@ class Lanes:
             self._running = None if any(wait.lane is first.lane for wait in self._waits) else first.lane
             self._pass_on()
 
-    def _finish(self, error: BaseException) -> None:
-        self._over = error
-        self._raise_everywhere(error)
-        self._pass_on()
+    async def _failure_of(self, future: seams.UnresolvedFuture) -> BaseException | None:
+        """Await the engine's answer to `future`; if there is none, give why, after all lanes have been told."""
+        try:
+            await self._poll(future)
+        except restate.TerminalError as cancelled:
+            error = self.on_cancel(cancelled)
+            self._raise_everywhere(error)
+            return error
+        except (seams.DisconnectedException, seams.AttemptOver) as over:
+            self._over = over if isinstance(over, seams.AttemptOver) else seams.attempt_over()
+            self._raise_everywhere(self._over)
+            self._pass_on()
+            return self._over
+        return None
 
     def _raise_everywhere(self, error: BaseException) -> None:
         # All lanes in one go: one that is told later would be cancelled by ADK first, and run its error callbacks.
@@ -276,7 +278,9 @@ class Lanes:
         if self._over is not None:
             raise self._over
         if self._serves_another:
-            await self._await_alone(future)
+            error = await self._failure_of(future)
+            if error is not None:
+                raise error
             return
         wait = _Wait(self.current, future, asyncio.get_running_loop().create_future())
         self._shared = self._shared or any(other.lane is wait.lane for other in self._waits)
@@ -290,20 +294,6 @@ class Lanes:
                 self._stop_pump()
                 self._pass_on()
             raise
-
-    async def _await_alone(self, future: seams.UnresolvedFuture) -> None:
-        try:
-            await self._poll(future)
-        except seams.DisconnectedException:
-            self._finish(seams.attempt_over())
-            raise seams.attempt_over() from None
-        except seams.AttemptOver as error:
-            self._finish(error)
-            raise
-        except restate.TerminalError as cancelled:
-            told = self.on_cancel(cancelled)
-            self._raise_everywhere(told)
-            raise told from None
 
 
 def _tell(future: asyncio.Future[None], error: BaseException | None) -> None:

@@ -49,7 +49,9 @@ async def _prepare(runner: Runner) -> None:
     journal = Journal.current()
     if journal is not None:
         make_durable(runner)
-        seams.forget_failures(plugins, f"e-{journal.id_prefix}")
+        if journal.runs == 0:
+            seams.forget_failures(plugins, f"e-{journal.id_prefix}")
+        journal.runs += 1
 
 
 seams.before_run(_prepare)

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__adk_chat_restate_tool__"
+_IN_A_NODE = "__adk_chat_in_a_node__"
 _ASKS_FOR_CONTEXT = (restate_adk.restate_context, restate_adk.restate_object_context, current_context)
 _warned: set[str] = set()
 
@@ -170,19 +171,19 @@ def _durable_tool(run: seams.ToolRunner) -> seams.ToolRunner:
 
 def _durable_in_a_node(tool: BaseTool) -> None:
     """Make `tool` durable where a node of a workflow runs it; in an agent, its call is a step already."""
-    if _MARK in vars(tool):
+    if _IN_A_NODE in vars(tool):
         return
-    vars(tool)[_MARK] = True
+    original = tool.run_async
 
-    async def run(tool: BaseTool, args: dict[str, Any], context: ToolContext) -> object:
-        return await type(tool).run_async(tool, args=args, tool_context=context)
+    async def run(_: BaseTool, args: dict[str, Any], context: ToolContext) -> object:
+        return await original(args=args, tool_context=context)
 
     run_tool = _durable_tool(run)
 
     async def run_async(*, args: dict[str, Any], tool_context: ToolContext) -> object:
         return await run_tool(tool, args, tool_context)
 
-    vars(tool)["run_async"] = run_async
+    vars(tool).update({"run_async": run_async, _IN_A_NODE: True})
 
 
 def _durable_function(run: seams.FunctionRunner) -> seams.FunctionRunner:

@@ -35,9 +35,9 @@ class LiveTurn:
         self._held.append(Partial(attempt=self._attempt, after=self._appended, event=event_json(event)))
         self._let_go([])
 
-    def appended(self, event: Event) -> None:
+    def appended(self, event: Json) -> None:
         """The agent brought forth a complete event."""
-        if is_shown(event_json(event)):
+        if is_shown(event):
             self._appended += 1
             self._held.append(None)
 

@@ -1,7 +1,7 @@
 """The session service of a running turn: its own session is at hand, and what is appended goes to Chat in batches."""
 
-import copy
 from collections.abc import Awaitable, Callable
+from itertools import accumulate
 
 import restate
 from google.adk.events.event import Event
@@ -20,7 +20,7 @@ from adk_chat.sessions.service import adopt
 from adk_chat.sessions.store import merged, without_temp
 from adk_chat.sessions.turn_id import TurnKey
 
-_MUCH = 4 * 1024 * 1024  # of events are not kept back
+_MUCH = 4 * 1024 * 1024  # of events go into one batch, or one event that is larger
 CANCELLED = 409
 """The status with which the SDK tells a handler that its Restate invocation is cancelled."""
 
@@ -49,15 +49,13 @@ class TurnSessions(RestateSessionService):
         self._request = request
         self._live = live
         self._refused: restate.TerminalError | None = None
-        self._pending: list[Event] = []
-        self._pending_bytes = 0
+        self._pending: list[tuple[Event, bytes]] = []
         self._batching = False
         self._create = request.session is None
         self.session = self._load(request)
         self.batches = batches
         """How often the turns of this session have sent events to Chat."""
-        self.before = copy.deepcopy(self.session.state)
-        """The state that the turn found."""
+        self._before = to_json(self.session.state)
         self.events: list[Event] = []
         """What this turn has brought forth."""
         self.before_append: Callable[[], Awaitable[None]] | None = None
@@ -74,6 +72,12 @@ class TurnSessions(RestateSessionService):
             last_update_time=self._journal.time(),
         )
 
+    @property
+    def before(self) -> Json:
+        """The state that the turn found."""
+        state: Json = from_json(self._before)
+        return state
+
     @override
     async def get_session(
         self, *, app_name: str, user_id: str, session_id: str, config: GetSessionConfig | None = None
@@ -89,26 +93,23 @@ class TurnSessions(RestateSessionService):
         if self.before_append is not None:
             before, self.before_append = self.before_append, None
             await before()
+        dumped = without_temp(event_json(event))
         # Such an event, what is kept back and the reply fit into one message.
-        size = len(sized(to_json(event_json(event)), f"An event of {event.author}", 2 * _MUCH))
+        data = sized(to_json(dumped), f"An event of {event.author}", 2 * _MUCH)
         event = await BaseSessionService.append_event(self, session, event)
         session.last_update_time = event.timestamp
-        self._pending_bytes += size
-        if self._pending and self._pending_bytes > _MUCH:
-            await self.send()
-        self._pending.append(event)
+        self._pending.append((event, data))
         self.events.append(event)
         if self._live is None:
             self._journal.on_slow_step = self.send
         else:
-            self._live.appended(event)
+            self._live.appended(dumped)
             self._journal.before_step = self.send
         return event
 
     async def send(self) -> None:
         """Send what is pending on its way to Chat."""
-        batch = await self._batch()
-        if batch is not None:
+        while self._pending and (batch := await self._batch()) is not None:
             self._send(batch)
 
     async def store(self, reply: Reply | None = None) -> None:
@@ -122,6 +123,9 @@ class TurnSessions(RestateSessionService):
             restate.TerminalError: 404, the session was deleted while the turn ran.
         """
         batch = await self._batch(reply)
+        while batch is not None and self._pending:
+            self._send(batch)
+            batch = await self._batch(reply)
         if self._live is not None:
             if batch is not None:
                 self._send(batch)
@@ -161,25 +165,26 @@ class TurnSessions(RestateSessionService):
         self._context.generic_send(CHAT, "append_turn", _json(batch), key=self._key.user_id)
 
     async def _batch(self, reply: Reply | None = None) -> TurnEvents | None:
+        """The next events to send, the last of them with the reply; None where there are none, or another is at it."""
         if self._batching or (not self._pending and reply is None):
             return None
-        pending = list(self._pending)
-
-        def events() -> bytes:
-            return to_json([without_temp(event_json(event)) for event in pending])
-
+        sizes = accumulate(len(data) for _, data in self._pending)
+        count = max(1, sum(size <= _MUCH for size in sizes))
+        data = b"[" + b",".join(data for _, data in self._pending[:count]) + b"]"
         # A strand of the agent that runs in parallel may be cancelled here; what was pending still is then.
         self._batching = True
         try:
-            stored: list[Json] = from_json(await self._journal.record("events", events))
+            recorded = await self._journal.record("events", lambda: data)
         finally:
             self._batching = False
-        del self._pending[: len(pending)]
-        self._pending_bytes = 0
+        # How many there are is as it was journaled, too.
+        stored: list[Json] = from_json(recorded)
+        sent, self._pending = self._pending[: len(stored)], self._pending[len(stored) :]
         if not self._pending:
             self._journal.on_slow_step = self._journal.before_step = None
-        for event, as_stored in zip(pending, stored, strict=True):
-            adopt(event, as_stored)
+        for (event, _), as_stored in zip(sent, stored, strict=True):
+            if recorded != data:
+                adopt(event, as_stored)
             self._journal.advance(event.timestamp)
         self.batches += 1
         batch = TurnEvents(
@@ -190,7 +195,7 @@ class TurnSessions(RestateSessionService):
             create=self._create,
             index_page=self._request.index_page,
             first_session=self._request.first_session,
-            reply=reply,
+            reply=None if self._pending else reply,
         )
         self._create = False
         return batch

@@ -1,6 +1,7 @@
 """Turns: what a request may ask of them, and what becomes of one that another message meets or that is cancelled."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -161,3 +162,15 @@ async def test_only_the_turn_that_is_meant_is_cancelled(chat: ChatClient) -> Non
     assert await chat.call("cancel", {"session_id": "s", "turn_id": turn_id}) is True
     assert await ended(chat, turn_id) == 409
     gate.set()
+
+
+async def test_a_turn_may_say_more_than_one_message_of_the_engine_holds(chat: ChatClient) -> None:
+    """One agent says 35 MiB while another one's step begins; the engine refuses 32 MiB, and would be asked for ever."""
+    at = {"app_name": "choir", "session_id": "s"}
+    turn_id = (await chat.call("post", {"message": f"5 {7 * 1024 * 1024}", **at, **STREAM}))["turn_id"]
+    assert await ended(chat, turn_id) == 200
+    pages = [await chat.call("get_history", {"limit": 2, **at})]
+    while len(pages[-1]) == 2:
+        pages.append(await chat.call("get_history", {"limit": 2, "before": pages[-1][0]["id"], **at}))
+    authors = Counter(event["author"] for page in pages for event in page)
+    assert authors == {"user": 1, "soloist": 1, "speaker": 5}

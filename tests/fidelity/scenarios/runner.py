@@ -10,6 +10,7 @@ from google.adk.apps.app import App, EventsCompactionConfig, ResumabilityConfig
 from google.adk.apps.llm_event_summarizer import LlmEventSummarizer
 from google.adk.plugins.reflect_retry_tool_plugin import ReflectAndRetryToolPlugin
 from google.adk.plugins.save_files_as_artifacts_plugin import SaveFilesAsArtifactsPlugin
+from google.adk.tools.agent_tool import AgentTool
 from google.adk.tools.load_memory_tool import load_memory_tool
 from google.adk.tools.long_running_tool import LongRunningFunctionTool
 from google.adk.tools.preload_memory_tool import preload_memory_tool
@@ -170,6 +171,20 @@ SCENARIOS = [
             "reflect_and_retry",
             agent(parts(call("broken")), "gave up", tools=[broken]),
             plugins=[ReflectAndRetryToolPlugin(max_retries=2)],
+        ),
+    ),
+    Scenario(
+        "reflect and retry, with an agent as a tool between the failures",
+        app(
+            "reflect_around_an_agent",
+            agent(
+                parts(call("broken")),
+                parts(call("expert", request="why?")),
+                parts(call("broken")),
+                "gave up",
+                tools=[broken, AgentTool(LlmAgent(name="expert", model=script("no idea", name="of expert")))],
+            ),
+            plugins=[ReflectAndRetryToolPlugin(max_retries=3)],
         ),
     ),
 ]
