@@ -59,8 +59,7 @@ class Writer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FLUSH_SECONDS):
                 while self._done < accepted and not self._link.away:
-                    progress = self._progress
-                    await progress.wait()
+                    await self._progress.wait()
 
     async def close(self) -> None:
         """Flush and stop."""
@@ -90,8 +89,7 @@ class Writer:
             while batch := [self._take() for _ in range(min(_BATCH, len(self._queue)))]:
                 await self._write(batch)
                 self._done += len(batch)
-                self._progress.set()
-                self._progress = asyncio.Event()
+                self._ring()
             await self._wake.wait()
 
     async def _write(self, batch: list[tuple[str, dict[Any, Any]]]) -> None:
@@ -101,10 +99,14 @@ class Writer:
                 pipeline.xadd(key(stream), entry, maxlen=_STREAM_ENTRIES, approximate=True)
             for stream in {stream for stream, _ in batch}:
                 pipeline.expire(key(stream), _STREAM_SECONDS)
-            results: list[Any] = await pipeline.execute(raise_on_error=False)
-            for result in results:
-                if isinstance(result, AwayError):
-                    raise result
+            try:
+                results: list[Any] = await pipeline.execute(raise_on_error=False)
+                for result in results:
+                    if isinstance(result, AwayError):
+                        raise result
+            except AwayError:
+                self._ring()  # who flushes gives up
+                raise
             return results
 
         try:
@@ -114,6 +116,10 @@ class Writer:
         if refusals and not self._refused:
             _logger.warning("Redis does not take live entries, which are lost: %s", refusals[0])
         self._refused = bool(refusals)
+
+    def _ring(self) -> None:
+        self._progress.set()
+        self._progress = asyncio.Event()
 
 
 class _Numbers:
