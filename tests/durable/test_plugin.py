@@ -5,7 +5,6 @@ import gc
 import restate
 
 from adk_chat.durable import Journal
-from tests.conftest import plain
 from tests.support import ChatClient, calls, unique, until
 
 
@@ -30,7 +29,6 @@ async def test_a_failing_model_ends_the_program_with_its_error(chat: ChatClient)
     assert (await chat.http.post(f"/Program/{chat.user}/run", json="next")).json() == "echo next"
 
 
-@plain
 async def test_nothing_is_left_of_a_turn_in_memory(chat: ChatClient) -> None:
     for number in range(5):
         await chat.message("s", f"tool {unique('note')}")

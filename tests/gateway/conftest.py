@@ -20,9 +20,9 @@ from adk_chat.gateway.server import GatewayConfig, gateway_app
 from adk_chat.gateway.serving import serve_gateway
 from adk_chat.streaming import Broker, MemoryBroker
 from tests.durable.workshop import workshop
-from tests.support import scripted_app
+from tests.support import choir, scripted_app
 
-APPS = {app.name: app for app in (scripted_app("scripted"), scripted_app("second"), workshop())}
+APPS = {app.name: app for app in (scripted_app("scripted"), scripted_app("second"), workshop(), choir())}
 
 
 @asynccontextmanager

@@ -71,8 +71,8 @@ CONVERSATIONS: dict[str, list[Ask]] = {
         ),
         Ask("PATCH", f"{SESSIONS}/s", {"stateDelta": {"user:y": 2, "temp:z": 3}}),
         # The state of an app stays; that of this one no other test looks at.
-        Ask("POST", "/apps/second/users/{user}/sessions", {"sessionId": "s"}),
-        Ask("PATCH", "/apps/second/users/{user}/sessions/s", {"stateDelta": {"app:x-{user}": 1}}),
+        Ask("POST", "/apps/choir/users/{user}/sessions", {"sessionId": "s"}),
+        Ask("PATCH", "/apps/choir/users/{user}/sessions/s", {"stateDelta": {"app:x-{user}": 1}}),
         Ask("PATCH", f"{SESSIONS}/nope", {"stateDelta": {}}),
         Ask("PATCH", f"{SESSIONS}/s", {"delta": {}}),
         SESSION,
