@@ -52,7 +52,8 @@ class _Connection:
         self._first = first
         self._receive = receive
         self._send = send
-        self._failed = asyncio.Event()
+        self._event: asyncio.Future[Any] | None = None
+        self._failed = asyncio.get_running_loop().create_future()
         self._rest = b""
 
     async def receive(self) -> Any:
@@ -60,19 +61,22 @@ class _Connection:
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        if not self._failed.is_set():
-            failed = asyncio.create_task(self._failed.wait())
-            event = asyncio.ensure_future(self._receive())
-            await asyncio.wait([failed, event], return_when=asyncio.FIRST_COMPLETED)
-            failed.cancel()
+        if not self._failed.done():
+            event = self._next()
+            await asyncio.wait([self._failed, event], return_when=asyncio.FIRST_COMPLETED)
             if event.done():
+                self._event = None
                 return event.result()
-            event.cancel()
         return {"type": "http.disconnect"}
+
+    def _next(self) -> asyncio.Future[Any]:
+        # Who receives may be cancelled, and nothing of what the engine says may be lost by that.
+        self._event = self._event or asyncio.ensure_future(self._receive())
+        return self._event
 
     async def send(self, event: Any) -> None:
         """See ASGI."""
-        if self._failed.is_set():
+        if self._failed.done():
             return
         if event["type"] != "http.response.body":
             await self._send(event)
@@ -89,10 +93,12 @@ class _Connection:
 
     async def ended(self) -> None:
         """A response that ends before the engine has stopped sending would break the whole connection."""
-        if self._failed.is_set():
-            while (event := await self._receive())["type"] == "http.request" and event.get("more_body", False):
-                pass
+        if self._failed.done():
+            while (event := await self._next())["type"] == "http.request" and event.get("more_body", False):
+                self._event = None
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif self._event is not None:
+            self._event.cancel()
 
     def _frames(self) -> Iterator[bytes]:
         while len(self._rest) >= _HEADER.size:
@@ -118,7 +124,7 @@ class _Connection:
         await self._send(
             {"type": "http.response.body", "body": _HEADER.pack(_ERROR, 0, len(body)) + body, "more_body": True}
         )
-        self._failed.set()
+        self._failed.set_result(None)
 
 
 def _fields(message: bytes) -> dict[int, Any]:
