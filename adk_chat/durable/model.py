@@ -5,12 +5,13 @@ import itertools
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 from google.adk.flows.llm_flows.functions import generate_client_function_call_id
 from google.adk.models.base_llm import BaseLlm
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
-from pydantic import BaseModel, field_serializer
+from pydantic import BaseModel
 
 from adk_chat.durable import seams
 from adk_chat.durable.errors import ErrorRecord, is_transient
@@ -18,17 +19,13 @@ from adk_chat.durable.journal import MAX_BYTES, Journal, RestartError
 
 
 class ModelCall(BaseModel):
-    """What the journal keeps of a model call: all its responses, and the error that ended it, if one did."""
+    """What the journal keeps of a model call: all its responses in JSON, and the error that ended it, if one did."""
 
     began: float
     ended: float = 0
-    responses: list[LlmResponse] = []
+    responses: list[dict[str, Any]] = []
     error: ErrorRecord | None = None
     transient: bool = False
-
-    @field_serializer("responses")
-    def _compact(self, responses: list[LlmResponse]) -> list[dict[str, object]]:
-        return [response.model_dump(mode="json", by_alias=True, exclude_none=True) for response in responses]
 
 
 class DurableModel(BaseLlm):
@@ -70,7 +67,7 @@ class DurableModel(BaseLlm):
                 raise RestartError
             await journal.context.sleep(pause)
         for response in made.responses[handed_out:]:
-            yield response
+            yield LlmResponse.model_validate(response)
         if made.error is not None:
             raise call.raised or made.error.rebuild()
 
@@ -108,15 +105,15 @@ class _Call:
         """Called when the call is journaled, or is not going to be."""
         self.partials.put_nowait(None)
 
-    async def _receive(self, received: list[LlmResponse]) -> None:
+    async def _receive(self, received: list[dict[str, Any]]) -> None:
         live = True
         async with aclosing(self._model.generate_content_async(self._request, stream=self._stream)) as responses:
             async for response in responses:
                 _name_function_calls(response)
                 # A complete response makes ADK run tools, so it and what follows is handed out once it is journaled.
                 live = live and bool(response.partial)
-                # Copied before ADK and its callbacks may change it.
-                received.append(response.model_copy(deep=True) if live else response)
+                # As it is before ADK and its callbacks may change it.
+                received.append(response.model_dump(mode="json", by_alias=True, exclude_none=True))
                 if live:
                     self.partials.put_nowait(response)
 
