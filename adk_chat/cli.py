@@ -137,7 +137,8 @@ async def _serve(app: App, settings: Settings, admin_url: str | None, url: str |
         )
     )
     if admin_url is not None:
-        await register(admin_url.rstrip("/"), url or f"http://{settings.endpoint_host}:{port}", force=force)
+        at = url or f"http://{settings.endpoint_host}:{port}"
+        await register(admin_url.rstrip("/"), at, force=force, headers=settings.restate_headers)
     click.echo(f"Serving {app.name} on http://{settings.endpoint_host}:{port}.")
     await serving
     await service.close()

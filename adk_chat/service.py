@@ -136,8 +136,10 @@ class ChatService:
             artifact_service=self.artifact_service,
             memory_service=self.memory_service,
             broker=self.broker,
+            headers=self.settings.restate_headers,
             ui=self.settings.ui,
-            host=host,
+            # Tokens protect from other sites; a proxy on this machine may pass on another host's name.
+            host=host if self._tokens is None else "0.0.0.0",
         )
         return guarded(gateway_app(config), self._tokens)
 

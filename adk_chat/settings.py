@@ -28,6 +28,9 @@ class Settings(BaseSettings):
     ui: bool = Field(True, description="Whether the gateway serves ADK's dev UI, or ADK's API alone.")
     ingress_url: str = Field("http://localhost:8080", description="The Restate ingress that `web` stands on.")
     admin_url: str = Field("http://localhost:9070", description="The Restate admin API that `web` stands on.")
+    restate_token: SecretStr | None = Field(
+        None, description="Sent to that Restate as a bearer token, as Restate Cloud wants it."
+    )
     data_dir: Path = Field(Path(".adk-chat"), description="Where `dev` keeps the data of restate-server.")
     replay_always: bool = Field(False, description="Let Restate replay handlers at every await, to test an agent.")
 
@@ -77,6 +80,11 @@ class Settings(BaseSettings):
     model_retry_seconds: float = Field(
         0.5, gt=0, description="Wait before the second try; it doubles with each, up to 10 s."
     )
+
+    @property
+    def restate_headers(self) -> dict[str, str]:
+        """What is sent with every request to a Restate that runs elsewhere."""
+        return {"authorization": f"Bearer {self.restate_token.get_secret_value()}"} if self.restate_token else {}
 
     @field_validator("identity_keys", mode="before")
     @classmethod

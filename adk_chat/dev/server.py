@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -130,13 +131,21 @@ class RestateServer:
         await register(self.admin_url, endpoint_url, force=True)
 
 
-async def register(admin_url: str, endpoint_url: str, *, force: bool = False) -> None:
+async def register(
+    admin_url: str, endpoint_url: str, *, force: bool = False, headers: Mapping[str, str] | None = None
+) -> None:
     """Register an endpoint with a Restate.
+
+    Args:
+        admin_url: where its admin API is.
+        endpoint_url: where it reaches the endpoint.
+        force: replace what is registered for that URL.
+        headers: sent with the request.
 
     Raises:
         ServerError: Restate is not there, or does not accept the endpoint; the message says why.
     """
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient(timeout=30, headers=headers) as client:
         try:
             answer = await client.post(f"{admin_url}/deployments", json={"uri": endpoint_url, "force": force})
         except httpx.TransportError as error:

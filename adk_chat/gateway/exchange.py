@@ -8,10 +8,12 @@ refused before anything was shown is answered with a status instead of an error 
 from contextvars import ContextVar
 from typing import Any
 
+from google.adk.events.event import Event
 from pydantic_core import from_json, to_json
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from adk_chat.gateway.access import route_path
 from adk_chat.gateway.reader import Mark
 from adk_chat.sessions.turn_id import TurnId
 
@@ -35,7 +37,8 @@ class Exchange:
         self.multitask_strategy = multitask_strategy
         self._send = send
         self._turn_id: TurnId | None = None
-        self._mark: Mark | None = None
+        self._mark = self._before = Mark()
+        self._artifacts = False
         self._refusal: tuple[int, str] | None = None
         self._held: Message | None = None
         self._begun = False
@@ -50,9 +53,10 @@ class Exchange:
         """The turn came to nothing; if nothing was shown yet, this is what to answer."""
         self._refusal = (status, sentence)
 
-    def next_is(self, mark: Mark) -> None:
-        """The id of the event that is about to be shown."""
-        self._mark = mark
+    def next_is(self, event: Event, mark: Mark) -> None:
+        """The event that is about to be shown, and its id."""
+        self._before, self._mark = self._mark, mark
+        self._artifacts = bool(event.actions.artifact_delta)
 
     async def reset(self, mark: Mark) -> None:
         """Say that the partial text so far is void. Called while ADK's server waits for the next event."""
@@ -77,8 +81,11 @@ class Exchange:
             return
         await self._begin()
         data = message.get("body", b"")
-        if self._mark is not None and data.startswith(b"data:"):
-            data = b"id: %s\n" % str(self._mark).encode() + data
+        if self._turn_id is not None and data.startswith(b"data:"):
+            # ADK's server shows what an event says and its artifacts one after the other; who has seen but the first
+            # of them has not seen the event.
+            mark = self._before if self._artifacts and not _shows_artifacts(data) else self._mark
+            data = b"id: %s\n" % str(mark).encode() + data
         await self._send({**message, "body": data})
 
     async def _begin(self) -> None:
@@ -104,7 +111,7 @@ class Exchanges:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in _PATHS:
+        if scope["type"] != "http" or scope["method"] != "POST" or route_path(scope) not in _PATHS:
             await self._app(scope, receive, send)
             return
         body, replayed = await _read(receive)
@@ -139,7 +146,12 @@ def _strategy(body: bytes) -> str:
         return "enqueue"
     if not isinstance(request, dict):
         return "enqueue"
-    return str(request.get("multitaskStrategy", request.get("multitask_strategy", "enqueue")))
+    return str(request.get("multitaskStrategy") or request.get("multitask_strategy") or "enqueue")
+
+
+def _shows_artifacts(data: bytes) -> bool:
+    event: Any = from_json(data.removeprefix(b"data:"))
+    return "content" not in event or bool(event.get("actions", {}).get("artifactDelta"))
 
 
 def _is_stream(start: Message) -> bool:

@@ -65,13 +65,19 @@ def _mark(text: str | None) -> Mark | None:
 
 
 async def _stream(reader: TurnReader, turn_id: TurnId, mark: Mark | None) -> AsyncGenerator[bytes, None]:
+    last = mark or Mark()
     try:
         async with aclosing(reader.read(turn_id, mark)) as shown:
             async for item in shown:
+                last = item.mark
                 event = RESET if item.event is None else _data(seams.public_json(Event.model_validate(item.event)))
-                yield b"id: %s\n" % str(item.mark).encode() + event
+                yield _id(last) + event
     except (TurnFailedError, RefusedError) as error:
-        yield _data({"error": f"{type(error).__name__}: {error}"})
+        yield _id(last) + _data({"error": f"{type(error).__name__}: {error}"})
+
+
+def _id(mark: Mark) -> bytes:
+    return b"id: %s\n" % str(mark).encode()
 
 
 def _data(value: Any) -> bytes:

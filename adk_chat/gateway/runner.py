@@ -76,9 +76,10 @@ class TurnRunner(Runner):
                     if exchange is not None:
                         await exchange.accepted(turn_id)
                     if item.event is not None:
+                        event = Event.model_validate(item.event)
                         if exchange is not None:
-                            exchange.next_is(item.mark)
-                        yield Event.model_validate(item.event)
+                            exchange.next_is(event, item.mark)
+                        yield event
                     elif exchange is not None:
                         await exchange.reset(item.mark)
         except RefusedError as refused:
@@ -87,6 +88,10 @@ class TurnRunner(Runner):
             if refused.status_code == _NOT_FOUND:
                 raise SessionNotFoundError(str(refused)) from refused
             raise
+
+    @override
+    async def close(self) -> None:
+        """Close nothing: the toolsets and plugins of the app may be at work in a turn of this process."""
 
 
 def _parts(message: types.Content | None) -> list[Json] | None:

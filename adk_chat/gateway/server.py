@@ -12,6 +12,8 @@ from google.adk.cli.api_server import ApiServer
 from google.adk.cli.dev_server import DevServer
 from google.adk.memory.base_memory_service import BaseMemoryService
 from google.adk.runners import Runner
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
 
 from adk_chat.gateway import seams
@@ -23,6 +25,8 @@ from adk_chat.gateway.routes import turn_routes
 from adk_chat.gateway.runner import TurnRunner
 from adk_chat.gateway.sessions import GatewaySessions
 from adk_chat.gateway.turns import Turns
+from adk_chat.sessions.contract import TooLargeError
+from adk_chat.sessions.transport import AnswerError, BadRequestError, NoAnswerError, status_of
 from adk_chat.streaming import Broker
 
 _NOT_OFFERED = {"/run_live", "/agent-identity/finalize"}
@@ -95,7 +99,13 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     app.router.routes[:] = [*own, *(route for route in app.router.routes if _offered(route))]
     app.include_router(turn_routes(turns, reader))
     app.add_middleware(Exchanges)
+    for error in (AnswerError, BadRequestError, NoAnswerError, TooLargeError):
+        app.add_exception_handler(error, _refused)
     return app
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, status_of(error) or 500)
 
 
 def _offered(route: BaseRoute) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import sys
 
 import hypercorn.asyncio
 from hypercorn.config import Config
@@ -15,6 +16,9 @@ async def serve_gateway(app: ASGIApp, listening: socket.socket, stop: asyncio.Ev
     config.bind = [f"fd://{listening.detach()}"]  # hypercorn closes it
     config.graceful_timeout = 0.5
     config.keep_alive_timeout = 75
+    # A proxy may send all streams over one connection, and hypercorn would close that under them after 1000 requests.
+    config.keep_alive_max_requests = sys.maxsize
+    config.h2_max_concurrent_streams = 1000
     config.errorlog = logging.getLogger("hypercorn.error")
     config.errorlog.setLevel(logging.WARNING)
 

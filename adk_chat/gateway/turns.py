@@ -1,23 +1,26 @@
 """Turns, as they are reached from outside: posting, cancelling, their end, and their events in the store."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from fastapi import HTTPException
+from google.adk.errors.session_not_found_error import SessionNotFoundError
 from pydantic import BaseModel, Field
 from pydantic_core import from_json
 
 from adk_chat.sessions.contract import Json, SessionRequest
+from adk_chat.sessions.history import GetHistory, newest_first
 from adk_chat.sessions.transport import STATUS, AnswerError, IngressTransport, NoAnswerError, status_of
 from adk_chat.sessions.turn_end import is_shown
 from adk_chat.sessions.turn_id import TurnId, TurnKey
 
-_PAGE = 100
 _PAUSE = 0.5
-_NOT_FOUND = 404
+_ATTACHED_SECONDS = 60
+"""How long one request waits for the end of a turn; a connection that died unnoticed is found out by then."""
 _CANCELLED = "canceled"
 """What the engine says of a Restate invocation that was cancelled in the queue."""
 _ERRORS: tuple[type[Exception], ...] = (*STATUS, AnswerError, NoAnswerError)
@@ -39,11 +42,6 @@ class Post(SessionRequest):
     invocation_id: str | None = None
     create: bool
     multitask_strategy: str
-
-
-class _History(SessionRequest):
-    limit: int
-    before: str | None = None
 
 
 class _Cancel(SessionRequest):
@@ -80,7 +78,9 @@ class Turns:
         self._admin = IngressTransport(admin_url, headers) if admin_url else None
         # Every turn that is watched holds a request open until it ends.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-        self._waiting = httpx.AsyncClient(base_url=ingress_url, headers=headers, timeout=None, limits=limits)
+        self._waiting = httpx.AsyncClient(
+            base_url=ingress_url, headers=headers, timeout=_ATTACHED_SECONDS, limits=limits
+        )
 
     async def close(self) -> None:
         """Close what is open."""
@@ -109,22 +109,38 @@ class Turns:
             await asyncio.sleep(_PAUSE)
 
     async def exists(self, turn_id: TurnId) -> bool:
-        """Whether there is such a turn, be it running, queued, or ended, and whether it is of the session it names."""
-        if self._admin is not None and await self._query(turn_id.key, f"id = '{turn_id.invocation_id}'"):
-            return True
+        """Whether there is such a turn, be it running, queued, or ended, and whether it is of the session it names.
+
+        Raises:
+            RefusedError: 503, only Restate's admin API could tell, and does not answer.
+        """
+        try:
+            if self._admin is not None and await self._query(turn_id.key, f"id = '{turn_id.invocation_id}'"):
+                return True
+        except RefusedError:
+            if await self.events(turn_id):
+                return True
+            raise
         return bool(await self.events(turn_id))
 
     async def events(self, turn_id: TurnId) -> list[Json]:
         """What the store has of a turn as ADK's Runner would have yielded it, oldest first."""
+        key = turn_id.key
         found: list[Json] = []
-        before: str | None = None
-        while True:
-            page = await self._page(turn_id.key, before)
-            of_turn = [event for event in page if turn_id.brought_forth(event)]
-            found = of_turn + found
-            if len(page) < _PAGE or (found and not of_turn):
-                return [event for event in found if is_shown(event)]
-            before = page[0]["id"]
+
+        async def page(limit: int, before: str | None) -> list[Json]:
+            request = GetHistory(app_name=key.app_name, session_id=key.session_id, limit=limit, before=before)
+            events: list[Json] = await self._chat.call("get_history", key.user_id, request)
+            return events
+
+        with _refused(), suppress(SessionNotFoundError):
+            async with aclosing(newest_first(page)) as pages:
+                async for events in pages:
+                    of_turn = [event for event in events if turn_id.brought_forth(event)]
+                    found = of_turn + found
+                    if found and not of_turn:
+                        break
+        return [event for event in found if is_shown(event)]
 
     async def pending(self, key: TurnKey) -> list[Pending]:
         """The turns of a session that run or are queued, in that order."""
@@ -148,24 +164,13 @@ class Turns:
             key, f"id = '{turn_id.invocation_id}' AND status != 'completed'"
         ):
             return False
-        answer = await self._admin.send("PATCH", f"/invocations/{turn_id.invocation_id}/cancel")
+        with _refused():
+            answer = await self._admin.send("PATCH", f"/invocations/{turn_id.invocation_id}/cancel")
         return answer.is_success
 
-    async def _page(self, key: TurnKey, before: str | None) -> list[Json]:
-        request = _History(app_name=key.app_name, session_id=key.session_id, limit=_PAGE, before=before)
-        try:
-            page: list[Json] = await self._call("get_history", key, request)
-        except RefusedError as refused:
-            if refused.status_code == _NOT_FOUND:
-                return []
-            raise
-        return page
-
     async def _call(self, handler: str, key: TurnKey, request: SessionRequest) -> Any:
-        try:
+        with _refused():
             return await self._chat.call(handler, key.user_id, request)
-        except _ERRORS as error:
-            raise RefusedError(status_of(error) or 500, str(error)) from error
 
     async def _query(self, key: TurnKey, condition: str) -> list[Json]:
         if self._admin is None:
@@ -174,10 +179,22 @@ class Turns:
             "SELECT id, status, created_at FROM sys_invocation WHERE target_service_name = 'Turn' "
             f"AND target_handler_name = 'run' AND target_service_key = '{key}' AND {condition} ORDER BY created_at"
         )
-        answer = await self._admin.send("POST", "/query", json={"query": query}, headers={"accept": "application/json"})
-        answer.raise_for_status()
+        with _refused():
+            answer = await self._admin.send(
+                "POST", "/query", json={"query": query}, headers={"accept": "application/json"}
+            )
+        if answer.is_error:
+            raise RefusedError(502, f"Restate's admin API answered HTTP {answer.status_code}: {answer.text}")
         rows: list[Json] = answer.json()["rows"]
         return rows
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
+    except _ERRORS as error:
+        raise RefusedError(status_of(error) or 500, str(error)) from error
 
 
 def _invocation_error(response: httpx.Response) -> str | None:

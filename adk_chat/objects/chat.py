@@ -46,6 +46,7 @@ from adk_chat.sessions.turn_id import TurnId, TurnKey
 
 _HISTORY_BYTES = 16 * 1024 * 1024
 """The most a turn is given of its session; model APIs take no more than that either."""
+_AT_ONCE = timedelta(milliseconds=100)
 _AnyContext = restate.ObjectContext | restate.ObjectSharedContext
 
 OUTAGE = InvocationRetryPolicy(
@@ -244,7 +245,7 @@ class _Handlers:
         # Asked before the session is read, so that what this turn has said by then is seen, and not taken for another.
         answer = await ctx.generic_call(TURN, "status", b"{}", key=str(key))
         running = RunningTurn.model_validate_json(answer).invocation_id
-        if running is not None and request.multitask_strategy == "reject":
+        if running is not None and request.multitask_strategy == "reject" and await _is_running(ctx, running):
             raise restate.TerminalError(
                 f"A turn is running in session {request.session_id}. Send the message again when it has ended, "
                 "or with another multitask_strategy: enqueue, interrupt or rollback.",
@@ -317,6 +318,13 @@ class _Handlers:
         if len(value) > self._config.max_id_length:
             most = self._config.max_id_length
             raise restate.TerminalError(f"{what}: has {len(value)} characters; at most {most} are accepted.", 400)
+
+
+async def _is_running(ctx: _AnyContext, invocation_id: str) -> bool:
+    """Whether a turn that has said so is running still, and was not killed since."""
+    ended = ctx.attach_invocation(invocation_id, serde=BytesSerde())
+    done, _ = await restate.wait_completed(ended, ctx.sleep(_AT_ONCE))
+    return ended not in done
 
 
 def _answer(record: SessionRecord, events: list[Json], user: Json, shared: Json) -> Json:

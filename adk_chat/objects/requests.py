@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adk_chat.objects.run_config import RunConfigJson
 from adk_chat.sessions.contract import OBJECTS, Json, Request, SessionRequest
+from adk_chat.sessions.history import GetHistory
 
 MultitaskStrategy = Literal["enqueue", "reject", "interrupt", "rollback"]
 
@@ -61,16 +62,10 @@ def _or_an_id(schema: Json) -> None:
     )
 
 
-class History(SessionRequest):
+class History(GetHistory):
     """A session id, or which of a session's events to give."""
 
     model_config = ConfigDict(json_schema_extra=_or_an_id)
-
-    limit: int | None = Field(None, ge=1, description="Only so many, the newest.")
-    before: str | None = Field(None, description="Only events before the one with this id.")
-    after_timestamp: float | None = Field(
-        None, description="Only events from this time on, in seconds since the epoch."
-    )
 
     @model_validator(mode="before")
     @classmethod

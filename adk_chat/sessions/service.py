@@ -1,6 +1,7 @@
 """`RestateSessionService`: ADK's session service as a client of Chat."""
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,9 +20,11 @@ from adk_chat.sessions.contract import (
     Request,
     SessionRequest,
     StoredSession,
+    TooLargeError,
     event_json,
     json_safe,
 )
+from adk_chat.sessions.history import GetHistory, newest_first
 from adk_chat.sessions.transport import ContextTransport, IngressTransport, Transport, handler_context
 
 
@@ -75,8 +78,35 @@ class RestateSessionService(BaseSessionService):
             num_recent_events=config.num_recent_events,
             after_timestamp=config.after_timestamp,
         )
-        answer = await self._transport().call("get_session", user_id, request)
+        call = self._transport().call
+        try:
+            answer = await call("get_session", user_id, request)
+        except TooLargeError:
+            answer = await call("get_session", user_id, request.model_copy(update={"num_recent_events": 0}))
+            answer["events"] = await self._events(user_id, request)
         return None if answer is None else StoredSession.parse(answer)
+
+    async def _events(self, user_id: str, request: GetSession) -> list[Json]:
+        """Events that do not fit into one answer."""
+
+        async def page(limit: int, before: str | None) -> list[Json]:
+            part = GetHistory(
+                app_name=request.app_name,
+                session_id=request.session_id,
+                limit=limit,
+                before=before,
+                after_timestamp=request.after_timestamp,
+            )
+            events: list[Json] = await self._transport().call("get_history", user_id, part)
+            return events
+
+        found: list[Json] = []
+        async with aclosing(newest_first(page)) as pages:
+            async for events in pages:
+                found = events + found
+                if request.num_recent_events is not None and len(found) >= request.num_recent_events:
+                    return found[-request.num_recent_events :]
+        return found
 
     @override
     async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> ListSessionsResponse:

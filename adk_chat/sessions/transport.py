@@ -37,6 +37,10 @@ class AnswerError(RuntimeError):
         self.status = status
 
 
+class BadRequestError(ValueError):
+    """What Chat does not take."""
+
+
 class NoAnswerError(ConnectionError):
     """Restate is not there."""
 
@@ -58,6 +62,8 @@ class Transport(Protocol):
 def error_of(status: int, message: str) -> Exception:
     """The exception that Chat answered with `status`."""
     kind = next((kind for kind, code in STATUS.items() if code == status), None)
+    if kind is ValueError:
+        kind = BadRequestError
     return AnswerError(status, message) if kind is None else kind(message)
 
 

@@ -12,6 +12,7 @@ from adk_chat.sessions.contract import Json
 
 _EVENT_IDS = uuid.UUID("0b1f3c52-7d0e-5f5c-8a3c-9a4e2d6c1f70")
 _PREFIX = len("xxxxxxxx-xxxx")
+_MADE_IN_A_TURN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")  # UUIDs of version 5
 _INVOCATION_ID = re.compile(r"inv_[A-Za-z0-9]+")
 
 
@@ -73,8 +74,11 @@ class TurnId(BaseModel):
     def brought_forth(self, event: Json) -> bool:
         """Whether a stored event came from this turn, be it in an ADK invocation of its own or in a resumed one."""
         mark = event_id_prefix(self.invocation_id)
-        return any(
-            str(event.get(name, "")).startswith(begin) for name, begin in (("id", mark), ("invocationId", f"e-{mark}"))
+        event_id = str(event.get("id", ""))
+        # A later turn may go on with this one's ADK invocation, and brings forth events with ids of its own.
+        of_another = _MADE_IN_A_TURN.fullmatch(event_id) is not None
+        return event_id.startswith(mark) or (
+            not of_another and str(event.get("invocationId", "")).startswith(f"e-{mark}")
         )
 
 

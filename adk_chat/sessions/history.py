@@ -1,0 +1,48 @@
+"""Reading a session's events page by page, where one answer may not hold them all."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+from pydantic import Field
+
+from adk_chat.sessions.contract import Json, SessionRequest, TooLargeError
+
+_PAGE = 100
+
+
+class GetHistory(SessionRequest):
+    """Which of a session's events to read."""
+
+    limit: int | None = Field(None, ge=1, description="Only so many, the newest.")
+    before: str | None = Field(None, description="Only events before the one with this id.")
+    after_timestamp: float | None = Field(
+        None, description="Only events from this time on, in seconds since the epoch."
+    )
+
+
+Page = Callable[[int, str | None], Awaitable[list[Json]]]
+"""Gives at most so many events before the one with that id, or the newest; oldest first."""
+
+
+async def newest_first(page: Page) -> AsyncGenerator[list[Json], None]:
+    """The pages of a session's events, the newest page first, each with the oldest event first.
+
+    Raises:
+        ValueError: several events have the same id, so that what comes before one of them is not clear.
+    """
+    limit, before = _PAGE, None
+    begun: set[str] = set()
+    while True:
+        try:
+            events = await page(limit, before)
+        except TooLargeError:
+            if limit == 1:
+                raise
+            limit //= 2
+            continue
+        yield events
+        if len(events) < limit:
+            return
+        before = str(events[0]["id"])
+        if before in begun:
+            raise ValueError(f"Several events of the session have the id {before}.")
+        begun.add(before)
