@@ -1,28 +1,50 @@
-"""Serving the gateway over HTTP with hypercorn."""
+"""Serving the gateway over HTTP with uvicorn, as ADK does."""
 
 import asyncio
+import contextlib
 import logging
 import socket
-import sys
+from collections.abc import Generator
 
-import hypercorn.asyncio
-from hypercorn.config import Config
+import uvicorn
 from starlette.types import ASGIApp
+
+_GRACE_SECONDS = 1
+_KEEP_ALIVE_SECONDS = 75
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to whoever runs it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
 
 
 async def serve_gateway(app: ASGIApp, listening: socket.socket, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set. Who is watching a turn then may come back, to any copy of the gateway."""
-    config = Config()
-    config.bind = [f"fd://{listening.detach()}"]  # hypercorn closes it
-    config.graceful_timeout = 0.5
-    config.keep_alive_timeout = 75
-    # A proxy may send all streams over one connection, and hypercorn would close that under them after 1000 requests.
-    config.keep_alive_max_requests = sys.maxsize
-    config.h2_max_concurrent_streams = 1000
-    config.errorlog = logging.getLogger("hypercorn.error")
-    config.errorlog.setLevel(logging.WARNING)
+    """Serve until `stop` is set, and at most a second longer; who watches a turn may come back, to any copy."""
+    errors = logging.getLogger("uvicorn.error")
+    errors.setLevel(logging.WARNING)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+    )
 
-    async def stopped() -> None:
+    async def end() -> None:
         await stop.wait()
+        # It would report each stream that it breaks off.
+        errors.setLevel(logging.CRITICAL)
+        server.should_exit = True
 
-    await hypercorn.asyncio.serve(app, config, shutdown_trigger=stopped)  # type: ignore[arg-type]
+    ending = asyncio.create_task(end())
+    try:
+        await server.serve([listening])
+    finally:
+        ending.cancel()

@@ -179,7 +179,7 @@ class SessionStore:
             raise SessionNotFoundError(f"Session {request.session_id} not found.")
         given = [without_temp(event_json(event)) for event in request.events]
         ids = {event["id"] for event in given}
-        known = [event for event in await self.events(record) if event["id"] in ids]
+        known = [event for event in await self.events(record, cut=MAX_BYTES) if event["id"] in ids]
         events = [event for event in given if event not in known]
         if events:
             self._refuse_outdated(record, request)
