@@ -140,6 +140,7 @@ async def _serve(app: App, settings: Settings, admin_url: str | None, url: str |
         at = url or f"http://{settings.endpoint_host}:{port}"
         await register(admin_url.rstrip("/"), at, force=force, headers=settings.restate_headers)
     click.echo(f"Serving {app.name} on http://{settings.endpoint_host}:{port}.")
+    _say_what_is_not_shared(settings)
     await serving
     await service.close()
 
@@ -152,6 +153,7 @@ async def _web(app: App, settings: Settings) -> None:
     host = "localhost" if is_loopback(settings.host) else settings.host
     stop = stop_event()
     click.echo(f"Serving {app.name} on http://{host}:{port}, over the Restate at {settings.ingress_url}.")
+    _say_what_is_not_shared(settings)
     await serve_gateway(gateway, listening, stop)
     await service.close()
 
@@ -187,6 +189,13 @@ async def _dev(app: App, settings: Settings) -> None:
             await service.close()
         for task in done:
             task.result()
+
+
+def _say_what_is_not_shared(settings: Settings) -> None:
+    if settings.redis_url is None:
+        click.echo("  Without REDIS_URL no partial text streams from `serve` to `web`; answers are shown when stored.")
+    if settings.artifact_service_uri is None:
+        click.echo("  Without --artifact-service-uri artifacts are in the memory of each process, and not shared.")
 
 
 def _listen(host: str, port: int, option: str) -> Any:

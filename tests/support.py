@@ -18,6 +18,7 @@ from google.adk.events.event import Event
 from google.adk.models.base_llm import BaseLlm
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
+from google.adk.plugins.base_plugin import BasePlugin
 from google.adk.tools.function_tool import FunctionTool
 from google.adk.tools.tool_context import ToolContext
 from google.genai import types
@@ -142,7 +143,7 @@ def pay(amount: int) -> Json:
     return {"paid": amount}
 
 
-def scripted_app(name: str, **attributes: Any) -> App:
+def scripted_app(name: str, plugins: list[BasePlugin] | None = None, **attributes: Any) -> App:
     """An app of one agent whose model obeys the user's messages."""
     agent = LlmAgent(
         name=name,
@@ -151,7 +152,7 @@ def scripted_app(name: str, **attributes: Any) -> App:
         tools=[note, gated, FunctionTool(pay, require_confirmation=True)],
         **attributes,
     )
-    return App(name=name, root_agent=agent)
+    return App(name=name, root_agent=agent, plugins=plugins or [])
 
 
 class Speaker(BaseAgent):

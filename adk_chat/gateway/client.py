@@ -77,9 +77,10 @@ class GatewayClient:
         turns = await self._ask("GET", f"{self._sessions}/{quote(session_id, safe='')}/turns")
         return [turn["turnId"] for turn in turns]
 
-    async def cancel(self, turn_id: str) -> None:
-        """Cancel a turn."""
-        await self._ask("POST", f"/turns/{turn_id}/cancel")
+    async def cancel(self, turn_id: str) -> bool:
+        """Cancel a turn; gives whether it was running or queued."""
+        answer = await self._ask("POST", f"/turns/{turn_id}/cancel")
+        return bool(answer["cancelled"])
 
     def run(self, session_id: str, text: str) -> "Turn":
         """Send a message; what comes of it is to be iterated over."""
@@ -175,7 +176,7 @@ class Turn:
             GatewayError: that is not possible.
         """
         if self.id is None:
-            raise GatewayError("This server does not cancel turns.")
+            raise GatewayError("The turn has not begun, or this server, unlike adk-chat's, cannot cancel turns.")
         await self._gateway.cancel(self.id)
 
     async def _connected(self) -> AsyncGenerator[Json | Reset, None]:

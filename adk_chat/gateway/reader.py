@@ -20,6 +20,7 @@ from adk_chat.streaming.entries import Complete, End, Failure, Partial, Start, p
 _GRACE = 1.0
 """Seconds in which the broker may still deliver what a turn has published that has ended."""
 _PAUSE = 0.2
+_AWAY = 503
 _NOWHERE = "-"
 
 
@@ -174,11 +175,21 @@ class _Reading:
         """What was missed of the complete events up to that number."""
         if number <= self._number:
             return []
-        events = await self._turns.events(self._turn_id)
+        events = await self._stored()
         return [self._complete(event) for event in events[self._number : number]]
 
+    async def _stored(self) -> list[Json]:
+        """The events in the store; waits for a Restate that is away, as the end of the turn does too."""
+        while True:
+            try:
+                return await self._turns.events(self._turn_id)
+            except RefusedError as refused:
+                if refused.status_code != _AWAY:
+                    raise
+            await asyncio.sleep(_PAUSE)
+
     async def _end_from_store(self, outcome: Outcome) -> End:
-        events = await self._turns.events(self._turn_id)
+        events = await self._stored()
         why = raised(outcome.status, outcome.sentence, len(events))
         error = None if why is None else Failure(type=why.type, message=why.message, code=outcome.status)
         return End(number=len(events), error=error)

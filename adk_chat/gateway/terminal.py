@@ -187,9 +187,9 @@ class Conversation:
 
     async def _cancel(self, argument: str) -> None:
         running = await self._gateway.running(self._session_id) if self._session_id else []
-        for turn_id in running:
-            await self._gateway.cancel(turn_id)
-        self._screen.note(f"Cancelled {len(running)}." if running else "Nothing runs here.")
+        # The one that runs comes last, or the next one would begin.
+        cancelled = [await self._gateway.cancel(turn_id) for turn_id in reversed(running)]
+        self._screen.note(f"Cancelled {sum(cancelled)}." if any(cancelled) else "Nothing runs here.")
 
     async def _help(self, argument: str) -> None:
         click.echo(_HELP)

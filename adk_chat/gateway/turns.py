@@ -21,8 +21,11 @@ from adk_chat.sessions.turn_id import TurnId, TurnKey
 _PAUSE = 0.5
 _ATTACHED_SECONDS = 60
 """How long one request waits for the end of a turn; a connection that died unnoticed is found out by then."""
-_CANCELLED = "canceled"
-"""What the engine says of a Restate invocation that was cancelled in the queue."""
+_SENTENCES = {
+    "canceled": "The turn was cancelled before it began.",
+    "killed": "The turn was killed in Restate; what it had said until then is stored. Send the message again.",
+}
+"""What is meant where the engine itself says how a Restate invocation ended."""
 _ERRORS: tuple[type[Exception], ...] = (*STATUS, AnswerError, NoAnswerError)
 
 
@@ -209,4 +212,4 @@ def _invocation_error(response: httpx.Response) -> str | None:
     if not isinstance(answer, dict) or answer.get("source") != "invocation":
         return None
     said = str(answer.get("message", ""))
-    return "The turn was cancelled before it began." if said == _CANCELLED else said
+    return _SENTENCES.get(said, said)

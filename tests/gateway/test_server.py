@@ -6,6 +6,7 @@ from dataclasses import replace
 import httpx
 import jwt
 import pytest
+from google.adk.plugins.base_plugin import BasePlugin
 from pydantic import SecretStr
 
 from adk_chat import ChatService
@@ -92,9 +93,33 @@ async def test_beyond_this_machine_only_with_access_control() -> None:
         assert (await client.get("/list-apps", headers=headers)).status_code == 401
         headers["authorization"] = f"Bearer {token}"
         assert (await client.get("/list-apps", headers=headers)).json() == ["scripted"]
+    behind_a_proxy = ChatService(app, settings=settings).gateway("http://localhost:1", None)
+    async with served(behind_a_proxy) as client:
+        assert (await client.get("/list-apps", headers=headers)).json() == ["scripted"]
 
 
 @plain
 async def test_the_api_alone(gateway: httpx.AsyncClient) -> None:
     for path in ("/dev-ui/", "/", "/dev/apps/scripted/build_graph"):
         assert (await gateway.get(path)).status_code == 404
+
+
+class Closable(BasePlugin):
+    """A plugin that notes that it was closed."""
+
+    closed = False
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@plain
+async def test_what_belongs_to_the_agents_outlives_the_gateway(server: RestateServer) -> None:
+    user, plugin = unique("user"), Closable(name="closable")
+    app = scripted_app("scripted", plugins=[plugin])
+    async with served(gateway_app(replace(gateway_config(server), apps={app.name: app}))) as client:
+        await client.post(f"/apps/scripted/users/{user}/sessions", json={"sessionId": "s"})
+        message = {"role": "user", "parts": [{"text": "hello"}]}
+        body = {"appName": "scripted", "userId": user, "sessionId": "s", "newMessage": message}
+        assert (await client.post("/run", json=body)).is_success
+    assert not plugin.closed

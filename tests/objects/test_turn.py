@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from adk_chat.dev.server import RestateServer
 from adk_chat.sessions.turn_id import TurnId
 from tests.conftest import plain
 from tests.support import ChatClient, gates, until
@@ -174,3 +175,14 @@ async def test_a_turn_may_say_more_than_one_message_of_the_engine_holds(chat: Ch
         pages.append(await chat.call("get_history", {"limit": 2, "before": pages[-1][0]["id"], **at}))
     authors = Counter(event["author"] for page in pages for event in page)
     assert authors == {"user": 1, "soloist": 1, "speaker": 5}
+
+
+@plain
+async def test_a_turn_that_was_killed_locks_nobody_out(chat: ChatClient, server: RestateServer) -> None:
+    gates[chat.user] = asyncio.Event()
+    turn_id = await running(chat, "s", f"wait {chat.user}")
+    again = {"message": "hello", "session_id": "s", "multitask_strategy": "reject"}
+    assert (await chat.send("message", again)).status_code == 409
+    await chat.http.patch(f"{server.admin_url}/invocations/{TurnId.parse(turn_id).invocation_id}/kill")
+    assert await ended(chat, turn_id) != 200
+    assert await chat.call("message", again) == "echo hello"

@@ -1,5 +1,7 @@
 """Turn ids: one spelling each, and nothing but a turn's own events under them."""
 
+import uuid
+
 import pytest
 
 from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
@@ -41,5 +43,14 @@ def test_events_are_known_by_their_ids_or_their_invocation() -> None:
     mark = event_id_prefix("inv_1abc")
     assert turn_id.brought_forth({"id": f"{mark}-5abc", "invocationId": "e-of-an-older-turn"})
     assert turn_id.brought_forth({"id": "chosen-by-an-agent", "invocationId": f"e-{mark}-5abc"})
+    assert turn_id.brought_forth({"id": str(uuid.uuid4()), "invocationId": f"e-{mark}-5abc"})
     assert not turn_id.brought_forth({"id": "other", "invocationId": "other"})
     assert not turn_id.brought_forth({"id": event_id_prefix("inv_1abd"), "author": "user"})
+
+
+def test_events_of_a_turn_that_goes_on_with_an_invocation_are_its_own() -> None:
+    begun, resumed = (TurnId(invocation_id=name, key=KEY) for name in ("inv_1abc", "inv_1abd"))
+    made = str(uuid.uuid5(uuid.NAMESPACE_URL, "x"))
+    first, mark = (event_id_prefix(turn.invocation_id) for turn in (begun, resumed))
+    event = {"id": mark + made[len(mark) :], "invocationId": f"e-{first}-5abc"}
+    assert (begun.brought_forth(event), resumed.brought_forth(event)) == (False, True)
