@@ -25,6 +25,7 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.turn
+	@$(BIN)/python -m benchmarks.streams
 
 # venv without pip and pip from outside: Debian's python3 has no ensurepip.
 $(INSTALLED): requirements.lock pyproject.toml
