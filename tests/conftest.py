@@ -1,10 +1,12 @@
 """A real restate-server, plain and replaying at every await, with the handlers under test served from here."""
 
 import asyncio
+import functools
+import inspect
 import json
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,25 @@ from adk_chat.settings import Settings
 from adk_chat.streaming import MemoryBroker
 from tests.gemini import gemini_app, unreachable_app
 from tests.support import ChatClient, choir, scripted_app, unique
+
+
+_TEST_SECONDS = 120
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test a time limit. No signal would interrupt uvloop, as plugins for that expect it to."""
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.obj = _limited(item.obj)
+
+
+def _limited(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def limited(*args: Any, **kwargs: Any) -> None:
+        async with asyncio.timeout(_TEST_SECONDS):
+            await test(*args, **kwargs)
+
+    return limited
 
 
 def free_port() -> int:
