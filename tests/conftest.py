@@ -24,7 +24,6 @@ from adk_chat.streaming import MemoryBroker
 from tests.gemini import gemini_app, unreachable_app
 from tests.support import ChatClient, choir, scripted_app, unique
 
-
 _TEST_SECONDS = 120
 
 
