@@ -6,13 +6,15 @@ import inspect
 import json
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
+import restate
 import uvloop
 
 from adk_chat import ChatService
@@ -94,23 +96,34 @@ async def server(
     from tests.durable.workshop import workshop
     from tests.sessions.probe import probe
 
+    service = ChatService(
+        scripted_app("scripted"),
+        scripted_app("second"),
+        workshop(),
+        gemini_app(),
+        unreachable_app(),
+        choir(),
+        settings=settings,
+        broker=broker,
+    )
+    handlers = [*service.objects, probe, *programs]
+    async with hosting(binary, handlers, replay_always=request.param == "replay") as running:
+        yield running
+
+
+@asynccontextmanager
+async def hosting(
+    binary: Path, handlers: Iterable[restate.Service | restate.VirtualObject], *, replay_always: bool = False
+) -> AsyncIterator[RestateServer]:
+    """A server that knows these handlers, which are served from here."""
     with tempfile.TemporaryDirectory() as directory:
-        replay = request.param == "replay"
         stop = asyncio.Event()
         listening = listen("127.0.0.1", 0)
         port = listening.getsockname()[1]
-        service = ChatService(
-            scripted_app("scripted"),
-            scripted_app("second"),
-            workshop(),
-            gemini_app(),
-            unreachable_app(),
-            choir(),
-            settings=settings,
-            broker=broker,
-        )
-        async with RestateServer(binary, Path(directory), free_port(), free_port(), replay_always=replay) as running:
-            serving = asyncio.create_task(serve([*service.objects, probe, *programs], listening, stop, drain_seconds=1))
+        async with RestateServer(
+            binary, Path(directory), free_port(), free_port(), replay_always=replay_always
+        ) as running:
+            serving = asyncio.create_task(serve([*handlers], listening, stop, drain_seconds=1))
             await running.register(f"http://127.0.0.1:{port}")
             yield running
             left = await unfinished(running)

@@ -31,13 +31,17 @@ async def gate(name: str) -> None:
 
 
 async def script(request: LlmRequest) -> list[LlmResponse]:
-    """`model X` waits for X in the first model call, `tool X` in the tool, `between X` dies between the two."""
+    """`model X` waits for X in the first model call, `tool X` in the tool, `between X` dies between the two.
+
+    `who` is answered with the id of this process.
+    """
     asked = last_text(request)
     verb, _, name = asked.partition(" ")
     log(f"begin model {asked}")
     if verb == "model":
         await gate(name)
-    answer = reply(function_call("work", name=asked)) if verb in ("tool", "between") else reply(f"echo {asked}")
+    said = str(os.getpid()) if verb == "who" else f"echo {asked}"
+    answer = reply(function_call("work", name=asked)) if verb in ("tool", "between") else reply(said)
     log(f"end model {asked}")
     return [answer]
 

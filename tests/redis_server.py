@@ -31,6 +31,11 @@ class RedisServer:
         )
         await until(self._answers)
 
+    @property
+    def dead(self) -> bool:
+        """Whether it was killed."""
+        return self._process is not None and self._process.returncode is not None
+
     async def kill(self) -> None:
         """SIGKILL."""
         assert self._process is not None

@@ -1,6 +1,7 @@
 """A gateway over the server under test, and ADK's own server beside it."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -26,10 +27,14 @@ APPS = {app.name: app for app in (scripted_app("scripted"), scripted_app("second
 
 
 @asynccontextmanager
-async def served(app: ASGIApp, port: int | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an app that is served on that port, or one of its own."""
+async def served(
+    app: ASGIApp, port: int | None = None, *, send_buffer: int | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an app that is served on that port, or one of its own, with that much of the system's memory."""
     stop = asyncio.Event()
     listening = listen("127.0.0.1", port or 0)
+    if send_buffer is not None:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     port = listening.getsockname()[1]
     serving = asyncio.create_task(serve_gateway(app, listening, stop))
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:

@@ -30,14 +30,21 @@ def turn_id(user: str) -> str:
     return str(TurnId(invocation_id="inv_1x", key=TurnKey(user_id=user, app_name="x", session_id="x")))
 
 
-def requests(app: FastAPI, user: str) -> list[tuple[str, str, Json]]:
-    """A request for each method of each route, with that user wherever one can be named."""
+def requests(app: FastAPI, user: str) -> list[tuple[str, str, Json | None]]:
+    """A request for each method of each route, which names that user in one place only; only its check can refuse it.
+
+    That is the path where the route has a place for a user there. The others are asked with the user in the body, and
+    without one.
+    """
     values = {"user_id": user, "turn_id": turn_id(user)}
-    body = {"userId": user, "appName": "x", "sessionId": "x"}
-    return [
-        (method, re.sub(r"{(\w+)(:path)?}", lambda name: values.get(name[1], "x"), path), body)
-        for method, path in sorted(set(_routes(app)))
-    ]
+    body = {"userId": user, "appName": "x", "sessionId": "x", "newMessage": {"parts": [{"text": "hi"}]}}
+    asked: list[tuple[str, str, Json | None]] = []
+    for method, path in sorted(set(_routes(app))):
+        names = re.findall(r"{(\w+)(?::path)?}", path)
+        filled = re.sub(r"{(\w+)(:path)?}", lambda name: values.get(name[1], "x"), path)
+        bodies = [None] if values.keys() & set(names) else [None, body]
+        asked += [(method, filled, each) for each in bodies]
+    return asked
 
 
 def _routes(app: FastAPI) -> Iterator[tuple[str, str]]:
@@ -59,5 +66,5 @@ async def unguarded(client: httpx.AsyncClient, app: FastAPI, user: str, **header
             expected = 403 if headers else 401
             public = method in ("GET", "HEAD") and path in (OPEN | SHARED if headers else OPEN)
             if response.status_code != expected and not public:
-                answered.append(f"{method} {path}: {response.status_code}")
+                answered.append(f"{method} {path} {body or ''}: {response.status_code}")
     return answered

@@ -1,21 +1,23 @@
 """Watching turns: live, from where one left, after the end, and when something is lost on the way."""
 
 import asyncio
-import socket
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
 from adk_chat.gateway.exchange import TURN_ID
 from adk_chat.gateway.server import gateway_app
 from adk_chat.sessions.turn_id import TurnId
+from adk_chat.settings import Settings
 from adk_chat.streaming import MemoryBroker
-from tests.conftest import plain
+from tests.conftest import hosting, plain
 from tests.gateway.conftest import gateway_config, served
 from tests.gateway.sse import Screen, screen, watching
-from tests.support import ChatClient, calls, gates, unique, until
+from tests.support import ChatClient, calls, gates, scripted_app, unique, until
 
 Json = dict[str, Any]
 
@@ -199,34 +201,38 @@ async def test_a_client_that_leaves_does_not_end_the_turn(gateway: httpx.AsyncCl
     assert calls[f"model: {text}"] == 2
 
 
-@plain
-async def test_a_client_that_does_not_read_lags_alone(gateway: httpx.AsyncClient, user: str) -> None:
-    words = [f"{number:04d}" + "x" * 3000 for number in range(1000)]
-    loop = asyncio.get_running_loop()
-    slow = await hesitant_client(gateway, "/run_sse", body(user, " ".join(["stream", *words])))
-    received = bytearray(await loop.sock_recv(slow, 1000))
-    turn_id = received.decode().partition(f"{TURN_ID}: ")[2].split()[0]
-    shown = screen((await gateway.get(f"/turns/{turn_id}/events")).text)
-    assert text_of(shown.complete[0]) == shown.partial_text == "".join(f"{word} " for word in words)
-    assert len(await history(gateway, user)) == 2
-    # Now it reads on, and has missed nothing.
-    while not received.endswith(b"\r\n0\r\n\r\n"):
-        received += await loop.sock_recv(slow, 65536)
-    slow.close()
-    assert received.count(b"data: ") == 1001
-
-
-async def hesitant_client(gateway: httpx.AsyncClient, path: str, json: Json) -> socket.socket:
-    """A POST by somebody whose machine takes in little of the response until it is read."""
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.setblocking(False)
-    loop = asyncio.get_running_loop()
-    await loop.sock_connect(connection, (gateway.base_url.host, gateway.base_url.port))
-    request = gateway.build_request("POST", path, json=json)
-    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-    await loop.sock_sendall(connection, f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + request.content)
-    return connection
+async def test_a_client_that_does_not_read_lags_alone(binary: Path, settings: Settings) -> None:
+    chunks = [[f"{number:04d}{'x' * 3000}" for number in range(first, first + 10)] for first in range(0, 400, 10)]
+    text = " ".join(["stream", *(" ".join([f"@{number}", *chunk]) for number, chunk in enumerate(chunks))])
+    gates.update({str(number): asyncio.Event() for number in range(len(chunks))})
+    words = [f"{word} " for chunk in chunks for word in chunk]
+    user = unique("user")
+    broker = MemoryBroker(max_entries=30)  # three chunks
+    service = ChatService(scripted_app("scripted"), settings=settings, broker=broker)
+    async with (
+        hosting(binary, service.objects) as server,
+        served(gateway_app(gateway_config(server, broker)), send_buffer=65536) as gateway,
+        httpx.AsyncClient(base_url=gateway.base_url, timeout=60) as other,
+    ):
+        await gateway.post(f"/apps/scripted/users/{user}/sessions", json={"sessionId": "s"})
+        async with watching(other, "POST", "/run_sse", json=body(user, text)) as (response, unread):
+            # The model says a chunk when this client has seen those before, and waits for nobody else.
+            path = f"/turns/{response.headers[TURN_ID]}/events"
+            shown, late = Screen(), Screen()
+            async with watching(gateway, "GET", path) as (_, events):
+                for number, chunk in enumerate(chunks):
+                    gates[str(number)].set()
+                    for _ in chunk:
+                        shown.show(await asyncio.wait_for(anext(events), 20))
+                async for event in events:
+                    shown.show(event)
+            assert shown.partial_text == text_of(shown.complete[0]) == "".join(words)
+            assert shown.resets == 0
+            assert shown.complete == (await history(gateway, user))[1:]
+            # Now that one reads on: what it did not take in is no longer there, but what counts is.
+            seen = [late.show(event) async for event in unread]
+    assert (late.resets, late.complete) == (1, shown.complete)
+    assert len(seen) < len(words)
 
 
 async def test_the_id_of_another_ones_turn_reaches_nothing(gateway: httpx.AsyncClient, user: str) -> None:

@@ -36,6 +36,12 @@ class Process:
         assert line.startswith(b"Serving"), line
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def dead(self) -> bool:
         """Whether it was killed."""
         return self._process is not None and self._process.returncode is not None
@@ -54,6 +60,7 @@ class Balancer:
         self.port = free_port()
         self.ports = ports
         self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
         """Listen."""
@@ -64,12 +71,19 @@ class Balancer:
         if self._server is not None:
             self._server.close()
 
+    def drop(self) -> None:
+        """Close all connections, as balancers do with those that are idle."""
+        for writer in self._connections:
+            writer.close()
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for port in self.ports:
             with contextlib.suppress(ConnectionError):
                 there = await asyncio.open_connection("127.0.0.1", port)
                 self.ports = [*self.ports[1:], self.ports[0]]
+                self._connections.add(writer)
                 await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
+                self._connections.discard(writer)
                 return
         writer.close()
 
@@ -125,6 +139,8 @@ class Town:
 
     async def mended(self) -> None:
         """Start again what was killed."""
+        if self.redis.dead:
+            await self.redis.start()
         for process in (*self.gateways, *self.endpoints):
             if process.dead:
                 await process.start()
