@@ -1,0 +1,123 @@
+"""A hundred clients at once, of one endpoint and one gateway; the process fails if one of them does not fare well.
+
+It is a process of its own since its memory is measured, and traces that other tests ask for are kept.
+"""
+
+import asyncio
+import ctypes
+import gc
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, ClassVar
+
+import httpx
+import uvloop
+
+from adk_chat import ChatService
+from adk_chat.dev.binary import find_restate_server
+from adk_chat.gateway.server import gateway_app
+from adk_chat.settings import Settings
+from adk_chat.streaming import MemoryBroker
+from tests.conftest import hosting
+from tests.gateway.conftest import gateway_config, served
+from tests.gateway.sse import Screen, watching
+from tests.support import gates, scripted_app, unique, until
+
+STREAMS = 100
+WORDS = [f"{number:02d}{'-' * 1000}" for number in range(40)]
+HALF = len(WORDS) // 2
+"""The words after these are said once every client has heard these: that is how all streams run at once."""
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[list[httpx.AsyncClient]]:
+    """Clients of a gateway whose broker keeps no more streams than there are clients.
+
+    Each keeps its connection, since those that are opened and closed would cost memory of their own.
+    """
+    broker = MemoryBroker(max_streams=STREAMS)
+    service = ChatService(scripted_app("scripted"), settings=Settings(_env_file=None), broker=broker)
+    limits = httpx.Limits(keepalive_expiry=None)
+    async with (
+        hosting(find_restate_server(print), service.objects) as server,
+        served(gateway_app(gateway_config(server, broker))) as gateway,
+        AsyncExitStack() as stack,
+    ):
+        yield [
+            await stack.enter_async_context(
+                httpx.AsyncClient(base_url=gateway.base_url, timeout=60, limits=limits, verify=False)
+            )
+            for _ in range(STREAMS)
+        ]
+
+
+async def listen(client: httpx.AsyncClient, user: str, gate: str, halfway: asyncio.Barrier) -> None:
+    """A turn, of which everything has to come, once and in order."""
+    path = f"/apps/scripted/users/{user}/sessions"
+    await client.post(path, json={"sessionId": "s"})
+    text = " ".join(["stream", *WORDS[:HALF], f"@{gate}", *WORDS[HALF:]])
+    message = {"role": "user", "parts": [{"text": text}]}
+    body = {"appName": "scripted", "userId": user, "sessionId": "s", "newMessage": message, "streaming": True}
+    shown, ids = Screen(), []
+    async with watching(client, "POST", "/run_sse", json=body) as (_, events):
+        async for event in events:
+            ids.append(event.id)
+            shown.show(event)
+            if len(ids) == HALF:
+                await halfway.wait()
+                gates[gate].set()
+    said = [word + " " for word in WORDS]
+    assert [text_of(event) for event in shown.all] == [*said, "".join(said)]
+    assert len({*ids}) == len(WORDS) + 1
+    assert shown.complete == (await client.get(f"{path}/s")).json()["events"][1:]
+
+
+def text_of(event: dict[str, Any]) -> str:
+    (part,) = event["content"]["parts"]
+    text: str = part["text"]
+    return text
+
+
+async def crowd(clients: list[httpx.AsyncClient]) -> None:
+    """All clients at once."""
+    gate = unique("gate")
+    gates[gate] = asyncio.Event()
+    halfway = asyncio.Barrier(STREAMS)
+    async with asyncio.TaskGroup() as tasks:
+        for client in clients:
+            tasks.create_task(listen(client, unique("user"), gate, halfway))
+
+
+async def main() -> None:
+    """Everybody gets everything once, and nothing of it stays."""
+    async with connected() as clients:
+        await crowd(clients)
+        before = allocated()
+        await crowd(clients)
+
+        async def let_go() -> bool:
+            return allocated() - before < STREAMS * sum(map(len, WORDS)) / 2
+
+        await until(let_go)
+
+
+class MallInfo(ctypes.Structure):
+    """What malloc says of itself."""
+
+    _fields_: ClassVar = [
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd")),
+        *((name, ctypes.c_size_t) for name in ("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")),
+    ]
+
+
+def allocated() -> int:
+    """The bytes that malloc has given to this process: every text of some length, and no holes in between."""
+    gc.collect()
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = MallInfo
+    told = mallinfo2()
+    return int(told.uordblks + told.hblkhd)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
