@@ -27,9 +27,10 @@ root_agent = LlmAgent(name="mine", model=ScriptedModel(script=obey))
 class Dev:
     """A running `adk-chat dev`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, ingress: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, ingress: int, port: int) -> None:
         self.process = process
         self.ingress = ingress
+        self.port = port
         self.said = ""
 
     async def read_until(self, text: str) -> None:
@@ -56,16 +57,22 @@ class Dev:
 
 @asynccontextmanager
 async def dev(directory: Path, *arguments: str) -> AsyncIterator[Dev]:
-    ingress = free_port()
-    others = ("--admin-port", "--endpoint-port", "--port")
-    ports = ("--ingress-port", str(ingress), *(said for name in others for said in (name, str(free_port()))))
+    ingress, port = free_port(), free_port()
+    others = ("--admin-port", "--endpoint-port")
+    ports = (
+        "--ingress-port",
+        str(ingress),
+        "--port",
+        str(port),
+        *(said for name in others for said in (name, str(free_port()))),
+    )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "adk_chat.cli", "dev", *ports, "--data-dir", str(directory), *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, "PYTHONUNBUFFERED": "1", "GOOGLE_API_KEY": ""},
     )
-    started = Dev(process, ingress)
+    started = Dev(process, ingress, port)
     try:
         yield started
     finally:
@@ -113,6 +120,13 @@ async def test_an_agent_of_ones_own_and_a_second_copy(binary: Path, tmp_path: Pa
         await first.read_until("Ctrl-C stops it")
         assert "adk_chat is ready: mine with" in first.said
         assert await talk(first, "hello") == ["echo hello"]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{first.port}", timeout=30) as web:
+            assert (await web.get("/list-apps")).json() == ["mine"]
+            page = await web.get("/", follow_redirects=True)
+            assert (page.is_success, page.url.path) == (True, "/dev-ui/")
+            assert "<app-root" in page.text
+            events = (await web.get("/apps/mine/users/user123/sessions/session-123")).json()["events"]
+            assert [event["content"]["parts"][0]["text"] for event in events] == ["hello", "echo hello"]
         async with dev(tmp_path / "data") as second:
             assert await second.process.wait() == 1
             await second.read_until(f"is in use by another adk-chat (process {first.process.pid})")

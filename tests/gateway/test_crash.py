@@ -10,9 +10,10 @@ import pytest
 import pytest_asyncio
 
 from adk_chat.gateway.exchange import TURN_ID
+from tests.gateway.chatting import piped, terminal
 from tests.gateway.sse import Screen, watching
 from tests.gateway.town import Town
-from tests.support import unique
+from tests.support import unique, until
 
 Json = dict[str, Any]
 TEXT = " ".join(f"word-{number}" for number in range(40)) + " "
@@ -50,6 +51,11 @@ class Talk:
     def body(self) -> Json:
         message = {"role": "user", "parts": [{"text": self.message}]}
         return {"appName": "crash", "userId": self.user, "sessionId": "s", "newMessage": message, "streaming": True}
+
+    def chat(self, gateway: int) -> tuple[str, ...]:
+        """What `adk-chat chat` is told to have it there."""
+        url = str(self.town.clients[gateway].base_url)
+        return "crash", "--url", url, "--user", self.user, "--session", "s"
 
     async def begin(self, shown: Screen) -> httpx.Response:
         """Post it to the first gateway, and read the first half."""
@@ -154,3 +160,40 @@ async def test_a_stream_begun_through_one_gateway_is_read_through_the_other(town
     await talk.end(shown, gateway=1)
     assert shown.partial_text == shown.complete[0]["content"]["parts"][0]["text"] == TEXT
     assert shown.resets == 0
+
+
+async def test_the_terminal_chat_goes_on_when_its_gateway_is_killed_and_comes_back(town: Town) -> None:
+    talk = Talk(town)
+    async with terminal(*talk.chat(gateway=0), NO_COLOR="1") as chat:
+        await chat.shows("> ")
+        chat.type(talk.message)
+        await chat.shows(f"\n{talk.first_half}")
+        await town.gateways[0].kill()
+        await town.gateways[0].start()
+        town.open(talk.gate)
+        await chat.shows(f"\n{TEXT}\n> ")
+        chat.type("/quit")
+        assert await chat.code() == 0
+    assert "restarted" not in chat.screen
+    assert await talk.stored(0) == TEXT
+
+
+async def test_the_terminal_chat_says_an_answer_once_whose_endpoint_is_killed(town: Town) -> None:
+    talk, shown = Talk(town), Screen()
+    chatting = asyncio.create_task(piped(f"{talk.message}\n", *talk.chat(gateway=1)))
+
+    async def running() -> list[Json]:
+        answer = await town.clients[1].get(f"{talk.path}/turns")
+        turns: list[Json] = answer.json() if answer.is_success else []
+        return turns
+
+    await until(running)
+    (turn,) = await running()
+    async with watching(town.clients[1], "GET", f"/turns/{turn['turnId']}/events") as (_, events):
+        await talk.until(talk.first_half, shown, events)
+    for endpoint in town.endpoints:
+        await endpoint.kill()
+    await town.endpoints[0].start()
+    town.open(talk.gate)
+    assert await chatting == (0, f"{TEXT}\n", "")
+    assert await talk.stored(1) == TEXT

@@ -118,7 +118,10 @@ async def test_a_tool_call_and_the_state_are_shown_and_the_state_is_edited(
     page = anybody
     await page.clock.install()
     await visit(page, client)
-    await say(page, "tool milk")
+    await switch_on_streaming(page)
+    async with page.expect_request("**/run_sse") as asked:
+        await say(page, "tool milk")
+    assert json.loads((await asked.value).post_data or "")["streaming"] is True
     await expect(said(page).get_by_text("got {'noted': 'milk'}")).to_be_visible()
     await expect(said(page).get_by_role("button", name='note("milk")')).to_be_visible()
     await page.get_by_role("radio", name="Traces").click()
@@ -141,12 +144,14 @@ async def test_a_tool_call_and_the_state_are_shown_and_the_state_is_edited(
     await expect(page.locator("app-state-tab")).to_contain_text('color: "red"')
 
 
-async def test_sessions_are_switched_renamed_and_deleted(page: Page) -> None:
+async def test_sessions_are_switched_renamed_and_deleted(page: Page, client: httpx.AsyncClient) -> None:
     await say(page, "first")
     await expect(said(page).get_by_text("echo first")).to_be_visible()
+    first = await session_of(page, client)
     await page.get_by_role("button", name="New Session").click()
     await say(page, "second")
     await expect(said(page).get_by_text("echo second")).to_be_visible()
+    second = await session_of(page, client)
     await sessions(page, "second")
     await page.locator("mat-drawer").get_by_text("first", exact=True).click()
     await expect(said(page).get_by_text("echo first")).to_be_visible()
@@ -163,6 +168,10 @@ async def test_sessions_are_switched_renamed_and_deleted(page: Page) -> None:
     await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     await expect(page.locator(".selector-button", has_text="My talk")).to_be_hidden()
     await expect(said(page).get_by_text("echo first")).to_be_hidden()
+    assert (await client.get(first)).status_code == 404
+    left = (await client.get(first.rpartition("/")[0])).json()
+    assert second.rpartition("/")[2] in {session["id"] for session in left}
+    assert first.rpartition("/")[2] not in {session["id"] for session in left}
 
 
 async def test_a_confirmation_is_given(page: Page) -> None:
