@@ -54,6 +54,11 @@ class TurnRunner(Runner):
 
         Who stops listening, or sets `abort_signal` as ADK's server does when a client leaves, stops watching the turn
         and nothing else. `yield_user_message` is not heeded.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+            RefusedError: the turn did not begin.
+            TurnFailedError: the turn ended with an exception.
         """
         exchange = current_exchange()
         key = TurnKey(user_id=user_id, app_name=self.app_name, session_id=session_id)
@@ -94,9 +99,9 @@ class TurnRunner(Runner):
         """Close nothing: the toolsets and plugins of the app may be at work in a turn of this process."""
 
 
-def _parts(message: types.Content | None) -> list[Json] | None:
+def _parts(message: types.Content | None) -> list[Json]:
     if message is None:
-        return None
+        return []
     parts: list[Json] = message.model_dump(mode="json", by_alias=True, exclude_none=True).get("parts", [])
     return parts
 

@@ -23,7 +23,9 @@ class Message(SessionRequest):
 
     message: str | None = Field(None, description="The text.")
     parts: Annotated[list[types.Part], OBJECTS] | None = Field(
-        None, description="Further parts, in genai's JSON: images, answers to calls."
+        None,
+        description="Further parts, in genai's JSON: images, answers to calls. None at all, [], and no message either: "
+        "the agent goes on from what was said.",
     )
     state_delta: Json | None = Field(None, description="Changes to the state, as if the user had made them.")
     run_config: RunConfigJson = Field(None, description="What of ADK's RunConfig is to be other than by default.")
@@ -41,12 +43,12 @@ class Message(SessionRequest):
     def _says_something(self) -> "Message":
         if self.message is not None and not self.message.strip():
             raise ValueError("message: is blank; send some text")
-        if self.message is None and not self.parts and self.invocation_id is None:
+        if self.message is None and self.parts is None and self.invocation_id is None:
             raise ValueError("message: is missing; send some text, or parts")
         return self
 
     def content(self) -> Json | None:
-        """The message as a genai Content in JSON; None where an invocation is resumed without one."""
+        """The message as a genai Content in JSON; None where the agent goes on without one."""
         if self.message is None and not self.parts:
             return None
         parts = [types.Part(text=self.message)] if self.message is not None else []

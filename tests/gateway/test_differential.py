@@ -24,8 +24,8 @@ class Ask:
     body: Any = None
 
 
-def run(text: str, session: str = "s", *, path: str = "/run", **more: Any) -> Ask:
-    message = {"role": "user", "parts": [{"text": text}]}
+def run(text: str | None, session: str = "s", *, path: str = "/run", **more: Any) -> Ask:
+    message = None if text is None else {"role": "user", "parts": [{"text": text}]}
     body = {"appName": "scripted", "userId": "{user}", "sessionId": session, "newMessage": message, **more}
     return Ask("POST", path, body)
 
@@ -92,6 +92,14 @@ CONVERSATIONS: dict[str, list[Ask]] = {
         run("hello", stateDelta={"mood": "better", "user:name": "Bob", "temp:x": 1}),
         run("instruction"),
         run("hello", customMetadata={"a": {"bC": None}}),
+        SESSION,
+    ],
+    "without a message": [
+        CREATE,
+        run("hello"),
+        run(None),
+        run(None, stateDelta={"mood": "better"}),
+        run(None, path="/run_sse", streaming=True),
         SESSION,
     ],
     "run_sse": [
