@@ -18,7 +18,7 @@ from adk_chat.agents.demo_model import DemoModel
 from adk_chat.agents.loader import AgentError, load_app
 from adk_chat.dev.binary import InstallError, find_restate_server
 from adk_chat.dev.server import DataDir, RestateServer, ServerError, register
-from adk_chat.endpoint import PortTakenError, is_loopback, listen, serve, stop_event
+from adk_chat.endpoint import IdentityKeyError, PortTakenError, is_loopback, listen, serve, stop_event
 from adk_chat.gateway.serving import serve_gateway
 from adk_chat.gateway.terminal import chat
 from adk_chat.gateway.tokens import AuthError
@@ -27,6 +27,17 @@ from adk_chat.settings import Settings
 from adk_chat.streaming import BrokerError, open_broker
 
 _DEV_DRAIN_SECONDS = 3
+_ERRORS = (
+    AgentError,
+    AuthError,
+    BrokerError,
+    IdentityKeyError,
+    InstallError,
+    PortTakenError,
+    ServerError,
+    ServiceUriError,
+)
+"""Of which the message is all that the person at the keyboard needs."""
 
 
 def _option(name: str, **attributes: Any) -> Callable[[Any], Any]:
@@ -117,7 +128,7 @@ def _run(main: Callable[[App], Coroutine[Any, Any, None]], settings: Settings) -
     try:
         app = load_app(settings.agent, settings.model)
         (uvloop.run if sys.platform != "win32" else asyncio.run)(main(app))
-    except (AgentError, AuthError, BrokerError, InstallError, PortTakenError, ServerError, ServiceUriError) as error:
+    except _ERRORS as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -138,7 +149,14 @@ async def _serve(app: App, settings: Settings, admin_url: str | None, url: str |
     )
     if admin_url is not None:
         at = url or f"http://{settings.endpoint_host}:{port}"
-        await register(admin_url.rstrip("/"), at, force=force, headers=settings.restate_headers)
+        registering = asyncio.create_task(
+            register(admin_url.rstrip("/"), at, force=force, headers=settings.restate_headers)
+        )
+        await asyncio.wait([serving, registering], return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():  # by an error, and nobody would answer Restate
+            registering.cancel()
+            await serving
+        await registering
     click.echo(f"Serving {app.name} on http://{settings.endpoint_host}:{port}.")
     _say_what_is_not_shared(settings)
     await serving

@@ -22,6 +22,10 @@ class PortTakenError(Exception):
     """Somebody else listens where we were told to."""
 
 
+class IdentityKeyError(Exception):
+    """A public key of a Restate is none."""
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one.
 
@@ -68,7 +72,11 @@ async def serve(
 
     Handlers that only wait are suspended at once, the others when their step is journaled; Restate continues them
     elsewhere.
+
+    Raises:
+        IdentityKeyError: one of `identity_keys` is not a public key as Restate writes it.
     """
+    app = _Draining(_endpoint(services, identity_keys))
     config = Config()
     config.bind = [f"fd://{listening.detach()}"]  # hypercorn closes it
     config.graceful_timeout = 0.5
@@ -79,7 +87,6 @@ async def serve(
     config.keep_alive_timeout = 600
     config.errorlog = logging.getLogger("hypercorn.error")
     config.errorlog.setLevel(logging.WARNING)
-    app = _Draining(restate.app(services, identity_keys=identity_keys))
 
     async def drained() -> None:
         await stop.wait()
@@ -88,6 +95,21 @@ async def serve(
             await asyncio.wait_for(app.idle.wait(), drain_seconds)
 
     await hypercorn.asyncio.serve(app, config, shutdown_trigger=drained)
+
+
+def _endpoint(
+    services: Iterable[restate.VirtualObject | restate.Service | restate.Workflow], identity_keys: list[str] | None
+) -> Callable[..., Awaitable[None]]:
+    try:
+        app: Callable[..., Awaitable[None]] = restate.app(services, identity_keys=identity_keys)
+    except Exception as error:
+        if not identity_keys:
+            raise
+        raise IdentityKeyError(
+            f"ADK_CHAT_IDENTITY_KEYS cannot be used: {error}. It is {','.join(identity_keys)}; Restate writes its "
+            "public key into its log as it starts."
+        ) from error
+    return app
 
 
 class _Draining:

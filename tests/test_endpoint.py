@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
 from adk_chat.durable import journal
-from adk_chat.endpoint import listen, serve
+from adk_chat.endpoint import IdentityKeyError, listen, serve
 from adk_chat.settings import Settings
 from tests.conftest import free_port
 from tests.support import ChatClient, gates, scripted_app, unique, until
@@ -22,11 +22,12 @@ from tests.support import ChatClient, gates, scripted_app, unique, until
 
 def public_key(key: Ed25519PrivateKey) -> str:
     """The key as Restate writes it."""
-    number, text = int.from_bytes(key.public_key().public_bytes_raw(), "big"), ""
+    raw = key.public_key().public_bytes_raw()
+    number, text = int.from_bytes(raw, "big"), ""
     while number:
         number, digit = divmod(number, 58)
         text = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"[digit] + text
-    return f"publickeyv1_{text}"
+    return f"publickeyv1_{'1' * (len(raw) - len(raw.lstrip(bytes(1))))}{text}"
 
 
 class Signed:
@@ -84,3 +85,8 @@ async def test_a_turn_whose_model_takes_long_can_be_cancelled(signed: Signed, mo
         await until(idle_for_longer_than_the_engine_listens)
         assert await chat.call("cancel", {"session_id": "slow"})
         assert (await asyncio.wait_for(turn, 10)).status_code == 409
+
+
+async def test_a_key_that_is_none_is_said_at_once() -> None:
+    with listen("127.0.0.1", 0) as listening, pytest.raises(IdentityKeyError, match=r"cannot be used: .* publickeyv1_"):
+        await serve([], listening, asyncio.Event(), identity_keys=["nonsense"])
