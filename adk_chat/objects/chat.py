@@ -272,6 +272,12 @@ class _Handlers:
         record, user, (version, index) = await store.read(request.session_id, store.keys.app_state_version, INDEX)
         if record is None and not request.create:
             raise SessionNotFoundError(f"Session not found: {request.session_id}")
+        if content is None and request.invocation_id is None and not (record and record.event_count):
+            raise restate.TerminalError(
+                f"message: is missing, and nothing was said in session {request.session_id} to go on from; "
+                "send some text.",
+                400,
+            )
         shared = await self._app_states.recent(ctx, app, version or 0)
         turn = TurnRequest(
             content=content,

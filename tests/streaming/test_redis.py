@@ -56,20 +56,20 @@ async def test_a_killed_redis_holds_up_no_publisher_and_works_again(
     await broker.flush()
     reading = asyncio.create_task(take(broker, "before", 1_000_000))
     killed = asyncio.create_task(mortal.kill())
-    slowest = longest = 0.0
+    slowest, longest = 0.0, [0.0, 0.0, 0.0]
     with caplog.at_level(logging.WARNING, "adk_chat.streaming"):
         for number in range(30_000):
             worked, waited = time.thread_time(), time.perf_counter()
             broker.publish("before", str(number).encode())
             slowest = max(slowest, time.thread_time() - worked)
-            longest = max(longest, time.perf_counter() - waited)
+            longest[number // 10_000] = max(longest[number // 10_000], time.perf_counter() - waited)
             if number % 100 == 0:
                 await asyncio.sleep(0)
         await killed
         async with asyncio.timeout(3):
             await broker.flush()
-        # Of its own time, and that of a machine that does something else meanwhile.
-        assert (slowest < 0.05, longest < 0.5) == (True, True), "publishing waited"
+        # It takes no time of its own, and the machine does not do something else in every third of the run.
+        assert (slowest < 0.05, min(longest) < 0.05, max(longest) < 0.5) == (True, True, True), "publishing waited"
         with pytest.raises(LostError):
             await reading
         with pytest.raises(LostError):
