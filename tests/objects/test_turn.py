@@ -4,11 +4,12 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import httpx
 import pytest
 
 from adk_chat.dev.server import RestateServer
 from adk_chat.sessions.turn_id import TurnId
-from tests.conftest import plain
+from tests.conftest import plain, query
 from tests.support import ChatClient, gates, until
 
 STREAM = {"run_config": {"streamingMode": "sse"}}
@@ -100,13 +101,25 @@ async def test_a_second_message_may_be_rejected(chat: ChatClient) -> None:
 
 
 @plain
-async def test_of_two_that_would_be_alone_one_is(chat: ChatClient) -> None:
-    second = {"message": "hello", "session_id": "s", "multitask_strategy": "reject"}
-    answers = await asyncio.gather(*(chat.send("message", second) for _ in range(5)))
-    good = sum(answer.status_code == 200 for answer in answers)
-    assert {answer.status_code for answer in answers} <= {200, 409}
-    assert good >= 1
-    assert len(await chat.call("get_history", "s")) == 2 * good
+async def test_of_many_that_would_be_alone_one_is(chat: ChatClient, server: RestateServer) -> None:
+    gate = gates[chat.user] = asyncio.Event()
+    message = {"message": f"wait {chat.user}", "session_id": "s", "multitask_strategy": "reject"}
+    asked = [asyncio.create_task(chat.send("message", message)) for _ in range(10)]
+
+    async def all_were_let_in_or_not() -> bool:
+        of_user = f"target_service_name = 'Turn' AND target_service_key LIKE '{chat.user}/%'"
+        try:
+            turns = await query(
+                server, f"SELECT id FROM sys_invocation WHERE target_handler_name = 'run' AND {of_user}"
+            )
+        except httpx.HTTPStatusError:  # a server that has just begun
+            return False
+        return len(turns) + sum(one.done() for one in asked) == len(asked)
+
+    await until(all_were_let_in_or_not)
+    gate.set()
+    assert sorted([(await one).status_code for one in asked]) == [200, *[409] * 9]
+    assert await chat.texts("s") == [message["message"], f"echo {message['message']}"]
 
 
 @plain
