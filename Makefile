@@ -1,9 +1,14 @@
-# Everything below happens in .venv; the only thing needed beforehand is Python 3.11+ with pip.
+# Everything below happens in .venv and in the cache of adk-chat; the only thing needed beforehand is Python 3.11+ with
+# pip 22.3+. What is fetched is pinned, with hashes, in requirements.lock, adk_chat/dev and tests/programs.py.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PROGRAMS := $(VENV)/.programs
+PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps
+UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+	--no-emit-index-url --no-header --no-annotate
 
 .PHONY: run test check format bench lock clean
 .DEFAULT_GOAL := run
@@ -11,13 +16,14 @@ INSTALLED := $(VENV)/.installed
 run: $(INSTALLED)
 	@$(BIN)/adk-chat dev $(AGENT)
 
-test: $(INSTALLED)
+test: $(PROGRAMS)
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(INSTALLED)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/python .ci/lock.py
 
 format: $(INSTALLED)
 	@$(BIN)/ruff format .
@@ -27,18 +33,27 @@ bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.turn
 	@$(BIN)/python -m benchmarks.streams
 
-# venv without pip and pip from outside: Debian's python3 has no ensurepip.
+# venv without pip and pip from outside: Debian's python3 has no ensurepip. The lock is complete, which `make check`
+# sees to, so nothing is resolved; and nothing is built but this project, by the hatchling of the lock.
 $(INSTALLED): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "adk_chat needs Python 3.11 or newer on PATH (or: make PYTHON=/path/to/python)."; exit 1; }
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version), once ..."
 	@$(PYTHON) -m venv --without-pip $(VENV)
-	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PYTHON) -m pip --python $(BIN)/python --version >/dev/null 2>&1 || \
+		{ echo "adk_chat needs pip 22.3 or newer for $(PYTHON); there is $$($(PYTHON) -m pip --version 2>&1)."; exit 1; }
+	@$(PIP_INSTALL) --only-binary :all: --require-hashes -r requirements.lock
+	@$(PIP_INSTALL) --no-build-isolation -e .
+	@touch $@
+
+# restate-server, Redis and Chromium, before the tests, where somebody sees that it takes a while.
+$(PROGRAMS): $(INSTALLED) tests/programs.py adk_chat/dev/binary.py
+	@$(BIN)/python -m tests.programs
 	@touch $@
 
 lock:
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --no-annotate -o requirements.lock
+	@command -v uv >/dev/null || { echo "make lock needs uv on PATH: pip install uv."; exit 1; }
+	$(UV_COMPILE) pyproject.toml --group dev -o requirements.lock
+	$(UV_COMPILE) adk_chat/dev/node.in -o adk_chat/dev/node.lock
 
 clean:
 	rm -rf $(VENV) .adk-chat

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from adk_chat.agents.demo_model import DemoModel
 from adk_chat.agents.loader import AgentError, load_app
-from adk_chat.dev.binary import InstallError, find_restate_server
+from adk_chat.dev.binary import find_restate_server
+from adk_chat.dev.npm import InstallError
 from adk_chat.dev.server import DataDir, RestateServer, ServerError, register
 from adk_chat.endpoint import IdentityKeyError, PortTakenError, is_loopback, listen, serve, stop_event
 from adk_chat.gateway.serving import serve_gateway

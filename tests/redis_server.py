@@ -8,11 +8,12 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from adk_chat.endpoint import listen
+from tests.programs import find_redis_server
 from tests.support import until
 
 
 class RedisServer:
-    """A redis-server of Debian's package; with `durable` it finds its data again after a SIGKILL."""
+    """A redis-server; with `durable` it finds its data again after a SIGKILL."""
 
     def __init__(self, directory: Path, *, durable: bool = False) -> None:
         with listen("127.0.0.1", 0) as listening:
@@ -25,7 +26,7 @@ class RedisServer:
     async def start(self) -> None:
         """Start it and wait until it answers."""
         self._process = await asyncio.create_subprocess_exec(
-            *("redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)),
+            *(find_redis_server(print), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)),
             *("--save", "", "--appendonly", "yes" if self._durable else "no", "--appendfsync", "always"),
             stdout=asyncio.subprocess.DEVNULL,
         )

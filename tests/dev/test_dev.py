@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from adk_chat.dev.binary import InstallError, find_restate_server
+from adk_chat.dev.binary import find_restate_server
+from adk_chat.dev.npm import InstallError
 from adk_chat.endpoint import listen
 from tests.conftest import free_port
 from tests.support import ChatClient, until

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from adk_chat.gateway.server import gateway_app
 from adk_chat.streaming import MemoryBroker
 from tests.conftest import plain
 from tests.gateway.conftest import gateway_config, served
+from tests.programs import find_chromium
 from tests.support import gates, unique, until
 
 pytestmark = plain
@@ -31,11 +31,9 @@ OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE loc
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    chromium = shutil.which("chromium")
-    assert chromium, "The tests of the dev UI need Debian's chromium: apt-get install chromium."
     expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
-        yield await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", OFFLINE])
+        yield await playwright.chromium.launch(executable_path=find_chromium(print), args=["--no-sandbox", OFFLINE])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

