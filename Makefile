@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PROGRAMS := $(VENV)/.programs
+# Processes that run tests, each with servers of its own; 0 runs them where pytest is, for a debugger.
+WORKERS ?= 2
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--no-emit-index-url --no-header --no-annotate
@@ -17,7 +19,7 @@ run: $(INSTALLED)
 	@$(BIN)/adk-chat dev $(AGENT)
 
 test: $(PROGRAMS)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(INSTALLED)
 	@$(BIN)/ruff format --check .

@@ -7,6 +7,7 @@ that the project supports. A complete lock is installed without resolving anythi
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -51,6 +52,16 @@ def wanted(pyproject: str) -> list[Requirement]:
     return [*map(Requirement, content["project"]["dependencies"] + content["dependency-groups"]["dev"])]
 
 
+@cache
+def installed(name: str) -> tuple[str | None, list[Requirement]]:
+    """The version of a package that is installed, and what it asks for; none if it is for another Python or system."""
+    try:
+        found = distribution(name)
+    except PackageNotFoundError:
+        return None, []
+    return found.version, [*map(Requirement, found.requires or [])]
+
+
 def unmet(packages: list[Requirement], wanted: list[Requirement], environment: Environment) -> Iterator[str]:
     """A sentence for each requirement that the packages do not meet."""
 
@@ -67,15 +78,12 @@ def unmet(packages: list[Requirement], wanted: list[Requirement], environment: E
         if version is None or not required.specifier.contains(version, prereleases=True):
             yield f"{by} asks for {required}, and the lock has {version or 'none'}"
             continue
-        try:
-            metadata = distribution(name)
-        except PackageNotFoundError:
-            continue  # it is for another Python or system than this one
-        if metadata.version != version:
-            yield f"{name} is installed as {metadata.version}, and the lock has {version}"
+        found, requires = installed(name)
+        if found not in (None, version):
+            yield f"{name} is installed as {found}, and the lock has {version}"
         for extra in {"", *required.extras} - {extra for of, extra in seen if of == name}:
             seen.add((name, extra))
-            asked += [(name, each) for each in map(Requirement, metadata.requires or []) if holds(each, extra)]
+            asked += [(name, each) for each in requires if holds(each, extra)]
 
 
 def main() -> None:

@@ -1,44 +1,16 @@
 """The command line: a thin layer over `Settings`."""
 
-import asyncio
 import logging
-import os
-import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import dotenv
-import uvloop
-from google.adk.apps.app import App
 from pydantic import ValidationError
 
-from adk_chat.agents.demo_model import DemoModel
-from adk_chat.agents.loader import AgentError, load_app
-from adk_chat.dev.binary import find_restate_server
-from adk_chat.dev.npm import InstallError
-from adk_chat.dev.server import DataDir, RestateServer, ServerError, register
-from adk_chat.endpoint import IdentityKeyError, PortTakenError, is_loopback, listen, serve, stop_event
-from adk_chat.gateway.serving import serve_gateway
 from adk_chat.gateway.terminal import chat
-from adk_chat.gateway.tokens import AuthError
-from adk_chat.service import ChatService, ServiceUriError
 from adk_chat.settings import Settings
-from adk_chat.streaming import BrokerError, open_broker
-
-_DEV_DRAIN_SECONDS = 3
-_ERRORS = (
-    AgentError,
-    AuthError,
-    BrokerError,
-    IdentityKeyError,
-    InstallError,
-    PortTakenError,
-    ServerError,
-    ServiceUriError,
-)
-"""Of which the message is all that the person at the keyboard needs."""
 
 
 def _option(name: str, **attributes: Any) -> Callable[[Any], Any]:
@@ -80,8 +52,7 @@ def dev(**options: Any) -> None:
 
     AGENT is a directory with ADK's agent.py, or package.module:attribute; by default a built-in assistant.
     """
-    settings = _settings(options)
-    _run(lambda app: _dev(app, settings), settings)
+    _run("dev", _settings(options))
 
 
 @main.command()
@@ -98,8 +69,7 @@ def web(**options: Any) -> None:
 
     AGENT is the one that the service runs: a directory with ADK's agent.py, or package.module:attribute.
     """
-    settings = _settings(options)
-    _run(lambda app: _web(app, settings), settings)
+    _run("web", _settings(options))
 
 
 @main.command(name="serve")
@@ -118,126 +88,17 @@ def serve_command(admin_url: str | None, url: str | None, force: bool, **options
 
     AGENT is a directory with ADK's agent.py, or package.module:attribute; by default a built-in assistant.
     """
-    settings = _settings(options)
-    _run(lambda app: _serve(app, settings, admin_url, url, force), settings)
+    _run("serve", _settings(options), admin_url=admin_url, url=url, force=force)
 
 
 main.add_command(chat)
 
 
-def _run(main: Callable[[App], Coroutine[Any, Any, None]], settings: Settings) -> None:
-    try:
-        app = load_app(settings.agent, settings.model)
-        (uvloop.run if sys.platform != "win32" else asyncio.run)(main(app))
-    except _ERRORS as error:
-        raise click.ClickException(str(error)) from error
+def _run(command: str, settings: Settings, **more: Any) -> None:
+    # Only here, since ADK takes seconds to import, and `chat` and `--help` do without.
+    from adk_chat import commands
 
-
-async def _serve(app: App, settings: Settings, admin_url: str | None, url: str | None, force: bool) -> None:
-    listening = _listen(settings.endpoint_host, settings.endpoint_port, "--endpoint-port")
-    port = listening.getsockname()[1]
-    service = ChatService(app, settings=settings)
-    await service.warm_up()
-    stop = stop_event()
-    serving = asyncio.create_task(
-        serve(
-            service.objects,
-            listening,
-            stop,
-            identity_keys=settings.identity_keys,
-            drain_seconds=settings.drain_seconds,
-        )
-    )
-    if admin_url is not None:
-        at = url or f"http://{settings.endpoint_host}:{port}"
-        registering = asyncio.create_task(
-            register(admin_url.rstrip("/"), at, force=force, headers=settings.restate_headers)
-        )
-        await asyncio.wait([serving, registering], return_when=asyncio.FIRST_COMPLETED)
-        if serving.done():  # by an error, and nobody would answer Restate
-            registering.cancel()
-            await serving
-        await registering
-    click.echo(f"Serving {app.name} on http://{settings.endpoint_host}:{port}.")
-    _say_what_is_not_shared(settings)
-    await serving
-    await service.close()
-
-
-async def _web(app: App, settings: Settings) -> None:
-    service = ChatService(app, settings=settings)
-    gateway = service.gateway(settings.ingress_url, settings.admin_url, settings.host)
-    listening = _listen(settings.host, settings.port, "--port")
-    port = listening.getsockname()[1]
-    host = "localhost" if is_loopback(settings.host) else settings.host
-    stop = stop_event()
-    click.echo(f"Serving {app.name} on http://{host}:{port}, over the Restate at {settings.ingress_url}.")
-    _say_what_is_not_shared(settings)
-    await serve_gateway(gateway, listening, stop)
-    await service.close()
-
-
-async def _dev(app: App, settings: Settings) -> None:
-    data = DataDir(settings.data_dir)
-    listening = _listen("127.0.0.1", settings.endpoint_port, "--endpoint-port")
-    port = listening.getsockname()[1]
-    web_listening = _listen("127.0.0.1", settings.port, "--port")
-    web_url = f"http://localhost:{web_listening.getsockname()[1]}"
-    _listen("127.0.0.1", settings.ingress_port, "--ingress-port").close()
-    _listen("127.0.0.1", settings.admin_port, "--admin-port").close()
-    binary = find_restate_server(lambda said: click.echo(said, err=True))
-    service = ChatService(app, settings=settings, broker=open_broker(settings.redis_url))
-    stop = stop_event()
-    server = RestateServer(
-        binary, data.path, settings.ingress_port, settings.admin_port, replay_always=settings.replay_always
-    )
-    async with server:
-        ended = asyncio.create_task(server.wait())
-        serving = asyncio.create_task(serve(service.objects, listening, stop, drain_seconds=_DEV_DRAIN_SECONDS))
-        await service.warm_up()
-        await server.register(f"http://127.0.0.1:{port}")
-        gateway = service.gateway(server.ingress_url, server.admin_url)
-        web_serving = asyncio.create_task(serve_gateway(gateway, web_listening, stop))
-        click.echo(_welcome(app, server, web_url, settings.ui))
-        done, _ = await asyncio.wait([serving, web_serving, ended], return_when=asyncio.FIRST_COMPLETED)
-        if ended not in done:
-            ended.cancel()
-            stop.set()
-            click.echo("Stopping ...")
-            done, _ = await asyncio.wait([serving, web_serving])
-            await service.close()
-        for task in done:
-            task.result()
-
-
-def _say_what_is_not_shared(settings: Settings) -> None:
-    if settings.redis_url is None:
-        click.echo("  Without REDIS_URL no partial text streams from `serve` to `web`; answers are shown when stored.")
-    if settings.artifact_service_uri is None:
-        click.echo("  Without --artifact-service-uri artifacts are in the memory of each process, and not shared.")
-
-
-def _listen(host: str, port: int, option: str) -> Any:
-    try:
-        return listen(host, port)
-    except PortTakenError as error:
-        raise PortTakenError(f"{error} Stop what uses it, or choose another with {option}.") from error
-
-
-def _welcome(app: App, server: RestateServer, web_url: str, ui: bool) -> str:
-    model = getattr(app.root_agent, "model", None)
-    name = "the offline demo model; set GOOGLE_API_KEY or ADK_CHAT_MODEL for a real one"
-    with_model = f" with {name if isinstance(model, DemoModel) else getattr(model, 'model', model)}" if model else ""
-    message = '{"message": "Make a poem about durable execution.", "session_id": "session-123"}'
-    return (
-        f"adk_chat is ready: {app.name}{with_model}.\n"
-        f"  {'dev UI    ' if ui else 'ADK API   '}  {web_url}\n"
-        f"  ingress     {server.ingress_url}\n"
-        f"  Restate UI  {server.admin_url}\n"
-        f"Try:\n"
-        f"  curl {server.ingress_url.removeprefix('http://')}/Chat/user123/message --json '{message}'\n"
-        f"Ctrl-C stops it; conversations are kept in {os.path.relpath(server.log.parent)}."
-    )
+    commands.run(getattr(commands, command), settings, **more)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,15 @@
 
 import asyncio
 import functools
+import gc
 import inspect
 import json
 import logging
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import httpx
 import pytest
@@ -34,6 +35,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.obj = _limited(item.obj)
+
+
+_fidelity: dict[str, bool] = {}
+"""Which tests of tests/fidelity passed, by their names."""
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note how a test came out."""
+    if report.when == "call" and report.nodeid.startswith("tests/fidelity/"):
+        _fidelity[report.nodeid.partition("::")[2]] = report.passed
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the page of the docs, in the one process that hears of all tests."""
+    if _fidelity and not hasattr(session.config, "workerinput"):
+        from tests.fidelity import page
+
+        page.write(_fidelity)
+
+
+def pytest_collection_finish() -> None:
+    """Do not look through what is there for good, ADK and the tests themselves, at every garbage collection."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _limited(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
@@ -83,15 +109,31 @@ def broker() -> MemoryBroker:
     return MemoryBroker()
 
 
+T = TypeVar("T")
+
+
+class Started(Generic[T]):
+    """What is started when it is first asked for and runs until the end, in whatever order tests ask for its kinds."""
+
+    def __init__(self, stack: AsyncExitStack, start: Callable[[str], AbstractAsyncContextManager[T]]) -> None:
+        self._stack = stack
+        self._start = start
+        self._started: dict[str, T] = {}
+
+    async def get(self, kind: str) -> T:
+        """The one of that kind."""
+        if kind not in self._started:
+            self._started[kind] = await self._stack.enter_async_context(self._start(kind))
+        return self._started[kind]
+
+
 # While a step runs under "replay", the engine does not listen: what needs it to is marked with `plain`.
 plain = pytest.mark.parametrize("server", ["plain"], indirect=True)
 
 
-@pytest_asyncio.fixture(scope="session", params=["plain", "replay"])
-async def server(
-    request: pytest.FixtureRequest, binary: Path, settings: Settings, broker: MemoryBroker
-) -> AsyncIterator[RestateServer]:
-    """A server that knows the handlers under test."""
+@pytest_asyncio.fixture(scope="session")
+async def servers(binary: Path, settings: Settings, broker: MemoryBroker) -> AsyncIterator[Started[RestateServer]]:
+    """Servers that know the handlers under test."""
     from tests.durable.programs import programs
     from tests.durable.workshop import workshop
     from tests.sessions.probe import probe
@@ -107,8 +149,14 @@ async def server(
         broker=broker,
     )
     handlers = [*service.objects, probe, *programs]
-    async with hosting(binary, handlers, replay_always=request.param == "replay") as running:
-        yield running
+    async with AsyncExitStack() as stack:
+        yield Started(stack, lambda kind: hosting(binary, handlers, replay_always=kind == "replay"))
+
+
+@pytest_asyncio.fixture(scope="session", params=["plain", "replay"])
+async def server(request: pytest.FixtureRequest, servers: Started[RestateServer]) -> RestateServer:
+    """A server that knows the handlers under test."""
+    return await servers.get(request.param)
 
 
 @asynccontextmanager

@@ -190,7 +190,12 @@ async def test_sigterm_drains_and_restate_goes_on_elsewhere(machine: Machine, us
     await machine.noted(f"begin model model {name}")
     assert machine._endpoint is not None
     machine._endpoint.terminate()
-    await asyncio.sleep(0.3)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{machine.endpoint_port}") as anybody:
+
+        async def drains() -> bool:
+            return (await anybody.get("/discover")).status_code == 503
+
+        await until(drains)
     assert machine._endpoint.returncode is None, "it lets running handlers end"
     machine.open(name)
     await asyncio.wait_for(machine._endpoint.wait(), 10)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from adk_chat.cli import main
 from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.npm import InstallError
 from adk_chat.endpoint import listen
@@ -141,10 +143,16 @@ async def test_a_taken_port_is_said_clearly(tmp_path: Path) -> None:
             assert len(refused.said.strip().splitlines()) == 1
 
 
+async def test_an_agent_that_cannot_be_used_is_said_in_a_line(tmp_path: Path) -> None:
+    async with dev(tmp_path, "nowhere") as refused:
+        assert await refused.process.wait() == 1
+        await refused.read_until("nowhere is neither a directory nor package.module:attribute.")
+        assert len(refused.said.strip().splitlines()) == 1, refused.said
+
+
 @pytest.mark.parametrize(
     ("agent", "said"),
     [
-        ("nowhere", "nowhere is neither a directory nor package.module:attribute."),
         ("no.such.module:app", "no.such.module:app cannot be loaded: ModuleNotFoundError: No module named 'no'"),
         ("json:nothing", "json has no nothing."),
         ("json:dumps", "dumps is a function; it must be an agent or an App of ADK."),
@@ -152,23 +160,39 @@ async def test_a_taken_port_is_said_clearly(tmp_path: Path) -> None:
         ("tests.dev.test_dev:unknown_model", "cannot be loaded: ValueError: Model no-such-model not found."),
     ],
 )
-async def test_an_agent_that_cannot_be_used_is_said_clearly(tmp_path: Path, agent: str, said: str) -> None:
-    async with dev(tmp_path, agent) as refused:
-        assert await refused.process.wait() == 1
-        await refused.read_until(said)
-        assert len(refused.said.strip().splitlines()) == 1, refused.said
+def test_what_is_wrong_with_an_agent_is_said_clearly(agent: str, said: str) -> None:
+    refused = CliRunner().invoke(main, ["dev", agent])
+    assert refused.exit_code == 1
+    assert said in refused.output
+    assert len(refused.output.strip().splitlines()) == 1
 
 
-def test_no_network_is_said_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    npm = tmp_path / "bin" / "npm"
-    npm.parent.mkdir()
-    npm.write_text("#!/bin/sh\necho 'npm error network request failed' >&2\nexit 1\n")
-    npm.chmod(0o755)
+@pytest.mark.parametrize(
+    ("npm", "sentence"),
+    [
+        (
+            "echo 'npm error code E1\nnpm error request failed\nnpm error log: x' >&2; exit 1",
+            r"\(request failed\)\. Check",
+        ),
+        (
+            'while [ "$1" != --pack-destination ]; do shift; done; echo other > "$2/package.tgz"',
+            "is not what it was: its",
+        ),
+    ],
+    ids=["no network", "another content"],
+)
+def test_what_cannot_be_installed_is_said_clearly_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, npm: str, sentence: str
+) -> None:
+    program = tmp_path / "bin" / "npm"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{npm}\n")
+    program.chmod(0o755)
     monkeypatch.delenv("RESTATE_SERVER_BIN", raising=False)
-    monkeypatch.setenv("PATH", f"{npm.parent}:/bin")
+    monkeypatch.setenv("PATH", f"{program.parent}:/bin")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     said: list[str] = []
-    with pytest.raises(InstallError, match=r"network request failed\). Check the network"):
+    with pytest.raises(InstallError, match=sentence):
         find_restate_server(said.append)
     assert said[0].startswith("Installing restate-server")
     assert list((tmp_path / "adk-chat").iterdir()) == []

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +17,11 @@ from restate.extensions import current_context
 
 from adk_chat import restate_tool
 from tests.support import Json, ScriptedModel, calls, obey
+
+SECONDS = 20
+meetings: dict[str, asyncio.Barrier] = {}
+thread_meetings: dict[str, threading.Barrier] = {}
+"""Where tools meet that run at the same time; who waits there for longer than SECONDS fails."""
 
 
 class Weather(BaseModel):
@@ -68,11 +72,19 @@ async def pause(seconds: float, name: str) -> Json:
     return {"slept": seconds}
 
 
-def block(seconds: float, name: str) -> Json:
-    """Sleep in a plain function."""
-    time.sleep(seconds)
+async def meet(where: str, name: str) -> Json:
+    """Wait for the others that are to be there at the same time."""
+    async with asyncio.timeout(SECONDS):
+        await meetings[where].wait()
     count(name)
-    return {"blocked": seconds}
+    return {"met": where}
+
+
+def meet_in_a_thread(where: str, name: str) -> Json:
+    """The same in a plain function."""
+    thread_meetings[where].wait(SECONDS)
+    count(name)
+    return {"met": where}
 
 
 async def act(name: str, tool_context: ToolContext) -> Json:
@@ -119,6 +131,6 @@ async def with_call(name: str) -> Json:
 
 def workshop() -> App:
     """The app."""
-    tools = [give, fail, pause, block, act, ask_for_context, with_timer, with_call]
+    tools = [give, fail, pause, meet, meet_in_a_thread, act, ask_for_context, with_timer, with_call]
     agent = LlmAgent(name="workshop", model=ScriptedModel(script=obey), tools=tools)
     return App(name="workshop", root_agent=agent)

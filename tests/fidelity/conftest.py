@@ -4,7 +4,8 @@ import asyncio
 import logging
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -18,19 +19,30 @@ from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
 from adk_chat.endpoint import listen
 from adk_chat.settings import Settings
-from tests.conftest import free_port
+from tests.conftest import Started, free_port
 from tests.fidelity.failing import Failing
 from tests.fidelity.harness import Service, Streams
-from tests.fidelity.page import PAGE, render
 from tests.fidelity.scenarios import SCENARIOS
-from tests.fidelity.scenarios.slow import SLOW
+from tests.fidelity.scenarios.meeting import MEETINGS
+
+
+@pytest_asyncio.fixture(scope="session")
+async def services(binary: Path, settings: Settings) -> AsyncIterator[Started[Service]]:
+    """Services with all scenarios."""
+    async with AsyncExitStack() as stack:
+        yield Started(stack, lambda kind: _serving(binary, settings, replay=kind == "replay"))
 
 
 @pytest_asyncio.fixture(scope="session", params=["plain", "replay"])
-async def service(request: pytest.FixtureRequest, binary: Path, settings: Settings) -> AsyncIterator[Service]:
-    """The service with all scenarios."""
+async def service(request: pytest.FixtureRequest, services: Started[Service]) -> Service:
+    """A service with all scenarios."""
+    return await services.get(request.param)
+
+
+@asynccontextmanager
+async def _serving(binary: Path, settings: Settings, *, replay: bool) -> AsyncIterator[Service]:
     streams = Streams()
-    chat = ChatService(*(scenario.app for scenario in SCENARIOS + SLOW), settings=settings, broker=streams)
+    chat = ChatService(*(scenario.app for scenario in SCENARIOS + MEETINGS), settings=settings, broker=streams)
     config = Config()
     config.h2_max_concurrent_streams = 256
     config.keep_alive_max_requests = sys.maxsize
@@ -39,7 +51,6 @@ async def service(request: pytest.FixtureRequest, binary: Path, settings: Settin
         port = listening.getsockname()[1]
         config.bind = [f"fd://{listening.detach()}"]
         stop = asyncio.Event()
-        replay = request.param == "replay"
         async with (
             RestateServer(binary, Path(directory), free_port(), free_port(), replay_always=replay) as server,
             httpx.AsyncClient(base_url=server.ingress_url, timeout=60) as client,
@@ -50,23 +61,3 @@ async def service(request: pytest.FixtureRequest, binary: Path, settings: Settin
             yield Service(client, streams)
         stop.set()
         await serving
-
-
-_outcomes: dict[str, bool] = {}
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note how a test came out."""
-    report = yield
-    if report.when == "call":
-        _outcomes[item.name] = report.passed
-    return report
-
-
-def pytest_sessionfinish() -> None:
-    """Write the page of the docs, after a run of everything."""
-    page = render(_outcomes)
-    if page is not None:
-        PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(page)

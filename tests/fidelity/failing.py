@@ -37,7 +37,7 @@ class Failing:
         turn, user = (group.decode() for group in found.groups())
         noted = run.runs[user]
         attempt = noted.begin(turn)
-        fail_after = noted.fail_after if len(noted.turns[turn]) == 1 else None
+        fail_after = noted.failing.after(len(noted.turns[turn]) - 1) if noted.failing else None
         connection = _Connection(attempt, fail_after, first, receive, send)
         await self._app(scope, connection.receive, connection.send)
         await connection.ended()
@@ -119,6 +119,7 @@ class _Connection:
             self._attempt.ended = True
 
     async def _fail(self) -> None:
+        self._attempt.ended = False  # there will be another one, be the output journaled or not
         text = b"failed on purpose"
         body = b"\x08\xf4\x03" + b"\x12" + bytes([len(text)]) + text + b"\x40\x01"  # code 500, and again in 1 ms
         await self._send(

@@ -134,7 +134,7 @@ async def under_restate(
     http: httpx.AsyncClient,
     streams: Streams,
     streaming: bool,
-    fail_after: int | None = None,
+    failing: run.Failing | None = None,
 ) -> tuple[Outcome, run.Run]:
     """Run it as a client of the service would.
 
@@ -143,10 +143,10 @@ async def under_restate(
         http: a client of the Restate ingress.
         streams: what the service publishes.
         streaming: whether the models stream.
-        fail_after: after how many journal entries the first attempt at each turn is to fail.
+        failing: which attempts at each turn are to fail.
     """
     user = unique("user")
-    noted = run.runs[user] = run.Run(fail_after=fail_after)
+    noted = run.runs[user] = run.Run(failing=failing)
     where = {"session_id": _SESSION, "app_name": scenario.app.name}
     failed = []
     for say in scenario.messages:

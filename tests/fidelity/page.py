@@ -23,7 +23,7 @@ was asked, and the sequence of callbacks. One message more must be answered in t
 
 - **plain**: nothing goes wrong
 - **replaying**: the server makes the handler replay at every await
-- **failing**: for each entry of the journal in turn, the first attempt breaks off right after it
+- **failing**: for each entry of the journal in turn, an attempt breaks off right after it
 - **streaming**: with partial responses, and what is seen live compared as well
 
 In all four, each call of a model or a tool that got into the journal was executed once.
@@ -48,8 +48,8 @@ TAIL = """
 """
 
 
-def render(outcomes: dict[str, bool]) -> str | None:
-    """The page, or None if not all scenarios were run in all ways.
+def write(outcomes: dict[str, bool]) -> None:
+    """Write the page if all scenarios were run in all ways.
 
     Args:
         outcomes: whether a test passed, by its name.
@@ -60,6 +60,6 @@ def render(outcomes: dict[str, bool]) -> str | None:
         for scenario in scenarios:
             passed = [outcomes.get(name.format(scenario.id)) for name in COLUMNS]
             if None in passed:
-                return None
+                return
             lines.append(f"| {scenario.name} | {' | '.join('✓' if one else '✗' for one in passed)} |")
-    return "\n".join(lines) + "\n" + TAIL
+    PAGE.write_text("\n".join(lines) + "\n" + TAIL)

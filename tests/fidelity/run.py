@@ -4,14 +4,14 @@ import re
 from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 _TIME = re.compile(r'("\w*[tT]imestamp"): (?:[\d.]+|"[^"]*")')
 
 
-@dataclass
+@dataclass(eq=False)
 class Attempt:
     """One attempt at a turn. Callbacks are noted with the strand that they belong to."""
 
@@ -32,6 +32,18 @@ class Attempt:
         return sum(count - self.journaled[name] for name, count in self.executed.items())
 
 
+class Failing(NamedTuple):
+    """Attempts fail after so many journal entries of their own, until one comes to its end."""
+
+    first: int
+    then: int | None = None
+    """None where the first one alone fails."""
+
+    def after(self, earlier: int) -> int | None:
+        """After how many entries an attempt fails, with so many before it."""
+        return self.then if earlier else self.first
+
+
 @dataclass
 class Run:
     """One run of a scenario; its turns in order, with their attempts."""
@@ -40,8 +52,8 @@ class Run:
     executions: Counter[str] = field(default_factory=Counter)
     questions: dict[str, list[tuple[Attempt, Any]]] = field(default_factory=dict)
     """What each model was asked."""
-    fail_after: int | None = None
-    """After how many journal entries the first attempt at each turn is to fail."""
+    failing: "Failing | None" = None
+    """Which attempts at each turn are to fail."""
 
     def begin(self, turn: str) -> Attempt:
         """A new attempt at a turn, for the code that runs from here on."""

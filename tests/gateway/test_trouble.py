@@ -37,6 +37,7 @@ def turn_of(user: str, invocation_id: str) -> str:
     return f"/turns/{TurnId(invocation_id=invocation_id, key=key)}/events"
 
 
+@plain
 async def test_a_session_that_fits_into_no_answer_is_opened_and_changed(gateway: httpx.AsyncClient) -> None:
     user = unique("user")
     path = SESSIONS.format("choir", user)

@@ -266,6 +266,7 @@ async def test_the_model_fails_for_good(chat: ChatClient) -> None:
     assert await chat.message("s", "next") == "echo next"
 
 
+@plain
 async def test_what_is_too_large_for_restate_is_refused_once(chat: ChatClient) -> None:
     answer = await chat.send("message", {"message": "large 9000000", "session_id": "s"})
     assert (answer.status_code, "at most 8388608 can be kept" in answer.text) == (500, True)

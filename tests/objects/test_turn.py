@@ -178,6 +178,7 @@ async def test_only_the_turn_that_is_meant_is_cancelled(chat: ChatClient) -> Non
     gate.set()
 
 
+@plain
 async def test_a_turn_may_say_more_than_one_message_of_the_engine_holds(chat: ChatClient) -> None:
     """One agent says 35 MiB while another one's step begins; the engine refuses 32 MiB, and would be asked for ever."""
     at = {"app_name": "choir", "session_id": "s"}

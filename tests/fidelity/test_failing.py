@@ -1,0 +1,35 @@
+"""Every scenario comes to the same under the service as under ADK's InMemoryRunner, wherever its attempts break off."""
+
+import asyncio
+from itertools import accumulate
+
+from tests.fidelity import run
+from tests.fidelity.comparison import each, plain, same
+from tests.fidelity.harness import Service, under_adk, under_restate
+from tests.fidelity.scenario import Scenario
+
+STRIDE = 5
+"""One run breaks off after the 1st, 6th, 11th ... entry of each turn, one after the 2nd, 7th, ...: all, in all."""
+
+
+@each
+@plain
+async def test_a_run_that_fails_after_any_journal_entry_is_as_under_adk(scenario: Scenario, service: Service) -> None:
+    expected = await under_adk(scenario, streaming=False)
+    expected.forget_versions()
+
+    async def fail(first: int) -> None:
+        failing = run.Failing(first, STRIDE)
+        found, failed = await under_restate(scenario, *service, streaming=False, failing=failing)
+        for attempts in failed.turns.values():
+            *broken, end = accumulate(attempt.entries for attempt in attempts)
+            assert {*broken} == {*range(first, end + 1, STRIDE)}
+        repeated = sum(found.executions.values()) - sum(expected.executions.values())
+        lost = sum(attempt.lost for attempts in failed.turns.values() for attempt in attempts[:-1])
+        assert repeated == lost, f"failing after entry {first} of each turn, and every {STRIDE}: {found.executions}"
+        found.executions = expected.executions
+        # What saved an artifact and is made again saves it again.
+        found.forget_versions()
+        same(scenario, found, expected)
+
+    await asyncio.gather(*(fail(first) for first in range(1, STRIDE + 1)))
