@@ -8,7 +8,6 @@ them. The time to the first token is compared with that of ADK's own server on i
 import asyncio
 import json
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.server import RestateServer
 from adk_chat.endpoint import listen
 from adk_chat.gateway.apps import Apps
+from tests.programs import find_redis_server
 
 STREAMS = 100
 TOKENS = 200
@@ -125,15 +125,7 @@ async def two_processes(directory: Path) -> AsyncIterator[tuple[str, list[Proces
     """`adk-chat serve` and `adk-chat web`, with a Redis between them."""
     redis_port, port, endpoint_port = free_port(), free_port(), free_port()
     url = {"REDIS_URL": f"redis://127.0.0.1:{redis_port}"}
-    redis = (
-        shutil.which("redis-server") or "redis-server",
-        "--port",
-        redis_port,
-        "--save",
-        "",
-        "--dir",
-        str(directory),
-    )
+    redis = (str(find_redis_server(print)), "--port", redis_port, "--save", "", "--dir", str(directory))
     command = (sys.executable, "-m", "adk_chat.cli")
     agent = "benchmarks.streams:app"
     async with AsyncExitStack() as stack:

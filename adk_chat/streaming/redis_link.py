@@ -27,6 +27,21 @@ _LONGEST_WAIT_SECONDS = 1.0
 Result = TypeVar("Result")
 
 
+async def answered(asking: Awaitable[Result]) -> Result:
+    """What Redis answers.
+
+    Raises:
+        ConnectionError: redis-py's, also where a connection of uvloop's broke since it was last looked at. uvloop then
+            has a RuntimeError, which redis-py lets through and nobody would take for a Redis that is away.
+    """
+    try:
+        return await asking
+    except RuntimeError as error:
+        if "handler is closed" not in str(error):
+            raise
+        raise RedisConnectionError(str(error)) from error
+
+
 class Link:
     """A few connections that all readers and the writer share. Says once when Redis is lost, and once when it is back.
 
@@ -61,7 +76,7 @@ class Link:
         wait = _FIRST_WAIT_SECONDS
         while True:
             try:
-                result = await command()
+                result = await answered(command())
             except AwayError as error:
                 if self._lost(error) + wait > seconds:
                     raise

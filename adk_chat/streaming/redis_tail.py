@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from adk_chat.streaming.redis_link import AwayError, Link
+from adk_chat.streaming.redis_link import AwayError, Link, answered
 from adk_chat.streaming.redis_record import START, Id, Record, id_text, key
 
 _logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class Tail:
             pipeline = self._link.redis.pipeline(transaction=False)
             pipeline.xadd(self._bell, {b"": b""}, maxlen=1, approximate=False)
             pipeline.expire(self._bell, _BELL_SECONDS)
-            await pipeline.execute()
+            await answered(pipeline.execute())
 
     async def close(self) -> None:
         """Let go of all readers."""

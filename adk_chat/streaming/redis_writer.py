@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from adk_chat.streaming.redis_link import AwayError, Link
+from adk_chat.streaming.redis_link import AwayError, Link, answered
 from adk_chat.streaming.redis_record import fields, key
 
 _logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Writer:
             for stream in {stream for stream, _ in batch}:
                 pipeline.expire(key(stream), _STREAM_SECONDS)
             try:
-                results: list[Any] = await pipeline.execute(raise_on_error=False)
+                results = await answered(pipeline.execute(raise_on_error=False))
                 for result in results:
                     if isinstance(result, AwayError):
                         raise result

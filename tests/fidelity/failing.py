@@ -37,7 +37,8 @@ class Failing:
         turn, user = (group.decode() for group in found.groups())
         noted = run.runs[user]
         attempt = noted.begin(turn)
-        fail_after = noted.failing.after(len(noted.turns[turn]) - 1) if noted.failing else None
+        earlier = len(noted.turns[turn]) - 1
+        fail_after = (noted.breaks.later if earlier else noted.breaks.first) if noted.breaks else None
         connection = _Connection(attempt, fail_after, first, receive, send)
         await self._app(scope, connection.receive, connection.send)
         await connection.ended()

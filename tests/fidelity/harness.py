@@ -134,7 +134,7 @@ async def under_restate(
     http: httpx.AsyncClient,
     streams: Streams,
     streaming: bool,
-    failing: run.Failing | None = None,
+    breaks: run.Breaks | None = None,
 ) -> tuple[Outcome, run.Run]:
     """Run it as a client of the service would.
 
@@ -143,10 +143,10 @@ async def under_restate(
         http: a client of the Restate ingress.
         streams: what the service publishes.
         streaming: whether the models stream.
-        failing: which attempts at each turn are to fail.
+        breaks: where attempts at each turn are to break off.
     """
     user = unique("user")
-    noted = run.runs[user] = run.Run(failing=failing)
+    noted = run.runs[user] = run.Run(breaks=breaks)
     where = {"session_id": _SESSION, "app_name": scenario.app.name}
     failed = []
     for say in scenario.messages:

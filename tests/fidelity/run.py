@@ -32,16 +32,12 @@ class Attempt:
         return sum(count - self.journaled[name] for name, count in self.executed.items())
 
 
-class Failing(NamedTuple):
-    """Attempts fail after so many journal entries of their own, until one comes to its end."""
+class Breaks(NamedTuple):
+    """After how many journal entries of its own an attempt at a turn breaks off, until one comes to its end."""
 
     first: int
-    then: int | None = None
-    """None where the first one alone fails."""
-
-    def after(self, earlier: int) -> int | None:
-        """After how many entries an attempt fails, with so many before it."""
-        return self.then if earlier else self.first
+    later: int | None = None
+    """None where the first attempt alone breaks off."""
 
 
 @dataclass
@@ -52,8 +48,7 @@ class Run:
     executions: Counter[str] = field(default_factory=Counter)
     questions: dict[str, list[tuple[Attempt, Any]]] = field(default_factory=dict)
     """What each model was asked."""
-    failing: "Failing | None" = None
-    """Which attempts at each turn are to fail."""
+    breaks: Breaks | None = None
 
     def begin(self, turn: str) -> Attempt:
         """A new attempt at a turn, for the code that runs from here on."""

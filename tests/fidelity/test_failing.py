@@ -19,8 +19,8 @@ async def test_a_run_that_fails_after_any_journal_entry_is_as_under_adk(scenario
     expected.forget_versions()
 
     async def fail(first: int) -> None:
-        failing = run.Failing(first, STRIDE)
-        found, failed = await under_restate(scenario, *service, streaming=False, failing=failing)
+        breaks = run.Breaks(first, STRIDE)
+        found, failed = await under_restate(scenario, *service, streaming=False, breaks=breaks)
         for attempts in failed.turns.values():
             *broken, end = accumulate(attempt.entries for attempt in attempts)
             assert {*broken} == {*range(first, end + 1, STRIDE)}

@@ -20,7 +20,7 @@ BEGUN = {"three_branches": 10, "three_tools": 14, "three_nodes": 10}
 @pytest.mark.parametrize("scenario", MEETINGS, ids=lambda scenario: scenario.id)
 async def test_what_is_parallel_meets(scenario: Scenario, crash: bool, service: Service) -> None:
     user = unique("user")
-    noted = run.runs[user] = run.Run(failing=run.Failing(BEGUN[scenario.id]) if crash else None)
+    noted = run.runs[user] = run.Run(breaks=run.Breaks(BEGUN[scenario.id]) if crash else None)
     body = {"message": "go", "session_id": "s", "app_name": scenario.app.name}
     async with asyncio.timeout(20):
         answer = await service.http.post(f"/Chat/{user}/message", json=body)

@@ -1,6 +1,5 @@
 """The stored layout, over a K/V in memory; and older data, through a real server."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -13,7 +12,7 @@ from adk_chat.sessions.contract import AppendEvents
 from adk_chat.sessions.layout import KEPT_BYTES, NEWEST_BYTES, ROWS
 from adk_chat.sessions.store import SessionStore, list_rows
 from tests.conftest import stored
-from tests.support import ChatClient, Json
+from tests.support import ChatClient, Json, until
 
 
 class Memory:
@@ -178,9 +177,7 @@ async def test_what_restate_ext_adk_has_stored_is_read_and_goes_on(chat: ChatCli
             "new_state": {key: list(json.dumps(value).encode()) for key, value in state.items()},
         }
         (await admin.post(f"{server.admin_url}/services/Chat/state", json=body)).raise_for_status()
-    async with asyncio.timeout(10):
-        while not await stored(server, chat.user):
-            await asyncio.sleep(0.05)
+    await until(lambda: stored(server, chat.user))
     assert await chat.texts("old") == ["hi", "ho"]
     session = await chat.call("get_session", {"session_id": "old"})
     assert (session["state"], session["lastUpdateTime"]) == ({"kept": 1, "user:name": "Ada"}, 6.0)

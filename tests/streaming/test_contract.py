@@ -21,10 +21,11 @@ async def test_entries_come_in_order_from_the_beginning_and_then_live(broker: Br
 
 
 async def test_a_stream_is_waited_for(broker: Broker) -> None:
-    stream = unique("stream")
+    stream, other = unique("stream"), unique("other")
     reading = [asyncio.create_task(take(broker, stream, 2)) for _ in range(3)]
-    await asyncio.sleep(0.05)
-    publish(broker, unique("other"), 50, 60)
+    publish(broker, other, 50, 60)
+    await broker.flush()
+    await take(broker, other, 10)  # who began to read later has read, so those wait
     publish(broker, stream, 0, 1)
     await broker.flush()
     publish(broker, stream, 1, 2)
@@ -90,7 +91,7 @@ async def test_readers_end_with_the_broker(broker: Broker) -> None:
     publish(broker, stream, 0, 1)
     await broker.flush()
     readers = [asyncio.create_task(take(broker, name, 2)) for name in (stream, unique("unknown"))]
-    await asyncio.sleep(0.05)
+    await take(broker, stream, 1)  # who began to read later has read, so those wait
     await broker.close()
     broker.publish(stream, b"too late")
     for reader in readers:

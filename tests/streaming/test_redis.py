@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from adk_chat.endpoint import listen
 from adk_chat.streaming import BrokerError, LostError, open_broker, redis_writer
 from adk_chat.streaming.redis_broker import RedisBroker
+from adk_chat.streaming.redis_link import Link
 from tests.redis_server import RedisServer
 from tests.streaming.reading import numbered, publish, take, texts
 from tests.support import unique, until
@@ -109,15 +110,39 @@ async def test_flushing_gives_up_once_it_turns_out_that_there_is_no_redis(monkey
         await broker.close()
 
 
-async def test_a_reader_gets_over_a_restart_and_sees_no_gap_where_there_is_none(tmp_path: Path) -> None:
+async def test_a_connection_that_broke_a_moment_ago_is_a_redis_that_is_away(redis: RedisServer) -> None:
+    link, tries = Link(redis.url), 0
+
+    async def ping() -> bool:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            _, writer = await asyncio.open_connection("127.0.0.1", redis.port)
+            writer.transport.abort()
+            await asyncio.sleep(0)
+            writer.writelines([b"PING"])  # as redis-py does; it asks before whether the connection is alive
+        return bool(await link.redis.ping())
+
+    assert await link.patiently(ping)
+    assert tries == 2
+    await link.close()
+
+
+async def test_a_reader_gets_over_a_restart_and_sees_no_gap_where_there_is_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def both_miss_it() -> bool:
+        return [record.levelno for record in caplog.records].count(logging.WARNING) == 2
+
     async with RedisServer(tmp_path, durable=True) as server:
         writer, broker = RedisBroker(server.url), RedisBroker(server.url)
         reading = asyncio.create_task(take(broker, "stream", 300))
         publish(writer, "stream", 0, 100)
         await writer.flush()
-        await server.kill()
-        publish(writer, "stream", 100, 200)
-        await asyncio.sleep(0.1)
+        with caplog.at_level(logging.WARNING, "adk_chat.streaming"):
+            await server.kill()
+            publish(writer, "stream", 100, 200)
+            await until(both_miss_it)
         await server.start()
         publish(writer, "stream", 200, 300)
         assert texts(await reading) == numbered(0, 300)

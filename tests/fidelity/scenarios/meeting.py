@@ -20,7 +20,7 @@ _met: WeakKeyDictionary[run.Attempt, asyncio.Barrier] = WeakKeyDictionary()
 async def wait() -> None:
     """Wait for the others of the attempt; in one that is to break off, for ever."""
     attempt = run.current.get()
-    breaks_off = attempt.run.failing is not None and attempt is attempt.run.turns[attempt.turn][0]
+    breaks_off = attempt.run.breaks is not None and attempt is attempt.run.turns[attempt.turn][0]
     await _met.setdefault(attempt, asyncio.Barrier(4 if breaks_off else 3)).wait()
 
 
