@@ -42,7 +42,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version), once ..."
 	@$(PYTHON) -m venv --without-pip $(VENV)
 	@$(PYTHON) -m pip --python $(BIN)/python --version >/dev/null 2>&1 || \
-		{ echo "adk_chat needs pip 22.3 or newer for $(PYTHON); there is $$($(PYTHON) -m pip --version 2>&1)."; exit 1; }
+		{ echo "adk_chat needs pip 22.3 or newer for $(PYTHON); there is $$($(PYTHON) -m pip --version 2>&1 | tail -n 1)."; exit 1; }
 	@$(PIP_INSTALL) --only-binary :all: --require-hashes -r requirements.lock
 	@$(PIP_INSTALL) --no-build-isolation -e .
 	@touch $@

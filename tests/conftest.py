@@ -1,11 +1,14 @@
 """A real restate-server, plain and replaying at every await, with the handlers under test served from here."""
 
 import asyncio
+import contextlib
 import functools
 import gc
 import inspect
+import itertools
 import json
 import logging
+import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -21,7 +24,7 @@ import uvloop
 from adk_chat import ChatService
 from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.server import RestateServer
-from adk_chat.endpoint import listen, serve
+from adk_chat.endpoint import PortTakenError, listen, serve
 from adk_chat.settings import Settings
 from adk_chat.streaming import MemoryBroker
 from tests.gemini import gemini_app, unreachable_app
@@ -71,10 +74,16 @@ def _limited(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[No
     return limited
 
 
+# Below those that the system gives to connections: one of these would be taken before who asked for it listens there.
+_ports = itertools.count(10_000 + os.getpid() % 200 * 100)
+
+
 def free_port() -> int:
-    """A port that nobody uses at the moment."""
-    with listen("127.0.0.1", 0) as listening:
-        return int(listening.getsockname()[1])
+    """A port that nobody uses, and that is given to nobody else here."""
+    while True:
+        port = next(_ports)
+        with contextlib.suppress(PortTakenError), listen("127.0.0.1", port):
+            return port
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from types import TracebackType
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from adk_chat.endpoint import listen
+from tests.conftest import free_port
 from tests.programs import find_redis_server
 from tests.support import until
 
@@ -16,8 +16,7 @@ class RedisServer:
     """A redis-server; with `durable` it finds its data again after a SIGKILL."""
 
     def __init__(self, directory: Path, *, durable: bool = False) -> None:
-        with listen("127.0.0.1", 0) as listening:
-            self.port = int(listening.getsockname()[1])
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self._directory = directory
         self._durable = durable
