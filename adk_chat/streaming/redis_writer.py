@@ -50,7 +50,7 @@ class Writer:
             self._take()
             self._done += 1
         self._wake.set()
-        if self._task is None:
+        if self._task is None or self._task.done():  # it ends by nothing that is known, but would for good
             self._task = asyncio.create_task(self._run())
 
     async def flush(self) -> None:

@@ -18,18 +18,22 @@ async def test_a_run_that_fails_after_any_journal_entry_is_as_under_adk(scenario
     expected = await under_adk(scenario, streaming=False)
     expected.forget_versions()
 
-    async def fail(first: int) -> None:
-        breaks = run.Breaks(first, STRIDE)
+    async def fail(breaks: run.Breaks) -> int:
         found, failed = await under_restate(scenario, *service, streaming=False, breaks=breaks)
+        longest = 0
         for attempts in failed.turns.values():
             *broken, end = accumulate(attempt.entries for attempt in attempts)
-            assert {*broken} == {*range(first, end + 1, STRIDE)}
+            assert {*broken} == {*range(breaks.first, end + 1, breaks.later or end)}
+            longest = max(longest, end)
         repeated = sum(found.executions.values()) - sum(expected.executions.values())
         lost = sum(attempt.lost for attempts in failed.turns.values() for attempt in attempts[:-1])
-        assert repeated == lost, f"failing after entry {first} of each turn, and every {STRIDE}: {found.executions}"
+        assert repeated == lost, f"{breaks}: {found.executions}"
         found.executions = expected.executions
         # What saved an artifact and is made again saves it again.
         found.forget_versions()
         same(scenario, found, expected)
+        return longest
 
-    await asyncio.gather(*(fail(first) for first in range(1, STRIDE + 1)))
+    longest, *_ = await asyncio.gather(*(fail(run.Breaks(first, STRIDE)) for first in range(1, STRIDE + 1)))
+    # And one that breaks off once, and goes on to the end of the turn.
+    await fail(run.Breaks(longest // 2))

@@ -128,6 +128,19 @@ async def test_a_connection_that_broke_a_moment_ago_is_a_redis_that_is_away(redi
     await link.close()
 
 
+async def test_what_ended_the_writer_ends_it_once(redis: RedisServer) -> None:
+    broker, stream = RedisBroker(redis.url), unique("stream")
+    publish(broker, stream, 0, 1)
+    await broker.flush()
+    writing = broker._writer._task
+    assert writing is not None
+    writing.cancel()
+    await asyncio.wait([writing])
+    publish(broker, stream, 1, 2)
+    assert texts(await take(broker, stream, 2)) == ["0", "1"]
+    await broker.close()
+
+
 async def test_a_reader_gets_over_a_restart_and_sees_no_gap_where_there_is_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
