@@ -1,6 +1,7 @@
 """The command line: a thin layer over `Settings`."""
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,12 @@ def _option(name: str, **attributes: Any) -> Callable[[Any], Any]:
 
 
 def _settings(options: dict[str, Any]) -> Settings:
+    given = {name: value for name, value in options.items() if value is not None}
+    # A program that uses the library may have a REDIS_URL for something else.
+    if (shared := os.environ.get("REDIS_URL")) and "ADK_CHAT_REDIS_URL" not in os.environ:
+        given["redis_url"] = shared
     try:
-        return Settings(**{name: value for name, value in options.items() if value is not None})
+        return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         raise click.ClickException(f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error

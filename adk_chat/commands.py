@@ -106,7 +106,8 @@ async def dev(app: App, settings: Settings) -> None:
     _listen("127.0.0.1", settings.ingress_port, "--ingress-port").close()
     _listen("127.0.0.1", settings.admin_port, "--admin-port").close()
     binary = find_restate_server(lambda said: click.echo(said, err=True))
-    service = ChatService(app, settings=settings, broker=open_broker(settings.redis_url))
+    broker = open_broker(settings.redis_url)
+    service = ChatService(app, settings=settings, broker=broker)
     stop = stop_event()
     server = RestateServer(
         binary, data.path, settings.ingress_port, settings.admin_port, replay_always=settings.replay_always
@@ -125,7 +126,7 @@ async def dev(app: App, settings: Settings) -> None:
             stop.set()
             click.echo("Stopping ...")
             done, _ = await asyncio.wait([serving, web_serving])
-            await service.close()
+            await broker.close()
         for task in done:
             task.result()
 

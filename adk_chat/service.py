@@ -51,7 +51,7 @@ class ChatService:
         credential_service: likewise; by default none.
         run_config: of every turn, unless its request asks for something else.
         broker: where turns publish what they do while they run, for `gateway` to show it; by default the Redis of
-            `settings.redis_url`. A `MemoryBroker` does where both are one process.
+            `settings.redis_url`. A `MemoryBroker` does where both are one process. Who gives one closes it.
 
     Raises:
         AuthError: the settings of access control do not make sense.
@@ -78,7 +78,8 @@ class ChatService:
         self.memory_service = memory_service or _memory_service(self.settings.memory_service_uri)
         self.credential_service = credential_service
         self.run_config = run_config
-        self.broker = broker or (open_broker(self.settings.redis_url) if self.settings.redis_url else None)
+        self._opened = open_broker(self.settings.redis_url) if self.settings.redis_url and broker is None else None
+        self.broker = broker or self._opened
 
     @property
     def objects(self) -> list[restate.VirtualObject]:
@@ -152,9 +153,9 @@ class ChatService:
         await runner.close()
 
     async def close(self) -> None:
-        """Close what the service holds open."""
-        if self.broker is not None:
-            await self.broker.close()
+        """Close what the service has opened."""
+        if self._opened is not None:
+            await self._opened.close()
 
 
 def _artifact_service(uri: str | None) -> BaseArtifactService:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -36,7 +36,6 @@ class Settings(BaseSettings):
 
     redis_url: str | None = Field(
         None,
-        validation_alias=AliasChoices("ADK_CHAT_REDIS_URL", "REDIS_URL"),
         description="A Redis for live streams between processes, redis:// or rediss://; by default this one's memory.",
     )
 

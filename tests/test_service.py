@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from google.genai import types
 
 from adk_chat import ChatService
+from adk_chat.cli import main
 from adk_chat.service import ServiceUriError
 from adk_chat.settings import Settings
 from tests.support import scripted_app
@@ -23,6 +25,15 @@ async def test_two_processes_share_what_a_uri_names(tmp_path: Path) -> None:
     found = await other.artifact_service.load_artifact(**where)
     assert found is not None
     assert found.text == "kept"
+
+
+def test_a_program_that_uses_the_library_keeps_its_redis_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://somebody-elses")
+    assert service().broker is None
+    seen: list[Settings] = []
+    monkeypatch.setattr("adk_chat.commands.run", lambda command, settings, **more: seen.append(settings))
+    assert CliRunner().invoke(main, ["serve"]).exit_code == 0
+    assert seen[0].redis_url == "redis://somebody-elses"
 
 
 @pytest.mark.parametrize("kind", ["artifact", "memory"])

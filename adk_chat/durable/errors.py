@@ -17,11 +17,11 @@ _TRANSIENT_NAMES = {"ClientConnectionError", "APIConnectionError"}
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same model call may succeed in a moment: no connection, a timeout, HTTP 408, 429 or 5xx."""
-    status = getattr(error, "code", None)
-    if not isinstance(status, int):
-        status = getattr(error, "status_code", None)
-    if isinstance(status, int):
-        return status in _TRANSIENT_STATUS or status >= 500
+    response = getattr(error, "response", None)  # of httpx's HTTPStatusError, and of those of requests
+    named = (getattr(error, "code", None), getattr(error, "status_code", None), getattr(response, "status_code", None))
+    status = next((value for value in named if isinstance(value, int)), None)
+    if status is not None:
+        return status in _TRANSIENT_STATUS or 500 <= status < 600
     if isinstance(error, ConnectionError | TimeoutError | httpx.TransportError):
         return True
     return any(base.__name__ in _TRANSIENT_NAMES for base in type(error).__mro__)

@@ -5,19 +5,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from google.adk.apps.app import App
 from google.adk.artifacts.base_artifact_service import BaseArtifactService
 from google.adk.cli.api_server import ApiServer
 from google.adk.cli.dev_server import DevServer
+from google.adk.errors.input_validation_error import InputValidationError
 from google.adk.memory.base_memory_service import BaseMemoryService
 from google.adk.runners import Runner
+from google.adk.sessions.session import Session
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
 
 from adk_chat.gateway import seams
 from adk_chat.gateway.apps import Apps
+from adk_chat.gateway.artifacts import GatewayArtifacts
 from adk_chat.gateway.dev_ui import dev_ui_routes
 from adk_chat.gateway.exchange import Exchanges
 from adk_chat.gateway.reader import TurnReader
@@ -25,8 +28,7 @@ from adk_chat.gateway.routes import turn_routes
 from adk_chat.gateway.runner import TurnRunner
 from adk_chat.gateway.sessions import GatewaySessions
 from adk_chat.gateway.turns import Turns
-from adk_chat.sessions.contract import TooLargeError
-from adk_chat.sessions.transport import AnswerError, BadRequestError, NoAnswerError, status_of
+from adk_chat.sessions.transport import STATUS, AnswerError, NoAnswerError, status_of
 from adk_chat.streaming import Broker
 
 _NOT_OFFERED = {"/run_live", "/agent-identity/finalize"}
@@ -72,12 +74,13 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     """The gateway as an ASGI app."""
     turns = Turns(config.ingress_url, config.admin_url, config.headers)
     reader = TurnReader(turns, config.broker)
+    sessions = GatewaySessions(config.apps, config.ingress_url, admin_url=config.admin_url, headers=config.headers)
     kind = _Dev if config.ui else _Api
     server = kind(
         agent_loader=Apps(config.apps),
-        session_service=GatewaySessions(config.ingress_url, admin_url=config.admin_url, headers=config.headers),
+        session_service=sessions,
         memory_service=config.memory_service,
-        artifact_service=config.artifact_service,
+        artifact_service=GatewayArtifacts(config.artifact_service),
         # Agents, which would want it, do not run here.
         credential_service=cast(Any, None),
         # Evaluations are not offered.
@@ -91,6 +94,7 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         yield
         await turns.close()
+        await sessions.close()
 
     app = server.get_fast_api_app(
         lifespan=lifespan, web_assets_dir=str(seams.DEV_UI) if config.ui else None, bind_host=config.host
@@ -99,13 +103,14 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     app.router.routes[:] = [*own, *(route for route in app.router.routes if _offered(route))]
     app.include_router(turn_routes(turns, reader))
     app.add_middleware(Exchanges)
-    for error in (AnswerError, BadRequestError, NoAnswerError, TooLargeError):
+    for error in (*STATUS, AnswerError, NoAnswerError, InputValidationError):
         app.add_exception_handler(error, _refused)
     return app
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": str(error)}, status_of(error) or 500)
+    status = 400 if isinstance(error, InputValidationError) else status_of(error)
+    return JSONResponse({"detail": str(error)}, status or 500)
 
 
 def _offered(route: BaseRoute) -> bool:
@@ -129,6 +134,16 @@ class _Turns(ApiServer):
             memory_service=self.memory_service,
             credential_service=self.credential_service,
         )
+
+    async def _create_session(self, **arguments: Any) -> Session:
+        # Whatever else than a ValueError its session service raises is a 500 to ADK's server.
+        try:
+            return await super()._create_session(**arguments)
+        except HTTPException as answer:
+            cause = answer.__cause__
+            if isinstance(cause, Exception) and status_of(cause) not in (None, answer.status_code):
+                raise cause from None
+            raise
 
 
 class _Api(_Turns):

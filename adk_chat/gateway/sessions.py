@@ -1,6 +1,8 @@
 """The session service of the gateway."""
 
 import copy
+from collections.abc import Collection
+from typing import Any
 
 from google.adk.errors import StaleSessionError
 from google.adk.events.event import Event
@@ -9,12 +11,28 @@ from typing_extensions import override
 
 from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.contract import StoredSession
+from adk_chat.sessions.transport import AnswerError
 
 _ATTEMPTS = 8
 
 
 class GatewaySessions(RestateSessionService):
-    """What ADK's server appends, state edits and imported events, holds whatever a turn has said in between."""
+    """What ADK's server appends, state edits and imported events, holds whatever a turn has said in between.
+
+    Args:
+        apps: those whose sessions can be created.
+        where: the arguments of `RestateSessionService`.
+    """
+
+    def __init__(self, apps: Collection[str], *where: Any, **more: Any) -> None:
+        super().__init__(*where, **more)
+        self._apps = apps
+
+    @override
+    async def create_session(self, *, app_name: str, **arguments: Any) -> Session:
+        if app_name not in self._apps:
+            raise AnswerError(404, f"There is no app {app_name} here; there is {', '.join(self._apps)}.")
+        return await super().create_session(app_name=app_name, **arguments)
 
     @override
     async def append_event(self, session: Session, event: Event) -> Event:

@@ -88,6 +88,9 @@ class Turns:
     async def close(self) -> None:
         """Close what is open."""
         await self._waiting.aclose()
+        for transport in (self._chat, self._admin):
+            if transport is not None:
+                await transport.close()
 
     async def post(self, key: TurnKey, post: Post) -> TurnId:
         """Post a message; its turn is durable then.

@@ -11,7 +11,7 @@ from pydantic_core import from_json, to_json
 from adk_chat.durable import record
 from adk_chat.objects.handler import handler
 from adk_chat.objects.state import ObjectState
-from adk_chat.sessions.contract import Json
+from adk_chat.sessions.contract import MAX_STATE_BYTES, Json, sized
 
 APP_STATE = "AppState"
 _STATE = "state"
@@ -44,22 +44,25 @@ def app_state_object() -> restate.VirtualObject:
     @handler(app_state, Nothing, kind="shared")
     async def get(ctx: restate.ObjectSharedContext, request: Nothing) -> VersionedState:
         """The state as it is now."""
-        return await _read(ctx)
+        return await _read(ObjectState(ctx))
 
     @handler(app_state, Delta)
     async def update(ctx: restate.ObjectContext, delta: Delta) -> VersionedState:
         """Set some keys; answers the whole state as it is then."""
-        before = await _read(ctx)
+        kv = ObjectState(ctx)
+        before = await _read(kv)
         after = VersionedState(version=before.version + 1, state={**before.state, **delta.root})
-        ObjectState(ctx).set(_STATE, after.state)
-        ObjectState(ctx).set(_VERSION, after.version)
+        sized(to_json(after.state), "The app: state", MAX_STATE_BYTES)
+        kv.set(_STATE, after.state)
+        kv.set(_VERSION, after.version)
+        kv.write()
         return after
 
     return app_state
 
 
-async def _read(ctx: restate.ObjectContext | restate.ObjectSharedContext) -> VersionedState:
-    state, version = await ObjectState(ctx).get(_STATE, _VERSION)
+async def _read(kv: ObjectState) -> VersionedState:
+    state, version = await kv.get(_STATE, _VERSION)
     return VersionedState(version=version or 0, state=state or {})
 
 
@@ -99,5 +102,9 @@ class AppStates:
         return state
 
     async def update(self, ctx: restate.Context, app: str, delta: Json) -> VersionedState:
-        """Set some keys; gives the state as it is then."""
+        """Set some keys; gives the state as it is then.
+
+        Raises:
+            restate.TerminalError: 413, it would become too large; it is as it was.
+        """
         return VersionedState.model_validate_json(await ctx.generic_call(APP_STATE, "update", to_json(delta), key=app))

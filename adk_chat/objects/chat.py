@@ -13,7 +13,7 @@ from restate.retry_policy import InvocationRetryPolicy
 from restate.serde import BytesSerde
 
 from adk_chat.objects.app_state import AppStates
-from adk_chat.objects.handler import handler
+from adk_chat.objects.handler import handler, terminal
 from adk_chat.objects.requests import (
     CancelTurn,
     History,
@@ -29,6 +29,7 @@ from adk_chat.objects.state import ObjectState
 from adk_chat.objects.turn import TURN
 from adk_chat.sessions.contract import (
     CHAT,
+    MAX_BYTES,
     Appended,
     AppendEvents,
     CreateSession,
@@ -36,16 +37,15 @@ from adk_chat.sessions.contract import (
     Json,
     Request,
     SessionRequest,
-    TooLargeError,
     sized,
 )
 from adk_chat.sessions.layout import INDEX, Index, Row, SessionRecord
 from adk_chat.sessions.store import SessionStore, Write, list_rows, merged
-from adk_chat.sessions.transport import STATUS
 from adk_chat.sessions.turn_id import TurnId, TurnKey
 
 _HISTORY_BYTES = 16 * 1024 * 1024
 """The most a turn is given of its session; model APIs take no more than that either."""
+_ENVELOPE_BYTES = 64 * 1024
 _AT_ONCE = timedelta(milliseconds=100)
 _AnyContext = restate.ObjectContext | restate.ObjectSharedContext
 
@@ -204,14 +204,17 @@ class _Handlers:
         store = self._store(ctx, request)
         try:
             await store.prefetch(request.session_id, request.index_page, request.first_session)
-            write = await store.append_turn(request.session_id, request.events, request.batch, request.create)
+            write = await store.append_turn(
+                request.session_id, request.events, request.batch, request.create, request.created
+            )
             await self._commit(ctx, store, write)
-        except (SessionNotFoundError, TooLargeError) as error:
-            if request.reply is not None:
-                ctx.reject_awakeable(request.reply.to, str(error), STATUS[type(error)])
-            if request.confirm_to is not None:
-                ctx.reject_awakeable(request.confirm_to, str(error), STATUS[type(error)])
-            raise
+        except Exception as error:
+            if (failure := terminal(error)) is None:
+                raise
+            for waiting in (request.reply and request.reply.to, request.confirm_to):
+                if waiting:
+                    ctx.reject_awakeable(waiting, failure.message, failure.status_code)
+            raise failure from error
         if request.reply is not None:
             ctx.resolve_awakeable(request.reply.to, to_json(request.reply.text), serde=BytesSerde())
         if request.confirm_to is not None:
@@ -222,16 +225,28 @@ class _Handlers:
         store = self._store(ctx, request)
         record, user, _ = await store.read(request.session_id)
         if record is None:
-            return LoadedSession()
+            shared = await self._app_states.current(ctx, store.app_name)
+            return LoadedSession(user_state=user, app_state=shared.state)
         last, after = request.num_recent_events, request.after_timestamp
-        events = await store.events(record, last=last, after=after, cut=_HISTORY_BYTES)
         shared = await self._app_states.current(ctx, record.app_name)
+        room = _room(0, record.state, user, shared.state)
+        events = await store.events(record, last=last, after=after, cut=room)
         session = _answer(record, events, user, shared.state)
-        return LoadedSession(session=session, batches=record.batches, index_page=record.index_page)
+        return LoadedSession(
+            session=session, created=record.create_time, batches=record.batches, index_page=record.index_page
+        )
 
     async def delete_session(self, ctx: restate.ObjectContext, request: SessionRequest) -> None:
-        """Delete a session and its events; its app: and user: state stay. Does nothing if there is none."""
-        await self._store(ctx, request).delete(request.session_id)
+        """Delete a session and its events; its app: and user: state stay. Does nothing if there is none.
+
+        A turn that runs in it ends with 404 when it has something to store. One that is created again under the same id
+        is another.
+        """
+        store = self._store(ctx, request)
+        if await store.delete(request.session_id):
+            store.kv.write()
+            key = TurnKey(user_id=ctx.key(), app_name=store.app_name, session_id=request.session_id)
+            ctx.generic_send(TURN, "forget", b"{}", key=str(key))
 
     async def get_user_state(self, ctx: restate.ObjectSharedContext, request: Request) -> Json:
         """The state that all sessions of the user share, keys without prefix."""
@@ -284,26 +299,28 @@ class _Handlers:
             run_config=request.run_config,
             invocation_id=request.invocation_id,
             state_delta=request.state_delta,
-            user_state=user,
-            app_state=shared,
         )
         if record is not None:
             last, after = window(request.run_config, self._config.history_events)
-            events = await store.events(record, last=last, after=after, cut=_HISTORY_BYTES)
+            room = _room(size, record.state, user, shared)
+            events = await store.events(record, last=last, after=after, cut=room)
             turn.session = _answer(record, events, user, shared)
-            turn.batches, turn.index_page = record.batches, record.index_page
+            turn.created, turn.batches, turn.index_page = record.create_time, record.batches, record.index_page
         else:
+            turn.user_state, turn.app_state = user, shared
             turn.first_session = index is None
             turn.index_page = Index.model_validate(index or {}).next_page
         key = TurnKey(user_id=ctx.key(), app_name=app, session_id=request.session_id)
         return key, turn
 
     async def _commit(self, ctx: restate.ObjectContext, store: SessionStore, write: Write) -> None:
+        await store.commit(write)
         if write.app:
             after = await self._app_states.update(ctx, store.app_name, write.app)
             # The user's next turn sees what this one has changed, wherever it runs.
-            ObjectState(ctx).set(store.keys.app_state_version, after.version)
-        await store.commit(write)
+            store.kv.set(store.keys.app_state_version, after.version)
+        # All that may be refused has been: only now anything is written.
+        store.kv.write()
 
     async def _fill_in_states(self, store: SessionStore, rows: list[Row]) -> None:
         for row in rows:
@@ -331,6 +348,12 @@ async def _is_running(ctx: _AnyContext, invocation_id: str) -> bool:
     ended = ctx.attach_invocation(invocation_id, serde=BytesSerde())
     done, _ = await restate.wait_completed(ended, ctx.sleep(_AT_ONCE))
     return ended not in done
+
+
+def _room(message: int, *states: Json) -> int:
+    """How many bytes of events go with a message of that size and these states."""
+    taken = message + sum(len(to_json(state)) for state in states)
+    return min(_HISTORY_BYTES, MAX_BYTES - taken - _ENVELOPE_BYTES)
 
 
 def _answer(record: SessionRecord, events: list[Json], user: Json, shared: Json) -> Json:

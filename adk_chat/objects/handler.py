@@ -1,6 +1,7 @@
 """Registering handlers whose bad input is a 4xx with one sentence and never a retry."""
 
 import functools
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -12,6 +13,8 @@ from restate.serde import Serde
 
 from adk_chat.sessions.contract import sized
 from adk_chat.sessions.transport import STATUS
+
+logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -54,12 +57,29 @@ def _sentence(error: ValidationError) -> str:
     return f"{where}: {said}." if where else f"{said}."
 
 
+def terminal(error: Exception) -> restate.TerminalError | None:
+    """What a handler that raised `error` ends with: the session contract's exceptions have their status in `STATUS`.
+
+    Whatever else is raised here is a bug or damaged data. It is the same in the next attempt, and would keep the key
+    of the object: it is final, and logged. None for what the SDK or the engine has to deal with.
+    """
+    if isinstance(error, restate.TerminalError):
+        return error
+    if type(error).__module__.startswith("restate"):
+        return None
+    status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), None)
+    if status is None:
+        logger.error("A handler failed, and nothing was written.", exc_info=error)
+        return restate.TerminalError(f"This is a bug of adk_chat, or its data is damaged: {error!r}. See its log.", 500)
+    return restate.TerminalError(str(error), status)
+
+
 def handler(
     virtual_object: restate.VirtualObject, request: type[M], **options: Any
 ) -> Callable[[Callable[[Any, M], Awaitable[Any]]], Callable[[Any, M], Awaitable[Any]]]:
     """Register a function as a handler of `virtual_object` that takes `request` as JSON and answers JSON.
 
-    Input that does not fit is answered with 400, an exception of the session contract with its status in `STATUS`.
+    Input that does not fit is answered with 400, an exception as `terminal` says.
     """
 
     def register(function: Callable[[Any, M], Awaitable[Any]]) -> Callable[[Any, M], Awaitable[Any]]:
@@ -71,9 +91,10 @@ def handler(
                 answer = await function(ctx, body)
                 data = to_json(answer, by_alias=True, exclude_none=isinstance(answer, BaseModel))
                 return sized(data, "The answer")
-            except tuple(STATUS) as error:
-                status = next(code for kind, code in STATUS.items() if isinstance(error, kind))
-                raise restate.TerminalError(str(error), status) from error
+            except Exception as error:
+                if (failure := terminal(error)) is None:
+                    raise
+                raise failure from error
 
         register_run = virtual_object.handler(input_serde=_Input(request), output_serde=_Output(), **options)
         return cast(Callable[[Any, M], Awaitable[Any]], register_run(run))

@@ -80,7 +80,9 @@ class ListSessions(Request):
 
     limit: int | None = Field(None, ge=1, description="At most so many.")
     cursor: str | None = Field(
-        None, pattern=r"^[0-9.e+]+:", description="Go on after what an earlier answer gave as nextCursor."
+        None,
+        pattern=r"^[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?:",
+        description="Go on after what an earlier answer gave as nextCursor.",
     )
 
 
@@ -91,6 +93,7 @@ class TurnRequest(BaseModel):
     run_config: Json | None = None
     invocation_id: str | None = Field(None, description="ADK's, to resume.")
     session: Json | None = None
+    created: float | None = Field(None, description="When `session` was created.")
     batches: int = Field(0, description="How many appends of turns are in `session`.")
     index_page: int | None = Field(None, description="Where the session's row is, or will probably be.")
     first_session: bool = Field(False, description="The user has no index yet.")
@@ -116,6 +119,7 @@ class TurnEvents(SessionRequest):
     events: list[Json]
     batch: int
     create: bool = False
+    created: float | None = None
     index_page: int | None = None
     first_session: bool = False
     reply: Reply | None = None
@@ -126,8 +130,11 @@ class LoadedSession(BaseModel):
     """A session as Chat hands it to Turn."""
 
     session: Json | None = None
+    created: float | None = None
     batches: int = 0
     index_page: int | None = None
+    user_state: Json = {}
+    app_state: Json = {}
 
 
 class CancelTurn(SessionRequest):

@@ -10,12 +10,16 @@ from adk_chat.sessions.contract import sized
 
 
 class ObjectState:
-    """`KeyValue` over the context of a handler of a virtual object. A value is read from the engine once a handler."""
+    """`KeyValue` over the context of a handler of a virtual object. A value is read from the engine once a handler.
+
+    What is set and cleared is kept back until `write`: the engine keeps what a handler wrote before it was refused.
+    """
 
     def __init__(self, context: restate.ObjectContext | restate.ObjectSharedContext) -> None:
         self._context: Any = context
         self._values: dict[str, Any] = {}
         self._names: list[str] | None = None
+        self._changes: dict[str, bytes | None] = {}
 
     async def get(self, *names: str) -> list[Any]:
         """The values behind `names`, read at the same time; None for what is not there."""
@@ -32,15 +36,23 @@ class ObjectState:
         await self._read([name for name in names if name not in self._values], keys=keys)
 
     def set(self, name: str, value: object) -> None:
-        """Store a JSON value."""
-        data = sized(to_json(value), name)
+        """See `KeyValue`."""
+        self._changes[name] = sized(to_json(value), name)
         self._values[name] = value
-        self._context.set(name, data, serde=BytesSerde())
 
     def clear(self, name: str) -> None:
-        """Remove a value, if it is there."""
+        """See `KeyValue`."""
+        self._changes[name] = None
         self._values[name] = None
-        self._context.clear(name)
+
+    def write(self) -> None:
+        """Write what was set and cleared. Nothing is refused any more."""
+        for name, data in self._changes.items():
+            if data is None:
+                self._context.clear(name)
+            else:
+                self._context.set(name, data, serde=BytesSerde())
+        self._changes = {}
 
     async def _read(self, names: list[str], keys: bool = False) -> None:
         values = [self._context.get(name, serde=BytesSerde()) for name in names]

@@ -22,7 +22,7 @@ from restate.retry_policy import InvocationRetryPolicy
 from adk_chat.durable import Journal, RestartError, RetryPolicy
 from adk_chat.durable.errors import is_transient
 from adk_chat.objects.app_state import Nothing
-from adk_chat.objects.handler import handler
+from adk_chat.objects.handler import handler, terminal
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.partial import PartialAnswers, kept
 from adk_chat.objects.requests import LoadedSession, Reply, RunningTurn, TurnRequest
@@ -107,6 +107,11 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
     )
     async def run(ctx: restate.ObjectContext, request: TurnRequest) -> str:
         """Run one turn; answers the reply's text. All events of the turn are stored then."""
+        app = TurnKey.parse(ctx.key()).app_name
+        if app not in config.apps:
+            raise restate.TerminalError(
+                f"There is no app {app} here any more, only {', '.join(config.apps)}; the message is not answered.", 404
+            )
         return await _RunningTurn(config, ctx, request).run()
 
     @handler(turn, RunningTurn, kind="shared", journal_retention=timedelta(0))
@@ -117,6 +122,11 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
             return False
         ctx.cancel_invocation(running)
         return True
+
+    @handler(turn, Nothing, journal_retention=timedelta(0))
+    async def forget(ctx: restate.ObjectContext, request: Nothing) -> None:
+        """Forget all about a session that was deleted."""
+        ctx.clear_all()
 
     @handler(turn, Nothing, kind="shared", journal_retention=timedelta(0))
     async def status(ctx: restate.ObjectSharedContext, request: Nothing) -> RunningTurn:
@@ -140,17 +150,31 @@ class _RunningTurn:
         self._cancel = _Cancel()
 
     async def run(self) -> str:
-        batches = await self._read_again_if_moved_on()
-        if self._request.alone and batches != self._request.batches:
-            raise restate.TerminalError("Another turn of the session has got in between; send the message again.", 409)
+        """Run the turn to its end, which is the same for good and bad ones."""
+        await self._read_again_if_moved_on()
         running = self._ctx.request().id
         self._state.set(_RUNNING, running)
+        self._state.write()
+        try:
+            failure = await self._run(running)
+        except Exception as error:
+            failure = terminal(error)
+            if failure is None:
+                raise
+        self._state.clear(_RUNNING)
+        self._state.write()
+        if failure is not None:
+            raise failure
+        return self._reply.text
+
+    async def _run(self, running: str) -> restate.TerminalError | None:
+        """Run the agent and store what it brings forth; give what to answer if that ended badly."""
         journal = await Journal.open(
             self._ctx, self._config.model_retry, self._config.step_timeout, event_id_prefix(running)
         )
         journal.lanes.on_cancel = self._cancel
         live = self._live(running)
-        sessions = TurnSessions(self._ctx, journal, self._key, self._request, batches, live)
+        sessions = TurnSessions(self._ctx, journal, self._key, self._request, live)
         await self._roll_back(sessions)
         failure = await self._run_agent(journal, sessions, live)
         journal.lanes.on_cancel = lambda error: error
@@ -168,16 +192,13 @@ class _RunningTurn:
         if self._cancel.signal.is_set():
             cancelled = Cancelled.of(running, sessions.before, sessions.events)
             self._state.set(_CANCELLED, cancelled.model_dump())
-        self._state.clear(_RUNNING)
-        if failure is not None:
-            raise failure
-        return self._reply.text
+        return failure
 
-    async def _read_again_if_moved_on(self) -> int:
+    async def _read_again_if_moved_on(self) -> None:
         """Read the session again if a turn before this one has appended to it since Chat read it."""
         (batches,) = await self._state.get(_BATCHES)
         if batches is None or batches == self._request.batches:
-            return self._request.batches
+            return
         last, after = window(self._request.run_config, self._config.history_events)
         request = GetSession(
             app_name=self._key.app_name,
@@ -187,8 +208,10 @@ class _RunningTurn:
         )
         answer = await self._ctx.generic_call(CHAT, "load_session", request_json(request), key=self._key.user_id)
         loaded = LoadedSession.model_validate_json(answer)
-        self._request.session, self._request.index_page = loaded.session, loaded.index_page
-        return int(batches)
+        moved_on = (loaded.created, loaded.batches) != (self._request.created, self._request.batches)
+        if self._request.alone and moved_on:
+            raise restate.TerminalError("Another turn of the session has got in between; send the message again.", 409)
+        self._request = self._request.model_copy(update=dict(loaded))
 
     def _live(self, running: str) -> LiveTurn | None:
         if not self._request.publish:

@@ -39,7 +39,6 @@ class TurnSessions(RestateSessionService):
         journal: Journal,
         key: TurnKey,
         request: TurnRequest,
-        batches: int,
         live: LiveTurn | None,
     ) -> None:
         super().__init__()
@@ -53,7 +52,7 @@ class TurnSessions(RestateSessionService):
         self._batching = False
         self._create = request.session is None
         self.session = self._load(request)
-        self.batches = batches
+        self.batches = request.batches
         """How often the turns of this session have sent events to Chat."""
         self._before = to_json(self.session.state)
         self.events: list[Event] = []
@@ -193,6 +192,7 @@ class TurnSessions(RestateSessionService):
             events=stored,
             batch=self.batches,
             create=self._create,
+            created=self._request.created,
             index_page=self._request.index_page,
             first_session=self._request.first_session,
             reply=None if self._pending else reply,

@@ -29,6 +29,9 @@ CHAT = "Chat"
 MAX_BYTES = 24 * 1024 * 1024
 """The most that goes into one K/V value or one message. The engine refuses 32 MiB, and would be asked for ever."""
 
+MAX_STATE_BYTES = 4 * 1024 * 1024
+"""The most that one scope of the state takes as JSON: of a session, of a user, of an app. A turn carries all three."""
+
 Json = dict[str, Any]
 OBJECTS = WithJsonSchema({"type": "array", "items": {"type": "object"}})
 """Types of ADK and genai, whose own schemas would bury those of the requests in the playground."""
@@ -66,6 +69,10 @@ def json_safe(state: Json) -> Json:
         logger.warning("Some values of the state have no form in JSON and are stored as text: %s", sorted(state))
         safe = to_jsonable_python(state, serialize_unknown=True)
     return safe
+
+
+class BadRequestError(ValueError):
+    """What is asked for makes no sense."""
 
 
 class TooLargeError(ValueError):

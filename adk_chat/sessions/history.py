@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from pydantic import Field
 
-from adk_chat.sessions.contract import Json, SessionRequest, TooLargeError
+from adk_chat.sessions.contract import BadRequestError, Json, SessionRequest, TooLargeError
 
 _PAGE = 100
 
@@ -27,7 +27,7 @@ async def newest_first(page: Page) -> AsyncGenerator[list[Json], None]:
     """The pages of a session's events, the newest page first, each with the oldest event first.
 
     Raises:
-        ValueError: several events have the same id, so that what comes before one of them is not clear.
+        BadRequestError: several events have the same id, so that what comes before one of them is not clear.
     """
     limit, before = _PAGE, None
     begun: set[str] = set()
@@ -44,5 +44,5 @@ async def newest_first(page: Page) -> AsyncGenerator[list[Json], None]:
             return
         before = str(events[0]["id"])
         if before in begun:
-            raise ValueError(f"Several events of the session have the id {before}.")
+            raise BadRequestError(f"Several events of the session have the id {before}.")
         begun.add(before)

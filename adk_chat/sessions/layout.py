@@ -46,10 +46,17 @@ class KeyValue(Protocol):
         """Read at the same time what will be asked for one after the other."""
 
     def set(self, name: str, value: object) -> None:
-        """Store a JSON value."""
+        """Have a JSON value stored.
+
+        Raises:
+            TooLargeError: it is.
+        """
 
     def clear(self, name: str) -> None:
-        """Remove a value, if it is there."""
+        """Have a value removed, if it is there."""
+
+    def write(self) -> None:
+        """Write what was set and cleared, all of it."""
 
 
 class Keys:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
-from urllib.parse import unquote
 
 from google.adk.events.event import Event
 from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig, ListSessionsResponse
@@ -150,6 +149,12 @@ class RestateSessionService(BaseSessionService):
                 session.revision = appended["revision"]
         return event
 
+    async def close(self) -> None:
+        """Close the connections that were opened on this event loop; a later call opens others."""
+        for transport in (self._ingress, self._admin):
+            if transport is not None:
+                await transport.close()
+
     def _transport(self) -> Transport:
         if self._fixed is not None:
             return self._fixed
@@ -174,7 +179,7 @@ class RestateSessionService(BaseSessionService):
             "POST", "/query", json={"query": query}, headers={"accept": "application/json"}
         )
         response.raise_for_status()
-        return sorted(unquote(row["service_key"]) for row in response.json()["rows"])
+        return sorted(row["service_key"] for row in response.json()["rows"])
 
 
 def _without_temp(event: Event) -> Event:

@@ -10,7 +10,17 @@ from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.sessions.state import State
 from pydantic_core import to_json
 
-from adk_chat.sessions.contract import MAX_BYTES, AppendEvents, Json, TooLargeError, event_json, json_safe
+from adk_chat.sessions.contract import (
+    MAX_BYTES,
+    MAX_STATE_BYTES,
+    AppendEvents,
+    BadRequestError,
+    Json,
+    TooLargeError,
+    event_json,
+    json_safe,
+    sized,
+)
 from adk_chat.sessions.layout import INDEX, STORE, Index, Keys, KeyValue, Row, SessionRecord, page_key
 
 
@@ -74,19 +84,19 @@ class Write:
 class SessionStore:
     """The sessions that one user has in one app.
 
-    `create` and `append` prepare a write, and refuse it where the contract says so; `commit` writes it. `app:` state is
-    not in this K/V: the caller keeps it, before it commits, and merges it into what it answers.
+    `create` and `append` prepare a write, and refuse it where the contract says so; `commit` hands it to the K/V.
+    `app:` state is not in this K/V: the caller keeps it, and merges it into what it answers.
     """
 
     def __init__(self, kv: KeyValue, user_id: str, app_name: str, default_app: str) -> None:
-        self._kv = kv
+        self.kv = kv
         self._user_id = user_id
         self.app_name = app_name
         self.keys = Keys(app_name, default_app)
 
     async def read(self, session_id: str, *others: str) -> tuple[SessionRecord | None, Json, list[Any]]:
         """The session's record, or None, the `user:` state, and the values behind `others`, in one go."""
-        value, user, *rest = await self._kv.get(self.keys.session(session_id), self.keys.user_state, *others)
+        value, user, *rest = await self.kv.get(self.keys.session(session_id), self.keys.user_state, *others)
         record = None if value is None else SessionRecord.load(value, self.app_name)
         user = user or {}
         if record is not None and record.index_page is None:  # of restate.ext.adk, which keeps all scopes in one
@@ -97,11 +107,11 @@ class SessionStore:
     async def prefetch(self, session_id: str, page: int | None, first_session: bool) -> None:
         """Read in one go what a write to the session will read, if the guesses of the index hold."""
         names = [self.keys.session(session_id), self.keys.user_state, INDEX]
-        await self._kv.prefetch(*names, *([] if page is None else [page_key(page)]), keys=first_session)
+        await self.kv.prefetch(*names, *([] if page is None else [page_key(page)]), keys=first_session)
 
     async def user_state(self) -> Json:
         """The `user:` state, keys without prefix."""
-        (user,) = await self._kv.get(self.keys.user_state)
+        (user,) = await self.kv.get(self.keys.user_state)
         return user or {}
 
     async def events(
@@ -123,10 +133,10 @@ class SessionStore:
 
         Raises:
             TooLargeError: what is wanted does not fit into one answer.
-            ValueError: no event has the id `before`.
+            BadRequestError: no event has the id `before`.
         """
         if last is None and after is None and record.sealed_bytes < MAX_BYTES:
-            await self._kv.prefetch(*(self.keys.run(record.id, number) for number in range(record.sealed_runs)))
+            await self.kv.prefetch(*(self.keys.run(record.id, number) for number in range(record.sealed_runs)))
         found: list[Json] = []
         size = 0
         beyond = before is None
@@ -143,14 +153,14 @@ class SessionStore:
                 raise TooLargeError(f"Session {record.id}: the events take more than {MAX_BYTES} bytes; set a limit.")
             found.append(event)
         if not beyond:
-            raise ValueError(f"before: session {record.id} has no event {before}.")
+            raise BadRequestError(f"before: session {record.id} has no event {before}.")
         return found[::-1]
 
     async def _newest_first(self, record: SessionRecord) -> AsyncIterator[Json]:
         for event in reversed(record.events):
             yield event
         for number in reversed(range(record.sealed_runs)):
-            (run,) = await self._kv.get(self.keys.run(record.id, number))
+            (run,) = await self.kv.get(self.keys.run(record.id, number))
             for event in reversed(run):
                 yield event
 
@@ -159,13 +169,16 @@ class SessionStore:
 
         Raises:
             AlreadyExistsError: the user has a session of that id in this app.
+            TooLargeError: its state is.
         """
         existing, user, _ = await self.read(session_id)
         if existing is not None:
             raise AlreadyExistsError(f"Session with id {session_id} already exists.")
         scoped = ScopedState(state)
         record = self._new(session_id, scoped.session, time)
-        return Write(record, {**user, **scoped.user}, scoped.app)
+        write = Write(record, {**user, **scoped.user}, scoped.app)
+        _limit_state(write, scoped)
+        return write
 
     async def append(self, request: AppendEvents) -> "Write":
         """Prepare events for the end of a session; an event that equals a stored one is not stored again.
@@ -173,6 +186,7 @@ class SessionStore:
         Raises:
             SessionNotFoundError: there is no such session.
             StaleSessionError: the writer's copy is outdated.
+            TooLargeError: the state would become so.
         """
         record, user, _ = await self.read(request.session_id)
         if record is None:
@@ -185,7 +199,9 @@ class SessionStore:
             self._refuse_outdated(record, request)
         return self._extend(record, user, events)
 
-    async def append_turn(self, session_id: str, events: list[Json], batch: int, create: bool) -> "Write":
+    async def append_turn(
+        self, session_id: str, events: list[Json], batch: int, create: bool, created: float | None = None
+    ) -> "Write":
         """Prepare what a turn brought forth, which is never outdated: its Turn is the session's only such writer.
 
         Args:
@@ -193,15 +209,18 @@ class SessionStore:
             events: what the turn has brought forth, in order.
             batch: counts the appends of the session's turns; one that comes again is not stored again.
             create: make the session if it is not there.
+            created: when the session was created that the turn has found, if it has found one.
 
         Raises:
-            SessionNotFoundError: the session was deleted while the turn ran.
+            SessionNotFoundError: the session was deleted while the turn ran; one of the same id that was created since
+                is another.
+            TooLargeError: the state would become so.
         """
         record, user, _ = await self.read(session_id)
-        if record is None:
-            if not create:
-                raise SessionNotFoundError(f"Session {session_id} was deleted while its turn ran.")
+        if record is None and create:
             record = self._new(session_id, {}, events[0]["timestamp"])
+        if record is None or created not in (None, record.create_time) or record.batches < batch - 1:
+            raise SessionNotFoundError(f"Session {session_id} was deleted while its turn ran.")
         if record.batches >= batch:
             return Write(record, user, {}, 0)
         record.batches = batch
@@ -217,27 +236,29 @@ class SessionStore:
             record.events.extend(events)
             record.event_count += len(events)
             record.last_update_time = events[-1]["timestamp"]
+            _limit_state(write, delta)
         return write
 
-    async def delete(self, session_id: str) -> None:
-        """Delete a session and its events, if it is there."""
+    async def delete(self, session_id: str) -> bool:
+        """Have the K/V delete a session and its events; gives whether it is there."""
         key = self.keys.session(session_id)
-        value, index_value = await self._kv.get(key, INDEX)
+        value, index_value = await self.kv.get(key, INDEX)
         if value is None:
-            return
+            return False
         record, index = SessionRecord.load(value, self.app_name), Index.model_validate(index_value or {})
         if record.index_page is None:
             index.unindexed = [name for name in index.unindexed if name != key]
         else:
             page = page_key(record.index_page)
-            (rows,) = await self._kv.get(page)
-            self._kv.set(page, [row for row in rows if not self._is_row_of(row, record)])
+            (rows,) = await self.kv.get(page)
+            self.kv.set(page, [row for row in rows if not self._is_row_of(row, record)])
             if record.index_page not in index.free:
                 index.free.append(record.index_page)
-        self._kv.set(INDEX, index.dump())
+        self.kv.set(INDEX, index.dump())
         for number in range(record.sealed_runs):
-            self._kv.clear(self.keys.run(session_id, number))
-        self._kv.clear(key)
+            self.kv.clear(self.keys.run(session_id, number))
+        self.kv.clear(key)
+        return True
 
     def _new(self, session_id: str, state: Json, time: float) -> SessionRecord:
         return SessionRecord(
@@ -258,17 +279,16 @@ class SessionStore:
             )
 
     async def commit(self, write: "Write") -> None:
-        """Write what was prepared. Its `app:` state is the caller's to keep."""
+        """Have the K/V store what was prepared. Its `app:` state is the caller's to keep."""
         if write.events == 0:
             return
         record = write.record
-        # Everything is read before anything is written.
         index = None
         if record.index_page is None:
-            index = await read_index(self._kv)
+            index = await read_index(self.kv)
             record.index_page = index.next_page
         page = page_key(record.index_page)
-        (rows,) = await self._kv.get(page)
+        (rows,) = await self.kv.get(page)
         rows = [row for row in rows or [] if not self._is_row_of(row, record)]
         record.revision += 1
         rows.append(Row.of(record.retitled()).dump())
@@ -278,16 +298,24 @@ class SessionStore:
         if index is not None:
             index.unindexed = [name for name in index.unindexed if name != key]
             index.fill(record.index_page, len(rows))
-            self._kv.set(INDEX, index.dump())
+            self.kv.set(INDEX, index.dump())
         if sealed is not None:
-            self._kv.set(self.keys.run(record.id, record.sealed_runs - 1), sealed)
-        self._kv.set(key, record.dump())
-        self._kv.set(page, rows)
+            self.kv.set(self.keys.run(record.id, record.sealed_runs - 1), sealed)
+        self.kv.set(key, record.dump())
+        self.kv.set(page, rows)
         if write.user:
-            self._kv.set(self.keys.user_state, write.user)
+            self.kv.set(self.keys.user_state, write.user)
 
     def _is_row_of(self, row: Json, record: SessionRecord) -> bool:
         return bool(row["id"] == record.id and row["appName"] == record.app_name)
+
+
+def _limit_state(write: Write, changed: ScopedState) -> None:
+    """Refuse a state that has become too large. That of the app is limited where it is kept."""
+    if changed.session:
+        sized(to_json(write.record.state), f"The state of session {write.record.id}", MAX_STATE_BYTES)
+    if changed.user:
+        sized(to_json(write.user), "The user: state", MAX_STATE_BYTES)
 
 
 async def read_index(kv: KeyValue) -> Index:

@@ -15,16 +15,24 @@ from google.adk.errors.session_not_found_error import SessionNotFoundError
 from pydantic_core import from_json
 from restate.extensions import current_context
 
-from adk_chat.sessions.contract import CHAT, AppendEvents, Json, Request, TooLargeError, event_json
+from adk_chat.sessions.contract import (
+    CHAT,
+    AppendEvents,
+    BadRequestError,
+    Json,
+    Request,
+    TooLargeError,
+    event_json,
+)
 
 STATUS: dict[type[Exception], int] = {
     SessionNotFoundError: 404,
     AlreadyExistsError: 409,
     StaleSessionError: 412,
     TooLargeError: 413,
-    ValueError: 400,
+    BadRequestError: 400,
 }
-"""What Chat answers for the exceptions of the session contract."""
+"""What Chat answers for the exceptions of the session contract. Any other exception in a handler is a bug."""
 
 _ATTEMPTS = 4
 
@@ -35,10 +43,6 @@ class AnswerError(RuntimeError):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-
-
-class BadRequestError(ValueError):
-    """What Chat does not take."""
 
 
 class NoAnswerError(ConnectionError):
@@ -52,7 +56,8 @@ class Transport(Protocol):
         """The handler's answer, as JSON.
 
         Raises:
-            SessionNotFoundError, AlreadyExistsError, StaleSessionError, ValueError: as the session contract says.
+            SessionNotFoundError, AlreadyExistsError, StaleSessionError, TooLargeError, BadRequestError: as the session
+                contract says.
         """
 
     async def append(self, user_id: str, request: AppendEvents) -> tuple[Json, list[Json]]:
@@ -62,8 +67,6 @@ class Transport(Protocol):
 def error_of(status: int, message: str) -> Exception:
     """The exception that Chat answered with `status`."""
     kind = next((kind for kind, code in STATUS.items() if code == status), None)
-    if kind is ValueError:
-        kind = BadRequestError
     return AnswerError(status, message) if kind is None else kind(message)
 
 
@@ -153,6 +156,12 @@ class IngressTransport:
                     ) from error
                 await asyncio.sleep(0.1 * 2**attempt)
         raise AssertionError
+
+    async def close(self) -> None:
+        """Close the connections of the event loop that this is awaited on; a later call opens others."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
 
     def _client(self) -> httpx.AsyncClient:
         loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict
 
-from adk_chat.sessions.contract import Json
+from adk_chat.sessions.contract import BadRequestError, Json
 
 _EVENT_IDS = uuid.UUID("0b1f3c52-7d0e-5f5c-8a3c-9a4e2d6c1f70")
 _PREFIX = len("xxxxxxxx-xxxx")
@@ -59,16 +59,16 @@ class TurnId(BaseModel):
         """The parts of an id, which has one spelling only.
 
         Raises:
-            ValueError: it is not the id of any turn.
+            BadRequestError: it is not the id of any turn.
         """
         invocation_id, _, encoded = text.partition(".")
         try:
             key = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
             turn_id = cls(invocation_id=invocation_id, key=TurnKey.parse(key))
         except (binascii.Error, ValueError):
-            raise ValueError(f"{text!r} is not the id of a turn.") from None
+            raise BadRequestError(f"{text!r} is not the id of a turn.") from None
         if str(turn_id) != text or not _INVOCATION_ID.fullmatch(invocation_id):
-            raise ValueError(f"{text!r} is not the id of a turn.")
+            raise BadRequestError(f"{text!r} is not the id of a turn.")
         return turn_id
 
     def brought_forth(self, event: Json) -> bool:

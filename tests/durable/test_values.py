@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 from google.genai import types
 
@@ -104,6 +105,11 @@ def test_which_answers_may_pass(status: int, transient: bool) -> None:
 def test_which_other_errors_may_pass() -> None:
     assert is_transient(ConnectionResetError())
     assert is_transient(TimeoutError())
+    request = httpx.Request("GET", "http://x")
+    for status in (404, 503):
+        error = httpx.HTTPStatusError("", request=request, response=httpx.Response(status, request=request))
+        assert is_transient(error) is (status == 503)
+    assert not is_transient(type("Coded", (Exception,), {"code": 1008})())
     assert is_transient(type("APIConnectionError", (Exception,), {})())
     assert not is_transient(ValueError())
     assert not is_transient(FileNotFoundError())

@@ -321,7 +321,7 @@ async def test_contract(run: Callable[[str, str, str], Any], name: str) -> None:
 
 async def test_all_users_are_listed_through_the_admin_api(server: RestateServer) -> None:
     sessions = RestateSessionService(server.ingress_url, admin_url=server.admin_url)
-    app, users = unique("app"), [unique("user") for _ in range(3)]
+    app, users = unique("app"), sorted(f"{unique('user')} %41/é" for _ in range(3))
     for number, user in enumerate(reversed(users)):
         made = await sessions.create_session(app_name=app, user_id=user, session_id=str(number))
         await sessions.append_event(made, event(time=5.0))

@@ -37,6 +37,8 @@ class Memory:
     def clear(self, name: str) -> None:
         self.values.pop(name, None)
 
+    def write(self) -> None: ...
+
 
 def store(kv: Memory, app: str = "app") -> SessionStore:
     return SessionStore(kv, "user", app, "app")

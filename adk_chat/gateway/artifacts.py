@@ -1,0 +1,69 @@
+"""The artifact service of the gateway: names that cannot be used are the request's fault, not the server's."""
+
+import errno
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from google.adk.artifacts.base_artifact_service import ArtifactVersion, BaseArtifactService
+from google.adk.errors.input_validation_error import InputValidationError
+from google.genai import types
+from typing_extensions import override
+
+_NAMES = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EILSEQ}
+
+
+class GatewayArtifacts(BaseArtifactService):
+    """Another artifact service, of which every refusal of a name is an `InputValidationError`."""
+
+    def __init__(self, service: BaseArtifactService) -> None:
+        self._service = service
+
+    @override
+    async def save_artifact(self, **arguments: Any) -> int:
+        with _refusing():
+            return await self._service.save_artifact(**arguments)
+
+    @override
+    async def load_artifact(self, **arguments: Any) -> types.Part | None:
+        with _refusing():
+            return await self._service.load_artifact(**arguments)
+
+    @override
+    async def list_artifact_keys(self, **arguments: Any) -> list[str]:
+        with _refusing():
+            return await self._service.list_artifact_keys(**arguments)
+
+    @override
+    async def delete_artifact(self, **arguments: Any) -> None:
+        with _refusing():
+            await self._service.delete_artifact(**arguments)
+
+    @override
+    async def list_versions(self, **arguments: Any) -> list[int]:
+        with _refusing():
+            return await self._service.list_versions(**arguments)
+
+    @override
+    async def list_artifact_versions(self, **arguments: Any) -> list[ArtifactVersion]:
+        with _refusing():
+            return await self._service.list_artifact_versions(**arguments)
+
+    @override
+    async def get_artifact_version(self, **arguments: Any) -> ArtifactVersion | None:
+        with _refusing():
+            return await self._service.get_artifact_version(**arguments)
+
+
+@contextmanager
+def _refusing() -> Generator[None, None, None]:
+    try:
+        yield
+    except InputValidationError:
+        raise
+    except ValueError as error:
+        raise InputValidationError(str(error)) from error
+    except OSError as error:
+        if error.errno not in _NAMES:
+            raise
+        raise InputValidationError(f"No artifact can have such a name: {error.strerror}.") from error

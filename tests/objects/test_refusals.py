@@ -1,0 +1,123 @@
+"""What is refused leaves everything as it was, and what is deleted leaves nothing."""
+
+import asyncio
+import random
+from typing import Any
+
+import httpx
+
+from adk_chat.dev.server import RestateServer
+from tests.conftest import plain, query
+from tests.support import ChatClient, Json, gates, unique, until
+
+_SIZES = (10, 3_000_000, 5_000_000, 15_000_000)
+
+
+async def everything(server: RestateServer, *keys: str) -> list[Json]:
+    """All that lies under these keys, of whatever object, byte for byte."""
+    wanted = " OR ".join(f"service_key LIKE '%{key}%'" for key in keys)
+    rows = await query(server, f"SELECT service_name, service_key, key, value_utf8 FROM state WHERE {wanted}")
+    return sorted(rows, key=str)
+
+
+class Writer:
+    """Writes what may be refused to the sessions of a user, in an app that nobody else uses."""
+
+    def __init__(self, chat: ChatClient, seed: int) -> None:
+        self.chat = chat
+        self.app = unique("app")
+        self._random = random.Random(seed)
+        self._clock = 0
+
+    def _state(self) -> Json:
+        scopes = self._random.sample(["", "user:", "app:"], self._random.randint(1, 2))
+        return {f"{scope}{self._random.choice('ab')}": "x" * self._random.choice(_SIZES) for scope in scopes}
+
+    async def write(self) -> httpx.Response:
+        """Some request."""
+        self._clock += 1
+        session: dict[str, Any] = {"app_name": self.app, "session_id": self._random.choice("12")}
+        match self._random.randrange(4):
+            case 0:
+                return await self.chat.send("create_session", {**session, "state": self._state()})
+            case 1:
+                return await self.chat.send("delete_session", session)
+            case _:
+                event: Json = {"id": unique(), "timestamp": self._clock, "author": "user"}
+                event["actions"] = {"stateDelta": self._state()}
+                revision = {"revision": 0} if self._random.random() < 0.2 else {}
+                return await self.chat.send("append_events", {**session, "events": [event], **revision})
+
+
+@plain
+async def test_whatever_is_refused_has_written_nothing(chat: ChatClient, server: RestateServer) -> None:
+    writer = Writer(chat, 1)
+    refused = 0
+    large = await chat.send("create_session", {"app_name": writer.app, "state": {"x": "x" * 25 * 1024 * 1024}})
+    assert large.status_code == 413
+    before = await everything(server, chat.user, writer.app)
+    for _ in range(20):
+        response = await writer.write()
+        after = await everything(server, chat.user, writer.app)
+        if not response.is_success:
+            assert response.status_code in (404, 409, 412, 413), response.text
+            assert after == before
+            refused += 1
+        before = after
+    assert refused > 5
+    # What is left can be read and written.
+    assert (await chat.call("list_sessions", {"app_name": writer.app})).keys() == {"sessions"}
+    await chat.call("create_session", {"app_name": writer.app, "session_id": "3"})
+
+
+@plain
+async def test_damaged_data_is_an_answer_and_keeps_nobody_waiting(chat: ChatClient, server: RestateServer) -> None:
+    await chat.message("s", "hello")
+    async with httpx.AsyncClient() as http:
+        state = {"session_store::s": list(b'{"id": "s"}')}
+        body = {"object_key": chat.user, "new_state": state}
+        answer = await http.post(f"{server.admin_url}/services/Chat/state", json=body)
+        assert answer.is_success, answer.text
+
+    async def damaged() -> bool:
+        return (await chat.send("get_session", {"session_id": "s"})).status_code == 500
+
+    await until(damaged)
+    more: dict[str, Json] = {"message": {"message": "x"}, "append_events": {"events": []}}
+    for handler, body in more.items():
+        response = await chat.send(handler, {"session_id": "s", **body})
+        assert (response.status_code, "its data is damaged" in response.text) == (500, True), response.text
+    # Other sessions of the user go on.
+    assert await chat.message("other", "hello") == "echo hello"
+
+
+@plain
+async def test_a_session_that_is_created_again_is_another(chat: ChatClient, server: RestateServer) -> None:
+    gate = unique("gate")
+    gates[gate] = asyncio.Event()
+    session = {"session_id": "s"}
+    await chat.message("s", "hello")
+    turn = (await chat.call("post", {"message": f"wait {gate}", **session}))["turn_id"]
+
+    async def running() -> bool:
+        return "running" in [row["key"] for row in await everything(server, chat.user)]
+
+    await until(running)
+    await chat.call("delete_session", session)
+    await chat.call("create_session", session)
+    gates[gate].set()
+    async with httpx.AsyncClient(base_url=server.ingress_url) as http:
+        ended = await http.get(f"/restate/invocation/{turn.partition('.')[0]}/attach", timeout=20)
+    assert (ended.status_code, "was deleted while its turn ran" in ended.text) == (404, True), ended.text
+    # Nothing of the old one is in the new one, and the new one takes messages however they are sent.
+    assert await chat.call("get_history", "s") == []
+    assert await chat.message("s", "again", multitask_strategy="reject") == "echo again"
+    assert await chat.texts("s") == ["again", "echo again"]
+    await chat.call("delete_session", session)
+    assert await chat.message("s", "once more", multitask_strategy="reject") == "echo once more"
+    await chat.call("delete_session", session)
+
+    async def nothing_left() -> bool:
+        return {row["key"] for row in await everything(server, chat.user)} == {"session_index", "session_index::0"}
+
+    await until(nothing_left)
