@@ -16,7 +16,7 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED)
-	@$(BIN)/adk-chat dev $(AGENT)
+	@$(BIN)/adk-chat dev $(if $(AGENT),"$(AGENT)") $(ARGS)
 
 test: $(PROGRAMS)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)

@@ -31,10 +31,15 @@ def _settings(options: dict[str, Any]) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        raise click.ClickException(f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+        name = "_".join(map(str, first["loc"]))
+        said = first["msg"].removeprefix("Value error, ")
+        raise click.ClickException(
+            f"--{name.replace('_', '-')}, or ADK_CHAT_{name.upper()}: {said}; it is {first['input']!r}."
+        ) from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="adk-chat", message="%(package)s %(version)s")
 def main() -> None:
     """Durable, multi-session chat for Google ADK agents, on Restate."""
     dotenv.load_dotenv(Path(".env"))

@@ -3,18 +3,22 @@
 import asyncio
 import os
 import sys
+import threading
+import time
+import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import click
 import uvloop
 from google.adk.apps.app import App
+from google.adk.artifacts.file_artifact_service import FileArtifactService
 
 from adk_chat.agents.demo_model import DemoModel
 from adk_chat.agents.loader import AgentError, load_app
 from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.npm import InstallError
-from adk_chat.dev.server import DataDir, RestateServer, ServerError, register
+from adk_chat.dev.server import AwayError, DataDir, RestateServer, ServerError, register
 from adk_chat.endpoint import IdentityKeyError, PortTakenError, is_loopback, listen, stop_event
 from adk_chat.endpoint import serve as serve_objects
 from adk_chat.gateway.serving import serve_gateway
@@ -23,7 +27,11 @@ from adk_chat.service import ChatService, ServiceUriError
 from adk_chat.settings import Settings
 from adk_chat.streaming import BrokerError, open_broker
 
-_DEV_DRAIN_SECONDS = 3
+DEV_DRAIN_SECONDS = 3
+"""How long `dev` lets steps go on when it is to stop."""
+_LEFT_SECONDS = 0.2
+_REGISTER_SECONDS = 120
+_PAUSE_SECONDS = 0.5
 _ERRORS = (
     AgentError,
     AuthError,
@@ -43,11 +51,46 @@ def run(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, *
     Raises:
         ClickException: it cannot, or ended by an error that says all there is to say.
     """
+    ending = _Ending()
     try:
         app = load_app(settings.agent, settings.model)
-        (uvloop.run if sys.platform != "win32" else asyncio.run)(command(app, settings, **more))
+        (uvloop.run if sys.platform != "win32" else asyncio.run)(ending.of(command(app, settings, **more)))
     except _ERRORS as error:
-        raise click.ClickException(str(error)) from error
+        said = str(error)
+        if "MAKELEVEL" in os.environ and " --" in said:
+            said += ' From make, options go into ARGS, as in: make run ARGS="--port 8001".'
+        raise click.ClickException(said) from error
+    finally:
+        ending.leave()
+
+
+class _Ending:
+    """Ends the process where something of an agent's does not: a thread, or a task that does not heed cancellation.
+
+    Nothing is lost by that: what was not done is begun again by Restate.
+    """
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+
+    async def of(self, command: Coroutine[Any, Any, None]) -> None:
+        """Run the command; what then is left has a moment to end."""
+        await command
+        # What it says while it is ended is of no use to anybody.
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        warnings.simplefilter("ignore")
+        self._timer = threading.Timer(_LEFT_SECONDS, os._exit, (0,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def leave(self) -> None:
+        """The event loop is closed; only threads may be left, for which Python would wait."""
+        if self._timer is not None and not any(map(_keeps_python, threading.enumerate())):
+            self._timer.cancel()
+
+
+def _keeps_python(thread: threading.Thread) -> bool:
+    return thread is not threading.main_thread() and not thread.daemon
 
 
 async def serve(app: App, settings: Settings, *, admin_url: str | None, url: str | None, force: bool) -> None:
@@ -68,18 +111,36 @@ async def serve(app: App, settings: Settings, *, admin_url: str | None, url: str
     )
     if admin_url is not None:
         at = url or f"http://{settings.endpoint_host}:{port}"
-        registering = asyncio.create_task(
-            register(admin_url.rstrip("/"), at, force=force, headers=settings.restate_headers)
-        )
+        registering = asyncio.create_task(_register(admin_url, at, force, settings))
         await asyncio.wait([serving, registering], return_when=asyncio.FIRST_COMPLETED)
-        if serving.done():  # by an error, and nobody would answer Restate
+        if serving.done():  # by an error, or because it is to stop, and nobody would answer Restate
             registering.cancel()
             await serving
+            return
         await registering
     click.echo(f"Serving {app.name} on http://{settings.endpoint_host}:{port}.")
     _say_what_is_not_shared(settings)
     await serving
     await service.close()
+
+
+async def _register(admin_url: str, endpoint_url: str, force: bool, settings: Settings) -> None:
+    """Register with a Restate that may be coming up."""
+    end = time.monotonic() + _REGISTER_SECONDS
+    waiting = False
+    while True:
+        try:
+            await register(admin_url.rstrip("/"), endpoint_url, force=force, headers=settings.restate_headers)
+        except AwayError as error:
+            if time.monotonic() > end:
+                raise
+            if not waiting:
+                click.echo(f"{error} Waiting for it ...")
+            waiting = True
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            click.echo(f"Registered {endpoint_url} with the Restate at {admin_url}.")
+            return
 
 
 async def web(app: App, settings: Settings) -> None:
@@ -107,14 +168,15 @@ async def dev(app: App, settings: Settings) -> None:
     _listen("127.0.0.1", settings.admin_port, "--admin-port").close()
     binary = find_restate_server(lambda said: click.echo(said, err=True))
     broker = open_broker(settings.redis_url)
-    service = ChatService(app, settings=settings, broker=broker)
+    artifacts = None if settings.artifact_service_uri else FileArtifactService(data.path / "artifacts")
+    service = ChatService(app, settings=settings, broker=broker, artifact_service=artifacts)
     stop = stop_event()
     server = RestateServer(
         binary, data.path, settings.ingress_port, settings.admin_port, replay_always=settings.replay_always
     )
     async with server:
         ended = asyncio.create_task(server.wait())
-        serving = asyncio.create_task(serve_objects(service.objects, listening, stop, drain_seconds=_DEV_DRAIN_SECONDS))
+        serving = asyncio.create_task(serve_objects(service.objects, listening, stop, drain_seconds=DEV_DRAIN_SECONDS))
         await service.warm_up()
         await server.register(f"http://127.0.0.1:{port}")
         gateway = service.gateway(server.ingress_url, server.admin_url)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sys
@@ -15,7 +16,11 @@ import restate
 from hypercorn.config import Config
 from restate.server import install_shutdown_hook
 
+_CLOSING_SECONDS = 0.3
 _STREAMS = 256  # The engine opens up to 128 on a connection.
+
+
+logger = logging.getLogger(__name__)
 
 
 class PortTakenError(Exception):
@@ -40,7 +45,6 @@ def listen(host: str, port: int) -> socket.socket:
         listening.close()
         raise PortTakenError(f"Port {port} on {host} cannot be used: {error.strerror}.") from error
     listening.listen()
-    listening.set_inheritable(True)
     return listening
 
 
@@ -53,10 +57,20 @@ def is_loopback(host: str) -> bool:
 
 
 def stop_event() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set. Restate's SDK replaces other handlers of SIGTERM; this one it knows of."""
+    """An event that SIGTERM and SIGINT set; another SIGINT ends the process at once.
+
+    Restate's SDK replaces other handlers of SIGTERM; this one it knows of.
+    """
     stop = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        install_shutdown_hook(asyncio.get_running_loop(), stop.set, signum)
+
+    def interrupted() -> None:
+        if stop.is_set():
+            os._exit(128 + signal.SIGINT)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    install_shutdown_hook(loop, stop.set, signal.SIGTERM)
+    install_shutdown_hook(loop, interrupted, signal.SIGINT)
     return stop
 
 
@@ -71,7 +85,7 @@ async def serve(
     """Serve handlers until `stop` is set; then take no new work, and let running steps end within `drain_seconds`.
 
     Handlers that only wait are suspended at once, the others when their step is journaled; Restate continues them
-    elsewhere.
+    elsewhere. Whatever is not done a moment after that is left behind: Restate begins it again.
 
     Raises:
         IdentityKeyError: one of `identity_keys` is not a public key as Restate writes it.
@@ -79,7 +93,7 @@ async def serve(
     app = _Draining(_endpoint(services, identity_keys))
     config = Config()
     config.bind = [f"fd://{listening.detach()}"]  # hypercorn closes it
-    config.graceful_timeout = 0.5
+    config.graceful_timeout = _CLOSING_SECONDS / 2
     config.h2_max_concurrent_streams = _STREAMS
     # After that many requests hypercorn closes a connection under the streams that are open on it, and their Restate
     # invocations hang until a timeout. An idle connection is the engine's to close.
@@ -90,11 +104,35 @@ async def serve(
 
     async def drained() -> None:
         await stop.wait()
-        app.drain()
+        running = app.drain()
+        logger.info("Stopping. Handlers that run: %d; they may take %g s to finish a step.", running, drain_seconds)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(app.idle.wait(), drain_seconds)
+            return
+        logger.warning("Handlers are left behind: %d. Restate begins their steps again.", len(app.running))
+        loop.set_exception_handler(lambda *_: None)  # which says how each of their connections broke
 
-    await hypercorn.asyncio.serve(app, config, shutdown_trigger=drained)
+    async def over() -> None:
+        await stop.wait()
+        await asyncio.sleep(drain_seconds + _CLOSING_SECONDS)
+
+    loop = asyncio.get_running_loop()
+    said_by = loop.get_exception_handler()
+    # hypercorn would wait without end for an answer that is sent to nobody any more: the SDK shields that from its
+    # cancellation.
+    tasks = [
+        asyncio.create_task(hypercorn.asyncio.serve(app, config, shutdown_trigger=drained)),
+        asyncio.create_task(over()),
+    ]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_CLOSING_SECONDS / 5)
+        loop.set_exception_handler(said_by)
 
 
 def _endpoint(
@@ -122,14 +160,15 @@ class _Draining:
         self.idle = asyncio.Event()
         self.idle.set()
         self._app = app
-        self._running: set[_Request] = set()
+        self.running: set[_Request] = set()
         self._draining = False
 
-    def drain(self) -> None:
-        """Refuse new requests, and ask the handlers of those that are here to suspend."""
+    def drain(self) -> int:
+        """Refuse new requests, and ask the handlers of those that are here to suspend; gives how many they are."""
         self._draining = True
-        for request in self._running:
+        for request in self.running:
             request.suspend()
+        return len(self.running)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -141,13 +180,13 @@ class _Draining:
             await _refuse(receive, send)
             return
         request = _Request(receive, send)
-        self._running.add(request)
+        self.running.add(request)
         self.idle.clear()
         try:
             await self._app(scope, request.receive, request.send)
         finally:
-            self._running.discard(request)
-            if not self._running:
+            self.running.discard(request)
+            if not self.running:
                 self.idle.set()
 
 

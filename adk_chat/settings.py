@@ -1,10 +1,22 @@
 """All settings, in one typed object. Each is also a variable `ADK_CHAT_<NAME>` of the environment or of `.env`."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _url(value: str) -> str:
+    if not re.match(r"https?://[^/]", value):
+        raise ValueError(f"{value!r} is not a URL; it should look like http://localhost:8080")
+    return value.rstrip("/")
+
+
+Url = Annotated[str, AfterValidator(_url)]
 
 
 class Settings(BaseSettings):
@@ -17,17 +29,17 @@ class Settings(BaseSettings):
     )
     model: str | None = Field(None, description="The default assistant's model: any name that ADK or LiteLLM knows.")
 
-    ingress_port: int = Field(8080, description="Port of the Restate ingress that `dev` starts.")
-    admin_port: int = Field(9070, description="Port of the Restate admin API and UI that `dev` starts.")
-    endpoint_port: int = Field(9080, description="Port on which Restate reaches the handlers.")
+    ingress_port: Port = Field(8080, description="Port of the Restate ingress that `dev` starts.")
+    admin_port: Port = Field(9070, description="Port of the Restate admin API and UI that `dev` starts.")
+    endpoint_port: Port = Field(9080, description="Port on which Restate reaches the handlers.")
     endpoint_host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
     host: str = Field(
         "127.0.0.1", description="Address that `web` listens on; anything but loopback needs access control."
     )
-    port: int = Field(8000, description="Port of the gateway: ADK's API and dev UI.")
+    port: Port = Field(8000, description="Port of the gateway: ADK's API and dev UI.")
     ui: bool = Field(True, description="Whether the gateway serves ADK's dev UI, or ADK's API alone.")
-    ingress_url: str = Field("http://localhost:8080", description="The Restate ingress that `web` stands on.")
-    admin_url: str = Field("http://localhost:9070", description="The Restate admin API that `web` stands on.")
+    ingress_url: Url = Field("http://localhost:8080", description="The Restate ingress that `web` stands on.")
+    admin_url: Url = Field("http://localhost:9070", description="The Restate admin API that `web` stands on.")
     restate_token: SecretStr | None = Field(
         None, description="Sent to that Restate as a bearer token, as Restate Cloud wants it."
     )
@@ -39,7 +51,7 @@ class Settings(BaseSettings):
         description="A Redis for live streams between processes, redis:// or rediss://; by default this one's memory.",
     )
 
-    auth_jwks_url: str | None = Field(None, description="Where the keys are that users' tokens are signed with.")
+    auth_jwks_url: Url | None = Field(None, description="Where the keys are that users' tokens are signed with.")
     auth_key: SecretStr | None = Field(
         None, description="Or the key: a public one as PEM, or the secret of HS256 tokens, 32 bytes at least."
     )
@@ -68,7 +80,9 @@ class Settings(BaseSettings):
     )
 
     artifact_service_uri: str | None = Field(
-        None, description="Where artifacts are kept, as ADK writes it: file:///path, gs://bucket; else in memory."
+        None,
+        description="Where artifacts are kept, as ADK writes it: file:///path, gs://bucket; else in memory, "
+        "and by `dev` in its data directory.",
     )
     memory_service_uri: str | None = Field(
         None, description="The memory service, as ADK writes it: sqlite:///path, rag://id, ...; else in memory."

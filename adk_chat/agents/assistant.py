@@ -18,7 +18,8 @@ from adk_chat.agents.demo_model import DemoModel
 
 NOTES = "user:notes"
 _GEMINI = "gemini-2.5-flash"
-_GEMINI_SETTINGS = ("GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI")
+GEMINI_SETTINGS = ("GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_ENTERPRISE")
+"""With one of them genai knows where to ask."""
 
 
 def current_time(place: str) -> dict[str, str]:
@@ -67,7 +68,7 @@ async def _durably(name: str, action: Callable[[], Awaitable[str]]) -> str:
 
 def assistant(model: str | None = None) -> App:
     """The default app, with the model of that name; by default Gemini if there is a key for it, else the demo model."""
-    name = model or (_GEMINI if any(map(os.environ.get, _GEMINI_SETTINGS)) else DEMO)
+    name = model or (_GEMINI if any(map(os.environ.get, GEMINI_SETTINGS)) else DEMO)
     agent = LlmAgent(
         name="assistant",
         model=DemoModel() if name == DEMO else name,

@@ -1,17 +1,25 @@
 """Loading the agent that the command line names."""
 
 import importlib
+import os
 import sys
+import traceback
+from itertools import dropwhile
 from pathlib import Path
 
+import google.adk
 from google.adk.agents.base_agent import BaseAgent
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.apps.app import App
 from google.adk.cli.utils.agent_loader import AgentLoader, is_single_agent_directory
+from google.adk.models.google_llm import Gemini
 from google.adk.models.registry import LLMRegistry
 from google.adk.workflow import BaseNode
 
-from adk_chat.agents.assistant import assistant
+import adk_chat
+from adk_chat.agents.assistant import GEMINI_SETTINGS, assistant
+
+_LOADERS = tuple(path for module in (adk_chat, google.adk, importlib) for path in module.__path__)
 
 
 class AgentError(Exception):
@@ -32,14 +40,22 @@ def load_app(spec: str | None, model: str | None = None) -> App:
         app = assistant(model) if spec is None else _load(spec)
         for agent in _agents(app.root_agent):
             if isinstance(agent, LlmAgent) and isinstance(agent.model, str) and agent.model:
-                LLMRegistry.resolve(agent.model)
+                _resolve(agent.name, agent.model)
     except AgentError:
         raise
     except Exception as error:  # whatever somebody else's module does when it is imported
-        raise AgentError(
-            f"{spec or 'The assistant'} cannot be loaded: {type(error).__name__}: {_line(error)}"
-        ) from error
+        raise AgentError(f"{spec or 'The assistant'} cannot be loaded.\n{_own_words(error).strip()}") from error
     return app
+
+
+def _resolve(agent: str, model: str) -> None:
+    kind = LLMRegistry.resolve(model)
+    # Anything else than ADK's own class may have a key, or none, in a way of its own.
+    if kind is Gemini and not any(map(os.environ.get, GEMINI_SETTINGS)):
+        raise AgentError(
+            f"The agent {agent} uses {model}, and there is no key for it: set GOOGLE_API_KEY, or "
+            "GOOGLE_GENAI_USE_VERTEXAI with GOOGLE_CLOUD_PROJECT and GOOGLE_CLOUD_LOCATION, or choose another model."
+        )
 
 
 def _load(spec: str) -> App:
@@ -73,6 +89,19 @@ def _agents(node: BaseNode | None) -> list[BaseNode]:
     return [node, *(agent for child in children for agent in _agents(child))]
 
 
-def _line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else "no reason given"
+def _own_words(error: Exception) -> str:
+    """All that the error says, and where in the agent's own code, or in what that calls, it came from."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    for raised in reversed(chain):
+        frames = list(dropwhile(_loads, traceback.extract_tb(raised.__traceback__)))
+        if frames:
+            said = traceback.format_list(frames)
+            return "".join(["Traceback (most recent call last):\n", *said, *traceback.format_exception_only(error)])
+    return "".join(traceback.format_exception_only(error))
+
+
+def _loads(frame: traceback.FrameSummary) -> bool:
+    """Whether a line only loads what is somebody else's."""
+    return frame.filename.startswith((*_LOADERS, "<frozen importlib"))

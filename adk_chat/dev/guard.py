@@ -5,6 +5,7 @@ Run as a script, so that it starts without the package and what that imports.
 
 import contextlib
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -26,7 +27,8 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
 
 
 def _end_with_starter(child: "subprocess.Popen[bytes]") -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not sys.stdin, whose lock would be held when Python ends
+        pass
     with contextlib.suppress(ProcessLookupError):
         _end(child)
 

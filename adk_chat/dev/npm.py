@@ -50,6 +50,19 @@ def install(
     if home.exists():
         return home
     say(f"Installing {name} {package.version} into {home} (about {package.megabytes} MB, once) ...")
+    try:
+        _install(package, home, say, instead, finish)
+    except OSError as error:
+        raise InstallError(
+            f"{name} cannot be installed into {home.parent}: {error.strerror}. Name another directory in "
+            f"XDG_CACHE_HOME, or {instead}."
+        ) from error
+    return home
+
+
+def _install(
+    package: Package, home: Path, say: Callable[[str], None], instead: str, finish: Callable[[Path], None]
+) -> None:
     home.parent.mkdir(parents=True, exist_ok=True)
     # Built beside its place and moved there whole: an installation that is cut off leaves nothing that looks complete.
     with tempfile.TemporaryDirectory(dir=home.parent, prefix=".installing-") as building:
@@ -69,7 +82,6 @@ def install(
         content = Path(building) / "package"
         finish(content)
         _move(content, home)
-    return home
 
 
 def cache() -> Path:

@@ -13,19 +13,42 @@ import httpx
 
 _GUARD = Path(__file__).with_name("guard.py")
 _START_SECONDS = 60
+_RESTATE, _NODE = "restate", "adk-chat"
+_SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
+"""The longest path that a unix socket can have."""
 
 
 class ServerError(Exception):
     """The server does not start, or ended by itself."""
 
 
+class AwayError(ServerError):
+    """Nobody answers where a server should be."""
+
+
 class DataDir:
-    """A directory for the server's data, which one process at a time may use."""
+    """A directory for the server's data, which one process at a time may use.
+
+    Raises:
+        ServerError: another one uses it, or it cannot be written to.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.path / "lock").open("a+")
+        self.path = path.resolve()
+        # Restate follows links to the place itself, so no link makes it shorter.
+        beyond = len(os.fsencode(self.path / _RESTATE / _NODE / "fabric.sock")) - _SOCKET_BYTES
+        if beyond > 0:
+            raise ServerError(
+                f"{self.path} is {beyond} bytes too long for the sockets of restate-server. "
+                "Name a shorter directory with --data-dir."
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / "lock").open("a+")
+        except OSError as error:
+            raise ServerError(
+                f"{path} cannot be used: {error.strerror} ({error.filename}). Name another directory with --data-dir."
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -74,7 +97,6 @@ class RestateServer:
                 stdout=log,
                 stderr=log,
                 env=self._environment,
-                # Its sockets lie here, and their paths are taken relative to this, for they may not be long.
                 cwd=self._directory,
                 # Ctrl-C in the terminal is for us; we then end the server in order.
                 start_new_session=True,
@@ -123,8 +145,9 @@ class RestateServer:
                     await asyncio.sleep(0.05)
 
     def _last_words(self) -> str:
-        errors = [line.strip() for line in self.log.read_text().splitlines() if "error:" in line]
-        return f"{errors[-1] if errors else 'it gave no reason'} (see {self.log})."
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        said = [line for line in lines if "error:" in line] or lines or ["it gave no reason"]
+        return f"{said[-1].rstrip('.')} ({self._binary}; see {self.log})."
 
     async def register(self, endpoint_url: str) -> None:
         """Tell the server where the handlers are."""
@@ -143,13 +166,14 @@ async def register(
         headers: sent with the request.
 
     Raises:
-        ServerError: Restate is not there, or does not accept the endpoint; the message says why.
+        AwayError: Restate is not there.
+        ServerError: it does not accept the endpoint; the message says why.
     """
     async with httpx.AsyncClient(timeout=30, headers=headers) as client:
         try:
             answer = await client.post(f"{admin_url}/deployments", json={"uri": endpoint_url, "force": force})
         except httpx.TransportError as error:
-            raise ServerError(f"No answer from Restate's admin API at {admin_url} ({error}).") from error
+            raise AwayError(f"No answer from Restate's admin API at {admin_url} ({error}).") from error
     if answer.is_error:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             raise ServerError(f"Restate at {admin_url} refused {endpoint_url}: {answer.json()['message']}")
@@ -165,8 +189,8 @@ async def _answers(client: httpx.AsyncClient, url: str) -> bool:
 
 def _environment(data_dir: Path, ingress_port: int, admin_port: int, replay_always: bool) -> dict[str, str]:
     settings = {
-        "BASE_DIR": str(data_dir / "restate"),
-        "NODE_NAME": "adk-chat",
+        "BASE_DIR": str(data_dir / _RESTATE),
+        "NODE_NAME": _NODE,
         "DISABLE_TELEMETRY": "true",
         # Nothing but the two ports that are for people: nodes of a cluster would talk over a socket in the directory.
         "LISTEN_MODE": "unix",
@@ -178,7 +202,7 @@ def _environment(data_dir: Path, ingress_port: int, admin_port: int, replay_alwa
         "ROCKSDB_TOTAL_MEMORY_SIZE": "256 MB",
         # One node needs no replicated log; the local one is written through to disk just the same.
         "BIFROST__DEFAULT_PROVIDER": "local",
-        "SHUTDOWN_TIMEOUT": "4s",
+        "SHUTDOWN_TIMEOUT": "300ms",
         "LOG_FILTER": "warn,octocrab=off",
         "LOG_DISABLE_ANSI_CODES": "true",
     }

@@ -21,12 +21,14 @@ class Screen:
         self._author: str | None = None
         self._speaking: str | None = None
         self._partial = ""
+        self._again: str | None = None  # what an answer that is given again has said of what is shown
+        self._complaint = ""
         self._mid_line = False
 
     def begin(self) -> None:
         """A new answer."""
-        self._author = self._speaking = None
-        self._partial = ""
+        self._author = self._speaking = self._again = None
+        self._partial = self._complaint = ""
 
     def event(self, event: Json) -> None:
         """What the agent did."""
@@ -44,11 +46,12 @@ class Screen:
             self.note("(cancelled)")
         if message := event.get("errorMessage") or event.get("errorCode"):
             self.error(str(message))
+            self._complaint = str(message)
 
     def reset(self) -> None:
-        """What was said so far is void."""
+        """What was said so far is void. That matters only if something else is said then."""
         if self._partial:
-            self._restart()
+            self._again = ""
 
     def note(self, line: str) -> None:
         """A line beside the conversation."""
@@ -56,9 +59,10 @@ class Screen:
         click.secho(_clean(line), dim=True)
 
     def error(self, line: str) -> None:
-        """What went wrong."""
+        """What went wrong, once: a turn's last event says it, and so does the end of the turn."""
         self.end()
-        click.secho(_clean(line), fg="red", err=True)
+        if not self._complaint or self._complaint not in line:
+            click.secho(_clean(line), fg="red", err=True)
 
     def past(self, event: Json) -> None:
         """An event of the history."""
@@ -78,6 +82,15 @@ class Screen:
         text = text_of(event)
         if not (self._live and text) or self._speaking not in (None, _author(event)):
             return  # of several who speak at once the others are shown when they are done
+        if self._again is not None:
+            self._again += text
+            if self._partial.startswith(self._again):
+                return
+            if self._again.startswith(self._partial):
+                text, self._again = self._again[len(self._partial) :], None
+            else:
+                text = self._again
+                self._restart()
         if self._speaking is None:
             self._turn_to(event)
             self._speaking = _author(event)
@@ -87,18 +100,19 @@ class Screen:
 
     def _complete(self, text: str) -> None:
         """The final text of what was shown in part."""
-        if not text or text.startswith(self._partial):
+        if text.startswith(self._partial) or (not text and self._again is None):
             rest = text[len(self._partial) :]
             click.echo(rest, nl=False)
             self._mid_line = self._mid_line or bool(rest)
-            self._speaking, self._partial = None, ""
+            self._speaking, self._partial, self._again = None, "", None
             self.end()
         else:
             self._restart()
-            click.echo(text)
+            if text:
+                click.echo(text)
 
     def _restart(self) -> None:
-        self._speaking, self._partial = None, ""
+        self._speaking, self._partial, self._again = None, "", None
         self.note("(answer restarted)")
 
     def _turn_to(self, event: Json) -> None:

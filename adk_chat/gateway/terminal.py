@@ -28,11 +28,11 @@ Ctrl-C cancels the answer that is being given; twice leaves, and so does Ctrl-D.
 @click.argument("agent", required=False)
 @click.option("--user", default="user", show_default=True, help="Whose sessions.")
 @click.option("--session", help="A session to go on with, or to begin; by default a new one.")
-@click.option("--url", default="http://localhost:8000", show_default=True, help="Where the gateway is.")
+@click.option("--url", help="Where the gateway is; by default on this machine, at ADK_CHAT_PORT or 8000.")
 @click.option("--token", envvar="ADK_CHAT_TOKEN", help="A bearer token for --user, if the gateway asks for one.")
 @click.pass_context
 def chat(
-    context: click.Context, agent: str | None, user: str, session: str | None, url: str, token: str | None
+    context: click.Context, agent: str | None, user: str, session: str | None, url: str | None, token: str | None
 ) -> None:
     """Talk to an agent in the terminal. Lines from a pipe are messages; the exit code is that of the last.
 
@@ -42,7 +42,7 @@ def chat(
         context.color = False
     with asyncio.Runner() as runner:
         try:
-            client = GatewayClient(url, user, token)
+            client = GatewayClient(url or f"http://localhost:{os.environ.get('ADK_CHAT_PORT') or 8000}", user, token)
             code = _converse(runner, Conversation(client, session), agent)
             runner.run(client.close())
         except GatewayError as error:
@@ -131,6 +131,8 @@ class Conversation:
         """Send a message and show the answer; gives whether the user is still there."""
         if self._session_id is None:
             self._session_id = await self._gateway.create_session()
+            if sys.stdin.isatty():
+                self._screen.note(f"Session {self._session_id}.")
         self._screen.begin()
         self.failed = False
         turn = self._gateway.run(self._session_id, text)

@@ -4,8 +4,10 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -13,17 +15,38 @@ import pytest
 from click.testing import CliRunner
 
 from adk_chat.cli import main
+from adk_chat.commands import DEV_DRAIN_SECONDS
 from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.npm import InstallError
+from adk_chat.dev.server import RestateServer
 from adk_chat.endpoint import listen
 from tests.conftest import free_port
 from tests.support import ChatClient, until
 
+ROOT = Path(__file__).parents[2]
 AGENT = """
 from google.adk.agents.llm_agent import LlmAgent
 from tests.support import ScriptedModel, obey
 
 root_agent = LlmAgent(name="mine", model=ScriptedModel(script=obey))
+"""
+SLOW_AGENT = """
+import os
+import time
+from pathlib import Path
+
+from google.adk.agents.llm_agent import LlmAgent
+from tests.support import ScriptedModel, obey
+
+
+def block() -> str:
+    Path("began").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+    return "unblocked"
+
+
+root_agent = LlmAgent(name="slow", model=ScriptedModel(script=obey), tools=[block])
 """
 
 
@@ -59,21 +82,18 @@ class Dev:
 
 
 @asynccontextmanager
-async def dev(directory: Path, *arguments: str) -> AsyncIterator[Dev]:
+async def dev(
+    directory: Path, *arguments: str, cwd: Path | None = None, endpoint: int | None = None
+) -> AsyncIterator[Dev]:
     ingress, port = free_port(), free_port()
-    others = ("--admin-port", "--endpoint-port")
-    ports = (
-        "--ingress-port",
-        str(ingress),
-        "--port",
-        str(port),
-        *(said for name in others for said in (name, str(free_port()))),
-    )
+    given = {"ingress": ingress, "": port, "admin": free_port(), "endpoint": endpoint or free_port()}
+    ports = [said for name, number in given.items() for said in (f"--{name}-port".replace("---", "--"), str(number))]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "adk_chat.cli", "dev", *ports, "--data-dir", str(directory), *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", "GOOGLE_API_KEY": ""},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "GOOGLE_API_KEY": "", "PYTHONPATH": str(ROOT)},
+        cwd=cwd,
     )
     started = Dev(process, ingress, port)
     try:
@@ -115,6 +135,69 @@ async def test_a_conversation_survives_restarts_of_any_kind(binary: Path, tmp_pa
         assert await asyncio.wait_for(third.process.wait(), 10) == 0
 
 
+async def test_it_stops_in_time_whatever_runs_and_goes_on_at_the_next_start(binary: Path, tmp_path: Path) -> None:
+    agent = tmp_path / "slow"
+    agent.mkdir()
+    (agent / "agent.py").write_text(SLOW_AGENT)
+    # Turns that run go on at the URL where they began.
+    start = partial(dev, tmp_path / "data", str(agent), cwd=tmp_path, endpoint=free_port())
+
+    async def began() -> bool:
+        return (tmp_path / "began").exists()
+
+    async with start() as first:
+        await first.read_until("Ctrl-C stops it")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{first.ingress}", timeout=30) as http:
+            await ChatClient(http, "user123").call("post", {"message": "call block {}", "session_id": "s"})
+        await until(began)
+        stopping = time.monotonic()
+        first.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(first.process.wait(), 20) == 0
+        assert time.monotonic() - stopping < DEV_DRAIN_SECONDS + 2  # one to end in, and one for a machine that is busy
+        await first.server_is_gone()
+    (tmp_path / "began").unlink()
+    async with start() as second:
+        await second.read_until("Ctrl-C stops it")
+        await until(began)
+        second.process.send_signal(signal.SIGINT)
+        await second.read_until("Stopping")
+        second.process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(second.process.wait(), 1) == 128 + signal.SIGINT
+        await second.server_is_gone()
+    (tmp_path / "go").touch()
+    async with start() as third:
+        await third.read_until("Ctrl-C stops it")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{third.ingress}", timeout=30) as http:
+            chat = ChatClient(http, "user123")
+
+            async def answered() -> bool:
+                return "got {'result': 'unblocked'}" in await chat.texts("s")
+
+            await until(answered)
+
+
+async def test_serve_waits_for_a_restate_that_is_coming_up(binary: Path, tmp_path: Path) -> None:
+    server = RestateServer(binary, tmp_path, free_port(), free_port())
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "adk_chat.cli", "serve", "--endpoint-port", "0", "--register", server.admin_url),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "GOOGLE_API_KEY": ""},
+    )
+    serving = Dev(process, int(server.ingress_url.rpartition(":")[2]), 0)
+    try:
+        await serving.read_until("Waiting for it ...")
+        async with server:
+            await serving.read_until(f"with the Restate at {server.admin_url}.")
+            (poem,) = await talk(serving, "Make a poem.")
+            assert "journal" in poem
+            process.terminate()
+            assert await asyncio.wait_for(process.wait(), 10) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 async def test_an_agent_of_ones_own_and_a_second_copy(binary: Path, tmp_path: Path) -> None:
     agent = tmp_path / "mine"
     agent.mkdir()
@@ -153,16 +236,38 @@ async def test_an_agent_that_cannot_be_used_is_said_in_a_line(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("agent", "said"),
     [
-        ("no.such.module:app", "no.such.module:app cannot be loaded: ModuleNotFoundError: No module named 'no'"),
+        ("no.such.module:app", "no.such.module:app cannot be loaded.\nModuleNotFoundError: No module named 'no'"),
         ("json:nothing", "json has no nothing."),
         ("json:dumps", "dumps is a function; it must be an agent or an App of ADK."),
         (".", ". has no agent.py."),
-        ("tests.dev.test_dev:unknown_model", "cannot be loaded: ValueError: Model no-such-model not found."),
+        ("tests.dev.test_dev:unknown_model", "cannot be loaded.\nValueError: Model no-such-model not found."),
+        ("tests.dev.test_dev:keyless", "keyless uses gemini-2.5-flash, and there is no key for it: set GOOGLE_API_KEY"),
+        ("tests.dev.test_dev:broken", '    raise ValueError("two\\nlines")\nValueError: two\nlines'),
     ],
 )
-def test_what_is_wrong_with_an_agent_is_said_clearly(agent: str, said: str) -> None:
+def test_what_is_wrong_with_an_agent_is_said_clearly(monkeypatch: pytest.MonkeyPatch, agent: str, said: str) -> None:
+    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if "GOOGLE" not in name})
     refused = CliRunner().invoke(main, ["dev", agent])
     assert refused.exit_code == 1
+    assert said in refused.output
+    assert "adk_chat/" not in refused.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("dev --data-dir {file}/x", "cannot be used: Not a directory"),
+        ("dev --data-dir {tmp}/" + "x" * 100, "bytes too long for the sockets of restate-server"),
+        ("dev --port 99999", "--port, or ADK_CHAT_PORT: Input should be less than or equal to 65535; it is 99999."),
+        ("web --ingress-url localhost:8080", "it should look like http://localhost:8080"),
+        ("--version", "adk-chat "),
+    ],
+)
+def test_what_is_wrong_with_an_option_is_said_in_a_line(tmp_path: Path, arguments: str, said: str) -> None:
+    (tmp_path / "file").touch()
+    filled = arguments.format(file=tmp_path / "file", tmp=tmp_path)
+    refused = CliRunner().invoke(main, filled.split())
+    assert refused.exit_code == (0 if said == "adk-chat " else 1)
     assert said in refused.output
     assert len(refused.output.strip().splitlines()) == 1
 
@@ -208,8 +313,12 @@ def test_the_binary_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def __getattr__(name: str) -> object:
-    if name == "unknown_model":
-        from google.adk.agents.llm_agent import LlmAgent
+    from google.adk.agents.llm_agent import LlmAgent
 
+    if name == "unknown_model":
         return LlmAgent(name="unknown", model="no-such-model")
+    if name == "keyless":
+        return LlmAgent(name="keyless", model="gemini-2.5-flash")
+    if name == "broken":
+        raise ValueError("two\nlines")
     raise AttributeError(name)

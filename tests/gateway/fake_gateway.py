@@ -71,6 +71,13 @@ class FakeGateway:
         yield says("twice ", 2, partial=True)
         yield says("twice upon", 3)
 
+    async def again(self) -> AsyncIterator[str]:
+        yield says("once ", 1, partial=True)
+        yield RESET
+        yield says("on", 2, partial=True)
+        yield says("ce upon ", 3, partial=True)
+        yield says("once upon a time", 4)
+
     async def broken(self) -> AsyncIterator[str]:
         yield says("one ", 1, partial=True)
         yield says("two ", 2, partial=True)
@@ -91,7 +98,8 @@ class FakeGateway:
 
     async def failed(self) -> AsyncIterator[str]:
         yield says("but ", 1, partial=True)
-        yield 'data: {"error": "The model is out of order."}\n\n'
+        yield says("", 2, errorCode="OUT", errorMessage="The model is out of order.")
+        yield 'data: {"error": "OUT: The model is out of order."}\n\n'
 
     async def rude(self) -> AsyncIterator[str]:
         yield says("\x1b]0;title\x07\x1b[2Jhello", 1)

@@ -110,7 +110,7 @@ async def test_text_appears_as_it_comes_and_once(adk: str) -> None:
     async with terminal("first", "--url", adk, NO_COLOR="1") as chat:
         await chat.shows("> ")
         chat.type(f"stream one @{gate} two")
-        await chat.shows("two\none ")
+        await chat.shows(".\none ")
         gates[gate].set()
         await chat.shows("one two \n> ")
         chat.type("/quit")
@@ -132,6 +132,10 @@ async def test_a_restarted_answer_is_told_and_printed_again(fake: tuple[FakeGate
         chat.type("restart")
         await chat.shows("once \n(answer restarted)\ntwice upon\n")
         assert chat.screen.count("twice") == 1
+        chat.type("again")
+        await chat.shows("once upon a time\n")
+        assert chat.screen.count("restarted") == 1
+        assert "Session s.\n" in chat.screen
     assert await piped("restart\n", "--url", url) == (0, "twice upon\n", "")
 
 
