@@ -22,8 +22,17 @@ def _option(name: str, **attributes: Any) -> Callable[[Any], Any]:
     return click.option(f"--{name}", default=None, help=text, **attributes)
 
 
+_allow_origins = click.option(
+    "--allow-origins",
+    "--allow_origins",
+    multiple=True,
+    help="An origin whose pages may use the gateway, or regex:PATTERN; may be given several times. "
+    "[ADK_CHAT_ALLOW_ORIGINS, comma-separated; default: none]",
+)
+
+
 def _settings(options: dict[str, Any]) -> Settings:
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, ())}
     # A program that uses the library may have a REDIS_URL for something else.
     if (shared := os.environ.get("REDIS_URL")) and "ADK_CHAT_REDIS_URL" not in os.environ:
         given["redis_url"] = shared
@@ -52,6 +61,7 @@ def main() -> None:
 @_option("admin-port", type=int)
 @_option("endpoint-port", type=int)
 @_option("port", type=int)
+@_allow_origins
 @click.option("--no-ui", "ui", flag_value=False, default=None, help="Serve ADK's API without the dev UI.")
 @_option("artifact-service-uri")
 @_option("memory-service-uri")
@@ -73,6 +83,7 @@ def dev(**options: Any) -> None:
 @_option("admin-url")
 @_option("artifact-service-uri")
 @_option("memory-service-uri")
+@_allow_origins
 @click.option("--no-ui", "ui", flag_value=False, default=None, help="Serve ADK's API without the dev UI.")
 def web(**options: Any) -> None:
     """Serve ADK's API and dev UI for a service that runs elsewhere; as many copies as you like.

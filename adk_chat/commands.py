@@ -21,6 +21,7 @@ from adk_chat.dev.npm import InstallError
 from adk_chat.dev.server import AwayError, DataDir, RestateServer, ServerError, register
 from adk_chat.endpoint import IdentityKeyError, PortTakenError, is_loopback, listen, stop_event
 from adk_chat.endpoint import serve as serve_objects
+from adk_chat.gateway.cors import OriginError
 from adk_chat.gateway.serving import serve_gateway
 from adk_chat.gateway.tokens import AuthError
 from adk_chat.service import ChatService, ServiceUriError
@@ -41,6 +42,7 @@ _ERRORS = (
     PortTakenError,
     ServerError,
     ServiceUriError,
+    OriginError,
 )
 """Of which the message is all that the person at the keyboard needs."""
 
@@ -109,8 +111,8 @@ async def serve(app: App, settings: Settings, *, admin_url: str | None, url: str
             drain_seconds=settings.drain_seconds,
         )
     )
+    at = url or f"http://{settings.endpoint_host}:{port}"
     if admin_url is not None:
-        at = url or f"http://{settings.endpoint_host}:{port}"
         registering = asyncio.create_task(_register(admin_url, at, force, settings))
         await asyncio.wait([serving, registering], return_when=asyncio.FIRST_COMPLETED)
         if serving.done():  # by an error, or because it is to stop, and nobody would answer Restate
@@ -118,7 +120,8 @@ async def serve(app: App, settings: Settings, *, admin_url: str | None, url: str
             await serving
             return
         await registering
-    click.echo(f"Serving {app.name} on http://{settings.endpoint_host}:{port}.")
+    registered = f", registered as {at} with the Restate at {admin_url}" if admin_url else ""
+    click.echo(f"Serving {app.name} on http://{settings.endpoint_host}:{port}{registered}.")
     _say_what_is_not_shared(settings)
     await serving
     await service.close()
@@ -139,7 +142,6 @@ async def _register(admin_url: str, endpoint_url: str, force: bool, settings: Se
             waiting = True
             await asyncio.sleep(_PAUSE_SECONDS)
         else:
-            click.echo(f"Registered {endpoint_url} with the Restate at {admin_url}.")
             return
 
 

@@ -25,7 +25,9 @@ from starlette.types import ASGIApp
 from adk_chat.durable import RetryPolicy
 from adk_chat.endpoint import is_loopback
 from adk_chat.gateway.auth import guarded
+from adk_chat.gateway.cors import check_origins, cross_origin
 from adk_chat.gateway.server import GatewayConfig, gateway_app
+from adk_chat.gateway.tickets import Tickets
 from adk_chat.gateway.tokens import AuthError, verifier
 from adk_chat.objects.app_state import app_state_object
 from adk_chat.objects.chat import OUTAGE, ChatConfig, chat_object
@@ -124,7 +126,9 @@ class ChatService:
 
         Raises:
             AuthError: others than this machine would reach it, and the settings ask for no tokens.
+            OriginError: an origin of the settings is none.
         """
+        check_origins(self.settings.allow_origins)
         if self._tokens is None and not is_loopback(host):
             raise AuthError(
                 f"On {host} others than this machine would reach every user's sessions: set ADK_CHAT_AUTH_JWKS_URL or "
@@ -139,10 +143,13 @@ class ChatService:
             broker=self.broker,
             headers=self.settings.restate_headers,
             ui=self.settings.ui,
+            allow_origins=self.settings.allow_origins,
+            ping_seconds=self.settings.ping_seconds,
+            tickets=Tickets(self.settings.ticket_key),
             # Tokens protect from other sites; a proxy on this machine may pass on another host's name.
             host=host if self._tokens is None else "0.0.0.0",
         )
-        return guarded(gateway_app(config), self._tokens)
+        return cross_origin(guarded(gateway_app(config), self._tokens, config.tickets), config.allow_origins)
 
     async def warm_up(self) -> None:
         """Make ADK import what it imports late, which would cost the first turn of a process over a second."""

@@ -51,12 +51,22 @@ class Settings(BaseSettings):
         description="A Redis for live streams between processes, redis:// or rediss://; by default this one's memory.",
     )
 
-    auth_jwks_url: Url | None = Field(None, description="Where the keys are that users' tokens are signed with.")
+    auth_jwks_url: str | None = Field(None, description="Where the keys are that users' tokens are signed with.")
     auth_key: SecretStr | None = Field(
         None, description="Or the key: a public one as PEM, or the secret of HS256 tokens, 32 bytes at least."
     )
     auth_audience: str | None = Field(None, description="The audience that tokens must have.")
     auth_issuer: str | None = Field(None, description="The issuer that tokens must have; by default any.")
+
+    ticket_key: SecretStr | None = Field(
+        None, description="The secret of tickets for streams, 32 bytes at least; by default one of each process."
+    )
+    allow_origins: Annotated[list[str], NoDecode] = Field(
+        [], description="Origins whose pages may use the gateway, or regex:PATTERN; comma-separated in the variable."
+    )
+    ping_seconds: float = Field(
+        15, gt=0, description="How often a stream that has nothing to say says that it is alive."
+    )
 
     identity_keys: Annotated[list[str], NoDecode] = Field(
         [], description="Public keys of the Restate whose requests are accepted, comma-separated."
@@ -99,7 +109,7 @@ class Settings(BaseSettings):
         """What is sent with every request to a Restate that runs elsewhere."""
         return {"authorization": f"Bearer {self.restate_token.get_secret_value()}"} if self.restate_token else {}
 
-    @field_validator("identity_keys", mode="before")
+    @field_validator("identity_keys", "allow_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [key.strip() for key in value.split(",") if key.strip()] if isinstance(value, str) else value

@@ -27,6 +27,7 @@ _OPEN = re.compile(r"/|/health|/version|/dev-ui(/.*)?")
 _SHARED = re.compile(r"/list-apps")
 _USER = re.compile(r"(?:/dev)?/apps/[^/]+/users/([^/]+)/.+")
 _TURN = re.compile(r"/turns/([^/]+)/[^/]+")
+_EVENTS = re.compile(r"/turns/([^/]+)/events")
 _BODY = re.compile(r"/run|/run_sse|/agent-identity/finalize")
 
 # Segments that somebody behind us could read in another way than the router does.
@@ -56,6 +57,18 @@ def access(method: str, path: str) -> tuple[Access, str | None]:
     if method in ("GET", "HEAD") and _SHARED.fullmatch(path):
         return Access.SHARED, None
     return Access.NOBODY, None
+
+
+def ticket(scope: Any) -> tuple[TurnId, str] | None:
+    """The ticket that a request for the events of a turn shows, and that turn; None if there is none."""
+    match = _EVENTS.fullmatch(route_path(scope))
+    shown = [value for name, value in parse_qsl(scope["query_string"].decode("latin-1")) if name == "ticket"]
+    if scope["method"] != "GET" or match is None or len(shown) != 1:
+        return None
+    try:
+        return TurnId.parse(match[1]), shown[0]
+    except ValueError:
+        return None
 
 
 def users_in_query(query: bytes) -> set[str]:

@@ -4,7 +4,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from adk_chat.gateway.access import Access, BodyError, access, route_path, users_in_body, users_in_query
+from adk_chat.gateway.access import Access, BodyError, access, route_path, ticket, users_in_body, users_in_query
+from adk_chat.gateway.tickets import Tickets
 from adk_chat.gateway.tokens import KeysError, TokenError, Verifier
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -13,21 +14,22 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 """As much as Restate takes."""
 
 
-def guarded(app: ASGIApp, tokens: Verifier | None) -> ASGIApp:
+def guarded(app: ASGIApp, tokens: Verifier | None, tickets: Tickets) -> ASGIApp:
     """The app behind access control; the app itself if there is nothing to verify tokens with."""
-    return AccessControl(app, tokens) if tokens else app
+    return AccessControl(app, tokens, tickets) if tokens else app
 
 
 class AccessControl:
-    """An ASGI app that lets through what is about the user of the request's token. It has to be the outermost.
+    """An ASGI app that lets through what is about the user of the request's token. It has to be the outermost but CORS.
 
     What names no user is refused unless it is on a short list (`access`), and so are websockets. A preflight of CORS
     carries no token and is let through.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Verifier) -> None:
+    def __init__(self, app: ASGIApp, tokens: Verifier, tickets: Tickets) -> None:
         self._app = app
         self._tokens = tokens
+        self._tickets = tickets
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, or have the app do it."""
@@ -68,6 +70,11 @@ class AccessControl:
 
     async def _subject(self, scope: Any) -> str:
         headers = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
+        if not headers and (shown := ticket(scope)) is not None:
+            try:
+                return self._tickets.subject(*shown)
+            except TokenError as error:
+                raise _RefusedError(401, str(error)) from error
         scheme, _, token = (headers[0].decode("latin-1") if len(headers) == 1 else "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise _RefusedError(401, "A bearer token is needed: send it as 'Authorization: Bearer ...'.")

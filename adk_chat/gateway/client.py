@@ -182,6 +182,8 @@ class Turn:
     async def _connected(self) -> AsyncGenerator[Json | Reset, None]:
         async with self._request() as response:
             self.id = response.headers.get("x-turn-id", self.id)
+            if response.status_code == httpx.codes.NO_CONTENT:  # the connection broke after the end
+                return
             try:
                 async for message in EventSource(response).aiter_sse():
                     self._last_event_id = message.id or self._last_event_id
@@ -218,6 +220,8 @@ class _Patience:
 def _update(message: ServerSentEvent) -> Json | Reset | None:
     if message.event == "reset":
         return Reset()
+    if message.event == "end":
+        return None
     try:
         event = json.loads(message.data)
     except ValueError:

@@ -1,8 +1,9 @@
 """What a request to `/run` and `/run_sse` has beyond ADK's server: around it, since its endpoints stay as they are.
 
-The request may say what to do if a turn is running (`multitask_strategy` beside ADK's fields). The response says which
-turn it is (header `x-turn-id`); every event of SSE has an `id`; `event: reset` voids partial text; and a turn that was
-refused before anything was shown is answered with a status instead of an error in a stream.
+The request may say what to do if a turn is running (`multitask_strategy` beside ADK's fields), and by which key it is
+the same as an earlier one (header `idempotency-key`). The response says which turn it is (header `x-turn-id`); every
+event of SSE has an `id`; `event: reset` voids partial text; `event: end` comes last; and a turn that was refused before
+anything was shown is answered with a status instead of an error in a stream.
 """
 
 from contextvars import ContextVar
@@ -10,17 +11,15 @@ from typing import Any
 
 from google.adk.events.event import Event
 from pydantic_core import from_json, to_json
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adk_chat.gateway.access import route_path
+from adk_chat.gateway.event_stream import END, RESET, is_stream
 from adk_chat.gateway.reader import Mark
 from adk_chat.sessions.turn_id import TurnId
 
 TURN_ID = "x-turn-id"
-RESET = b'event: reset\ndata: {"usageMetadata":{}}\n\n'
-"""The dev UI looks at no event's name; such data, an event without any content, it skips."""
-
 _PATHS = {"/run", "/run_sse"}
 _exchange: ContextVar["Exchange | None"] = ContextVar("exchange", default=None)
 
@@ -33,8 +32,9 @@ def current_exchange() -> "Exchange | None":
 class Exchange:
     """One request to `/run` or `/run_sse`, and its response, which begins when it is known what it is about."""
 
-    def __init__(self, multitask_strategy: str, send: Send) -> None:
+    def __init__(self, multitask_strategy: str, idempotency_key: str | None, send: Send) -> None:
         self.multitask_strategy = multitask_strategy
+        self.idempotency_key = idempotency_key
         self._send = send
         self._turn_id: TurnId | None = None
         self._mark = self._before = Mark()
@@ -42,6 +42,7 @@ class Exchange:
         self._refusal: tuple[int, str] | None = None
         self._held: Message | None = None
         self._begun = False
+        self._stream = False
         self._over = False
 
     async def accepted(self, turn_id: TurnId) -> None:
@@ -68,7 +69,8 @@ class Exchange:
         """ASGI's send, for ADK's server."""
         if message["type"] == "http.response.start":
             self._held = message
-            if self._turn_id is not None or not _is_stream(message):
+            self._stream = is_stream(message)
+            if self._turn_id is not None or not self._stream:
                 await self._begin()
             return
         if message["type"] != "http.response.body" or self._over:
@@ -86,6 +88,8 @@ class Exchange:
             # of them has not seen the event.
             mark = self._before if self._artifacts and not _shows_artifacts(data) else self._mark
             data = b"id: %s\n" % str(mark).encode() + data
+        if self._turn_id is not None and self._stream and not message.get("more_body", False):
+            await self._send(_body(END))
         await self._send({**message, "body": data})
 
     async def _begin(self) -> None:
@@ -115,7 +119,7 @@ class Exchanges:
             await self._app(scope, receive, send)
             return
         body, replayed = await _read(receive)
-        exchange = Exchange(_strategy(body), send)
+        exchange = Exchange(_strategy(body), Headers(scope=scope).get("idempotency-key"), send)
         token = _exchange.set(exchange)
         try:
             await self._app(scope, replayed, exchange.send)
@@ -152,12 +156,6 @@ def _strategy(body: bytes) -> str:
 def _shows_artifacts(data: bytes) -> bool:
     event: Any = from_json(data.removeprefix(b"data:"))
     return "content" not in event or bool(event.get("actions", {}).get("artifactDelta"))
-
-
-def _is_stream(start: Message) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in start["headers"]
-    )
 
 
 def _body(data: bytes, *, more: bool = True) -> Message:

@@ -5,28 +5,37 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from google.adk.events.event import Event
 from pydantic_core import to_json
 
 from adk_chat.gateway import seams
-from adk_chat.gateway.exchange import RESET, TURN_ID
+from adk_chat.gateway.event_stream import END, END_ID, RESET
+from adk_chat.gateway.exchange import TURN_ID
 from adk_chat.gateway.reader import Mark, TurnFailedError, TurnReader
+from adk_chat.gateway.tickets import Ticket, Tickets
 from adk_chat.gateway.turns import Pending, RefusedError, Turns
 from adk_chat.sessions.turn_id import TurnId, TurnKey
 
 
-def turn_routes(turns: Turns, reader: TurnReader) -> APIRouter:
+def turn_routes(turns: Turns, reader: TurnReader, tickets: Tickets) -> APIRouter:
     """The routes."""
     router = APIRouter(tags=["Turns"])
 
     @router.get("/turns/{turn_id}/events")
     async def events(
         turn_id: str, after: str | None = None, last_event_id: Annotated[str | None, Header()] = None
-    ) -> StreamingResponse:
-        """The events of a turn as server-sent events: those after `Last-Event-ID`, or `after`, and then live."""
+    ) -> Response:
+        """The events of a turn as server-sent events: those after `Last-Event-ID`, or `after`, and then live.
+
+        A browser's EventSource, which can send no token, shows a `ticket` in the query. After `event: end` it is
+        answered with 204.
+        """
+        reached = last_event_id or after
+        if reached == END_ID:
+            return Response(status_code=204)
         wanted = await _known(turns, turn_id)
-        mark = _mark(last_event_id or after)
+        mark = _mark(reached)
         return StreamingResponse(
             _stream(reader, wanted, mark), media_type="text/event-stream", headers={TURN_ID: turn_id}
         )
@@ -35,6 +44,11 @@ def turn_routes(turns: Turns, reader: TurnReader) -> APIRouter:
     async def cancel(turn_id: str) -> dict[str, bool]:
         """Cancel a turn that runs or is queued; answers whether it did."""
         return {"cancelled": await turns.cancel(await _known(turns, turn_id))}
+
+    @router.post("/turns/{turn_id}/ticket")
+    async def ticket(turn_id: str) -> Ticket:
+        """A ticket with which the turn's events can be read without a token: `/turns/{turn_id}/events?ticket=`."""
+        return tickets.issue(str(await _known(turns, turn_id)))
 
     @router.get("/apps/{app_name}/users/{user_id}/sessions/{session_id}/turns")
     async def pending(app_name: str, user_id: str, session_id: str) -> list[Pending]:
@@ -74,6 +88,7 @@ async def _stream(reader: TurnReader, turn_id: TurnId, mark: Mark | None) -> Asy
                 yield _id(last) + event
     except (TurnFailedError, RefusedError) as error:
         yield _id(last) + _data({"error": f"{type(error).__name__}: {error}"})
+    yield END
 
 
 def _id(mark: Mark) -> bytes:

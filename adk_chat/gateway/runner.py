@@ -73,7 +73,7 @@ class TurnRunner(Runner):
             multitask_strategy=exchange.multitask_strategy if exchange else "enqueue",
         )
         try:
-            turn_id = await self._turns.post(key, post)
+            turn_id = await self._turns.post(key, post, exchange.idempotency_key if exchange else None)
             if exchange is not None and exchange.multitask_strategy != "reject":
                 await exchange.accepted(turn_id)
             async with aclosing(self._reader.read(turn_id)) as shown:

@@ -1,6 +1,6 @@
 """ADK's own server on top of the service: its endpoints, with another session service and another Runner."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -21,12 +21,15 @@ from starlette.routing import BaseRoute
 from adk_chat.gateway import seams
 from adk_chat.gateway.apps import Apps
 from adk_chat.gateway.artifacts import GatewayArtifacts
+from adk_chat.gateway.cors import without_cors
 from adk_chat.gateway.dev_ui import dev_ui_routes
+from adk_chat.gateway.event_stream import EventStreams
 from adk_chat.gateway.exchange import Exchanges
 from adk_chat.gateway.reader import TurnReader
 from adk_chat.gateway.routes import turn_routes
 from adk_chat.gateway.runner import TurnRunner
 from adk_chat.gateway.sessions import GatewaySessions
+from adk_chat.gateway.tickets import Tickets
 from adk_chat.gateway.turns import Turns
 from adk_chat.sessions.transport import STATUS, AnswerError, NoAnswerError, status_of
 from adk_chat.streaming import Broker
@@ -56,6 +59,9 @@ class GatewayConfig:
         broker: where turns publish; without one, a turn is shown when it has ended.
         headers: sent to Restate with every request.
         ui: whether to serve the dev UI.
+        allow_origins: pages of which other origins may use it, as ADK's option of that name says.
+        ping_seconds: how often a stream says that it is alive where there is nothing else to say.
+        tickets: what issues tickets for streams.
         host: what the server is bound to: where that is loopback, requests to another host are refused.
     """
 
@@ -67,11 +73,14 @@ class GatewayConfig:
     broker: Broker | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     ui: bool = True
+    allow_origins: Sequence[str] = ()
+    ping_seconds: float = 15
+    tickets: Tickets = field(default_factory=Tickets)
     host: str = "127.0.0.1"
 
 
 def gateway_app(config: GatewayConfig) -> FastAPI:
-    """The gateway as an ASGI app."""
+    """The gateway as an ASGI app, without access control and CORS, which go around it."""
     turns = Turns(config.ingress_url, config.admin_url, config.headers)
     reader = TurnReader(turns, config.broker)
     sessions = GatewaySessions(config.apps, config.ingress_url, admin_url=config.admin_url, headers=config.headers)
@@ -97,15 +106,19 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
         await sessions.close()
 
     app = server.get_fast_api_app(
-        lifespan=lifespan, web_assets_dir=str(seams.DEV_UI) if config.ui else None, bind_host=config.host
+        lifespan=lifespan,
+        allow_origins=[*config.allow_origins],
+        web_assets_dir=str(seams.DEV_UI) if config.ui else None,
+        bind_host=config.host,
     )
     own = dev_ui_routes() if config.ui else []
     app.router.routes[:] = [*own, *(route for route in app.router.routes if _offered(route))]
-    app.include_router(turn_routes(turns, reader))
+    app.include_router(turn_routes(turns, reader, config.tickets))
     app.add_middleware(Exchanges)
+    app.add_middleware(EventStreams, ping_seconds=config.ping_seconds)
     for error in (*STATUS, AnswerError, NoAnswerError, InputValidationError):
         app.add_exception_handler(error, _refused)
-    return app
+    return without_cors(app)
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:

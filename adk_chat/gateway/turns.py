@@ -92,13 +92,13 @@ class Turns:
             if transport is not None:
                 await transport.close()
 
-    async def post(self, key: TurnKey, post: Post) -> TurnId:
-        """Post a message; its turn is durable then.
+    async def post(self, key: TurnKey, post: Post, idempotency_key: str | None = None) -> TurnId:
+        """Post a message; its turn is durable then. With the key of an earlier one it is the same turn.
 
         Raises:
             RefusedError: it was.
         """
-        answer = await self._call("post", key, post)
+        answer = await self._call("post", key, post, idempotency_key)
         return TurnId.parse(answer["turn_id"])
 
     async def outcome(self, turn_id: TurnId) -> Outcome:
@@ -172,9 +172,11 @@ class Turns:
             answer = await self._admin.send("PATCH", f"/invocations/{turn_id.invocation_id}/cancel")
         return answer.is_success
 
-    async def _call(self, handler: str, key: TurnKey, request: SessionRequest) -> Any:
+    async def _call(
+        self, handler: str, key: TurnKey, request: SessionRequest, idempotency_key: str | None = None
+    ) -> Any:
         with _refused():
-            return await self._chat.call(handler, key.user_id, request)
+            return await self._chat.call(handler, key.user_id, request, idempotency_key)
 
     async def _query(self, key: TurnKey, condition: str) -> list[Json]:
         if self._admin is None:

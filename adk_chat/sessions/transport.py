@@ -131,10 +131,10 @@ class IngressTransport:
         self._headers = dict(headers or {})
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
 
-    async def call(self, handler: str, user_id: str, request: Request) -> Any:
-        """See `Transport`."""
+    async def call(self, handler: str, user_id: str, request: Request, idempotency_key: str | None = None) -> Any:
+        """See `Transport`; with the idempotency key of an earlier call this is the same call."""
         path = f"/{CHAT}/{quote(user_id, safe='')}/{handler}"
-        headers = {"content-type": "application/json", "idempotency-key": str(uuid.uuid4())}
+        headers = {"content-type": "application/json", "idempotency-key": idempotency_key or str(uuid.uuid4())}
         response = await self.send("POST", path, content=request_json(request), headers=headers)
         if response.is_success:
             return from_json(response.content) if response.content else None

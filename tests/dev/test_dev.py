@@ -187,7 +187,7 @@ async def test_serve_waits_for_a_restate_that_is_coming_up(binary: Path, tmp_pat
     try:
         await serving.read_until("Waiting for it ...")
         async with server:
-            await serving.read_until(f"with the Restate at {server.admin_url}.")
+            await serving.read_until(f" with the Restate at {server.admin_url}.")
             (poem,) = await talk(serving, "Make a poem.")
             assert "journal" in poem
             process.terminate()

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from adk_chat.gateway.auth import guarded as guarded_by
+from adk_chat.gateway.tickets import Tickets
 from adk_chat.gateway.tokens import verifier
 from adk_chat.settings import Settings
 from tests.support import Json
@@ -21,7 +22,7 @@ def settings(**values: Any) -> Settings:
 
 
 def guarded(app: Any, settings: Settings) -> Any:
-    return guarded_by(app, verifier(settings))
+    return guarded_by(app, verifier(settings), Tickets())
 
 
 def token(subject: str, key: Any = SECRET, algorithm: str = "HS256", headers: Json | None = None, **claims: Any) -> str:

@@ -12,6 +12,7 @@ from google.adk.auth.credential_service.in_memory_credential_service import InMe
 from google.adk.cli.api_server import ApiServer
 from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
 from google.adk.sessions.in_memory_session_service import InMemorySessionService
+from playwright.async_api import Browser, async_playwright, expect
 from starlette.types import ASGIApp
 
 from adk_chat.dev.server import RestateServer
@@ -21,8 +22,12 @@ from adk_chat.gateway.server import GatewayConfig, gateway_app
 from adk_chat.gateway.serving import serve_gateway
 from adk_chat.streaming import Broker, MemoryBroker
 from tests.durable.workshop import workshop
+from tests.programs import find_chromium
 from tests.support import choir, scripted_app
 
+PATIENCE_MS = 45_000
+# The browser looks nothing up: ADK's page asks for fonts, which it can do without.
+OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 APPS = {app.name: app for app in (scripted_app("scripted"), scripted_app("second"), workshop(), choir())}
 
 
@@ -53,6 +58,14 @@ def gateway_config(server: RestateServer, broker: Broker | None = None) -> Gatew
         broker=broker,
         ui=False,
     )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """A Chromium."""
+    expect.set_options(timeout=PATIENCE_MS)
+    async with async_playwright() as playwright:
+        yield await playwright.chromium.launch(executable_path=find_chromium(print), args=["--no-sandbox", OFFLINE])
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -25,10 +25,16 @@ class Screen:
         self.all: list[Json] = []
         self.resets = 0
         self.last_id: str | None = None
+        self.ended = False
 
     def show(self, event: ServerSentEvent) -> Json | None:
         """Show an event; gives what it brought."""
         self.last_id = event.id or self.last_id
+        if not event.data:  # what follows a comment; by the standard that is no event
+            return None
+        if event.event == "end":
+            self.ended = True
+            return None
         if event.event == "reset":
             self.resets += 1
             while self.all and self.all[-1].get("partial"):

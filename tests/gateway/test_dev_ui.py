@@ -11,29 +11,16 @@ from urllib.parse import parse_qs, quote, urlsplit
 import httpx
 import pytest_asyncio
 from fastapi import FastAPI
-from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
 from adk_chat.dev.server import RestateServer
 from adk_chat.gateway.server import gateway_app
 from adk_chat.streaming import MemoryBroker
 from tests.conftest import plain
-from tests.gateway.conftest import gateway_config, served
-from tests.programs import find_chromium
+from tests.gateway.conftest import PATIENCE_MS, gateway_config, served
 from tests.support import gates, unique, until
 
 pytestmark = plain
-
-
-PATIENCE_MS = 45_000
-# The browser looks nothing up: the page asks for fonts, which it can do without.
-OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def browser() -> AsyncIterator[Browser]:
-    expect.set_options(timeout=PATIENCE_MS)
-    async with async_playwright() as playwright:
-        yield await playwright.chromium.launch(executable_path=find_chromium(print), args=["--no-sandbox", OFFLINE])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -101,7 +101,7 @@ async def test_every_frame_has_an_id_and_half_an_event_has_that_of_the_one_befor
     body = run("workshop", user, f'call act {{"name": "{user}"}}', streaming=True)
     frames = parsed((await gateway.post("/run_sse", json=body)).text)
     ids = [frame.id.split(".")[0] for frame in frames]
-    assert ids == ["1", "1", "2"], "a call; what its answer says; and its artifact, with which the answer is shown"
+    assert ids == ["1", "1", "2", "end"], "a call; what its answer says; and its artifact, with which it is shown"
     assert "artifactDelta" in frames[2].data
 
     await gateway.post(SESSIONS.format("scripted", user), json={"sessionId": "s"})
@@ -109,8 +109,8 @@ async def test_every_frame_has_an_id_and_half_an_event_has_that_of_the_one_befor
     again = await gateway.get(f"/turns/{failed.headers[TURN_ID]}/events")
     for answer in (failed, again):
         frames_as_sent = answer.text.strip().split("\n\n")
-        assert "error" in frames_as_sent[-1]
-        assert [frame.startswith("id: ") for frame in frames_as_sent] == [True, True]
+        assert "error" in frames_as_sent[1]
+        assert [frame.startswith("id: ") for frame in frames_as_sent] == [True, True, True]
 
 
 @plain

@@ -1,0 +1,63 @@
+"""CORS: which pages of other origins may use the gateway."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from adk_chat.gateway.exchange import TURN_ID
+
+_REGEX = "regex:"
+
+
+class OriginError(ValueError):
+    """An origin that is to be allowed is none."""
+
+
+def check_origins(allow_origins: Sequence[str]) -> None:
+    """See that what is allowed can be an origin.
+
+    Raises:
+        OriginError: says which cannot.
+    """
+    for origin in allow_origins:
+        try:
+            re.compile(origin.removeprefix(_REGEX) if origin.startswith(_REGEX) else "")
+        except re.error as error:
+            raise OriginError(f"--allow-origins {origin!r} is no regular expression: {error}.") from error
+        if not origin.startswith(_REGEX) and origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/]+", origin):
+            raise OriginError(
+                f"--allow-origins {origin!r} is no origin: it should look like http://localhost:3000, without a path, "
+                "or like regex:https://.*\\.example\\.com."
+            )
+
+
+def without_cors(app: FastAPI) -> FastAPI:
+    """ADK's server without the middleware that it has for this: `cross_origin` goes around everything, errors too."""
+    cors: Any = CORSMiddleware
+    app.user_middleware[:] = [entry for entry in app.user_middleware if entry.cls is not cors]
+    return app
+
+
+def cross_origin(app: ASGIApp, allow_origins: Sequence[str]) -> ASGIApp:
+    """The app, of which pages of these origins may read the answers; the app itself if there are none.
+
+    Args:
+        app: the app.
+        allow_origins: as ADK's option of that name: origins, or `regex:` and a regular expression for all of one.
+    """
+    if not allow_origins:
+        return app
+    patterns = [origin.removeprefix(_REGEX) for origin in allow_origins if origin.startswith(_REGEX)]
+    return CORSMiddleware(
+        app,
+        allow_origins=[origin for origin in allow_origins if not origin.startswith(_REGEX)],
+        allow_origin_regex="|".join(patterns) or None,
+        allow_credentials=True,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=[TURN_ID],
+    )
