@@ -68,7 +68,7 @@ async def listen(client: httpx.AsyncClient, user: str, gate: str, halfway: async
                 gates[gate].set()
     said = [word + " " for word in WORDS]
     assert [text_of(event) for event in shown.all] == [*said, "".join(said)]
-    assert len({*ids}) == len(WORDS) + 1
+    assert len({*ids}) == len(WORDS) + 2  # each word, the whole answer, and the end
     assert shown.complete == (await client.get(f"{path}/s")).json()["events"][1:]
 
 
