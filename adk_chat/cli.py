@@ -1,6 +1,5 @@
 """The command line: a thin layer over `Settings`."""
 
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ import click
 import dotenv
 from pydantic import ValidationError
 
+from adk_chat.gateway.operator import turns
 from adk_chat.gateway.terminal import chat
 from adk_chat.settings import Settings
 
@@ -52,7 +52,6 @@ def _settings(options: dict[str, Any]) -> Settings:
 def main() -> None:
     """Durable, multi-session chat for Google ADK agents, on Restate."""
     dotenv.load_dotenv(Path(".env"))
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
 
 @main.command()
@@ -113,12 +112,14 @@ def serve_command(admin_url: str | None, url: str | None, force: bool, **options
 
 
 main.add_command(chat)
+main.add_command(turns)
 
 
 def _run(command: str, settings: Settings, **more: Any) -> None:
     # Only here, since ADK takes seconds to import, and `chat` and `--help` do without.
-    from adk_chat import commands
+    from adk_chat import commands, logs
 
+    logs.configure(settings.log_level, settings.log_format)
     commands.run(getattr(commands, command), settings, **more)
 
 

@@ -24,6 +24,7 @@ from adk_chat.endpoint import serve as serve_objects
 from adk_chat.gateway.cors import OriginError
 from adk_chat.gateway.serving import serve_gateway
 from adk_chat.gateway.tokens import AuthError
+from adk_chat.readiness import Readiness
 from adk_chat.service import ChatService, ServiceUriError
 from adk_chat.settings import Settings
 from adk_chat.streaming import BrokerError, open_broker
@@ -109,6 +110,7 @@ async def serve(app: App, settings: Settings, *, admin_url: str | None, url: str
             stop,
             identity_keys=settings.identity_keys,
             drain_seconds=settings.drain_seconds,
+            readiness=Readiness(None, admin_url, settings.restate_headers, service.broker),
         )
     )
     at = url or f"http://{settings.endpoint_host}:{port}"

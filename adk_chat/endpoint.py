@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -15,6 +16,9 @@ import hypercorn.asyncio
 import restate
 from hypercorn.config import Config
 from restate.server import install_shutdown_hook
+from starlette.responses import JSONResponse
+
+from adk_chat.readiness import OK, Readiness
 
 _CLOSING_SECONDS = 0.3
 _STREAMS = 256  # The engine opens up to 128 on a connection.
@@ -81,16 +85,18 @@ async def serve(
     *,
     identity_keys: list[str] | None = None,
     drain_seconds: float = 30,
+    readiness: Readiness | None = None,
 ) -> None:
     """Serve handlers until `stop` is set; then take no new work, and let running steps end within `drain_seconds`.
 
     Handlers that only wait are suspended at once, the others when their step is journaled; Restate continues them
-    elsewhere. Whatever is not done a moment after that is left behind: Restate begins it again.
+    elsewhere. Whatever is not done a moment after that is left behind: Restate begins it again. `GET /health` answers
+    200, and so does `GET /ready` while new work is taken and `readiness`, if given, misses nothing; else 503.
 
     Raises:
         IdentityKeyError: one of `identity_keys` is not a public key as Restate writes it.
     """
-    app = _Draining(_endpoint(services, identity_keys))
+    app = _Draining(_endpoint(services, identity_keys), readiness or Readiness())
     config = Config()
     config.bind = [f"fd://{listening.detach()}"]  # hypercorn closes it
     config.graceful_timeout = _CLOSING_SECONDS / 2
@@ -104,12 +110,13 @@ async def serve(
 
     async def drained() -> None:
         await stop.wait()
-        running = app.drain()
-        logger.info("Stopping. Handlers that run: %d; they may take %g s to finish a step.", running, drain_seconds)
+        app.drain()
+        if app.running:
+            logger.info("Stopping. These run, and may take %g s to finish a step: %s.", drain_seconds, app.names())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(app.idle.wait(), drain_seconds)
             return
-        logger.warning("Handlers are left behind: %d. Restate begins their steps again.", len(app.running))
+        logger.warning("These are left behind, and Restate begins their steps again: %s.", app.names())
         loop.set_exception_handler(lambda *_: None)  # which says how each of their connections broke
 
     async def over() -> None:
@@ -156,19 +163,24 @@ class _Draining:
     hypercorn's own draining resets new streams, and breaks the connection under the running ones when it does.
     """
 
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+    def __init__(self, app: Callable[..., Awaitable[None]], readiness: Readiness) -> None:
         self.idle = asyncio.Event()
         self.idle.set()
         self._app = app
+        self._readiness = readiness
         self.running: set[_Request] = set()
         self._draining = False
 
-    def drain(self) -> int:
-        """Refuse new requests, and ask the handlers of those that are here to suspend; gives how many they are."""
+    def names(self) -> str:
+        """The handlers that run, and how many of each."""
+        counted = Counter(request.name for request in self.running)
+        return ", ".join(f"{name} {count}" for name, count in sorted(counted.items()))
+
+    def drain(self) -> None:
+        """Refuse new requests, and ask the handlers of those that are here to suspend."""
         self._draining = True
         for request in self.running:
             request.suspend()
-        return len(self.running)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -176,10 +188,14 @@ class _Draining:
                 await receive()
                 await send({"type": f"lifespan.{phase}.complete"})
             return
+        if scope["path"] == "/ready":
+            checks = {"draining": "yes"} if self._draining else await self._readiness.check()
+            await JSONResponse(checks, 200 if set(checks.values()) <= {OK} else 503)(scope, receive, send)
+            return
         if self._draining:
             await _refuse(receive, send)
             return
-        request = _Request(receive, send)
+        request = _Request(scope["path"].partition("/invoke/")[2], receive, send)
         self.running.add(request)
         self.idle.clear()
         try:
@@ -197,7 +213,8 @@ class _Request:
     breaks hypercorn's connection, under all other streams.
     """
 
-    def __init__(self, receive: Any, send: Any) -> None:
+    def __init__(self, name: str, receive: Any, send: Any) -> None:
+        self.name = name
         self._receive = receive
         self._send = send
         self._suspending = self._told = False

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     ping_seconds: float = Field(
         15, gt=0, description="How often a stream that has nothing to say says that it is alive."
     )
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged.")
+    log_format: Literal["text", "json"] = Field("text", description="How a line of the log looks.")
 
     identity_keys: Annotated[list[str], NoDecode] = Field(
         [], description="Public keys of the Restate whose requests are accepted, comma-separated."

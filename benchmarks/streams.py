@@ -183,6 +183,8 @@ async def listened(client: httpx.AsyncClient, user: str, text: str) -> tuple[flo
             if not line.startswith("data:"):
                 continue
             event: Any = json.loads(line[5:])
+            if "content" not in event:  # the end
+                continue
             said = event["content"]["parts"][0]["text"]
             if event.get("partial"):
                 tokens.append(said)

@@ -66,6 +66,8 @@ async def test_only_signed_requests_are_served(signed: Signed) -> None:
         assert await ChatClient(http, "user").message("s", "hello") == "echo hello"
         unsigned = await http.get(f"{signed.endpoint_url}/discover")
         assert unsigned.status_code == 401
+        for path in ("/health", "/ready"):
+            assert (await http.get(f"{signed.endpoint_url}{path}")).status_code == 200
 
 
 async def test_a_turn_whose_model_takes_long_can_be_cancelled(signed: Signed, monkeypatch: pytest.MonkeyPatch) -> None:

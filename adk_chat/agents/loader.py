@@ -3,11 +3,8 @@
 import importlib
 import os
 import sys
-import traceback
-from itertools import dropwhile
 from pathlib import Path
 
-import google.adk
 from google.adk.agents.base_agent import BaseAgent
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.apps.app import App
@@ -16,10 +13,8 @@ from google.adk.models.google_llm import Gemini
 from google.adk.models.registry import LLMRegistry
 from google.adk.workflow import BaseNode
 
-import adk_chat
 from adk_chat.agents.assistant import GEMINI_SETTINGS, assistant
-
-_LOADERS = tuple(path for module in (adk_chat, google.adk, importlib) for path in module.__path__)
+from adk_chat.failures import own_traceback
 
 
 class AgentError(Exception):
@@ -44,7 +39,7 @@ def load_app(spec: str | None, model: str | None = None) -> App:
     except AgentError:
         raise
     except Exception as error:  # whatever somebody else's module does when it is imported
-        raise AgentError(f"{spec or 'The assistant'} cannot be loaded.\n{_own_words(error).strip()}") from error
+        raise AgentError(f"{spec or 'The assistant'} cannot be loaded.\n{own_traceback(error).strip()}") from error
     return app
 
 
@@ -87,21 +82,3 @@ def _agents(node: BaseNode | None) -> list[BaseNode]:
         return []
     children = node.sub_agents if isinstance(node, BaseAgent) else []
     return [node, *(agent for child in children for agent in _agents(child))]
-
-
-def _own_words(error: Exception) -> str:
-    """All that the error says, and where in the agent's own code, or in what that calls, it came from."""
-    chain: list[BaseException] = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(cause)
-    for raised in reversed(chain):
-        frames = list(dropwhile(_loads, traceback.extract_tb(raised.__traceback__)))
-        if frames:
-            said = traceback.format_list(frames)
-            return "".join(["Traceback (most recent call last):\n", *said, *traceback.format_exception_only(error)])
-    return "".join(traceback.format_exception_only(error))
-
-
-def _loads(frame: traceback.FrameSummary) -> bool:
-    """Whether a line only loads what is somebody else's."""
-    return frame.filename.startswith((*_LOADERS, "<frozen importlib"))

@@ -74,6 +74,8 @@ class Journal:
         self.id_prefix = id_prefix or str(uuid.uuid5(_IDS, self._id))[:8]
         self.runs = 0
         """How many runs of a Runner have begun in this attempt, one within another too."""
+        self.began = began
+        """When the first attempt began, in seconds since the epoch."""
         self._now = began
         self._steps = 0
         self._due: dict[int, Callable[[], None]] = {}

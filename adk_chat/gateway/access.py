@@ -23,7 +23,7 @@ class BodyError(Exception):
     """The body does not say clearly whom it is about."""
 
 
-_OPEN = re.compile(r"/|/health|/version|/dev-ui(/.*)?")
+_OPEN = re.compile(r"/|/health|/ready|/version|/dev-ui(/.*)?")
 _SHARED = re.compile(r"/list-apps")
 _USER = re.compile(r"(?:/dev)?/apps/[^/]+/users/([^/]+)/.+")
 _TURN = re.compile(r"/turns/([^/]+)/[^/]+")

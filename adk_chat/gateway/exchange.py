@@ -32,7 +32,8 @@ def current_exchange() -> "Exchange | None":
 class Exchange:
     """One request to `/run` or `/run_sse`, and its response, which begins when it is known what it is about."""
 
-    def __init__(self, multitask_strategy: str, idempotency_key: str | None, send: Send) -> None:
+    def __init__(self, multitask_strategy: str, idempotency_key: str | None, waits: bool, send: Send) -> None:
+        self.waits = waits
         self.multitask_strategy = multitask_strategy
         self.idempotency_key = idempotency_key
         self._send = send
@@ -119,7 +120,8 @@ class Exchanges:
             await self._app(scope, receive, send)
             return
         body, replayed = await _read(receive)
-        exchange = Exchange(_strategy(body), Headers(scope=scope).get("idempotency-key"), send)
+        waits = route_path(scope) == "/run"
+        exchange = Exchange(_strategy(body), Headers(scope=scope).get("idempotency-key"), waits, send)
         token = _exchange.set(exchange)
         try:
             await self._app(scope, replayed, exchange.send)

@@ -5,6 +5,7 @@ ones in between are a preview.
 """
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
@@ -71,18 +72,23 @@ class TurnReader:
         self._turns = turns
         self._broker = broker
 
-    def read(self, turn_id: TurnId, after: Mark | None = None) -> AsyncGenerator[Shown, None]:
+    def read(
+        self, turn_id: TurnId, after: Mark | None = None, patience: float = math.inf
+    ) -> AsyncGenerator[Shown, None]:
         """What there is to show of a turn after that mark, until it ends.
 
         Raises:
             TurnFailedError: the turn ended with an exception.
-            RefusedError: the turn did not begin, or its session is gone.
+            RefusedError: the turn did not begin, its session is gone, or Restate is away for longer than `patience`
+                seconds.
         """
-        return _Reading(self._turns, self._broker, turn_id, after).run()
+        return _Reading(self._turns, self._broker, turn_id, after, patience).run()
 
 
 class _Reading:
-    def __init__(self, turns: Turns, broker: Broker | None, turn_id: TurnId, after: Mark | None) -> None:
+    def __init__(
+        self, turns: Turns, broker: Broker | None, turn_id: TurnId, after: Mark | None, patience: float
+    ) -> None:
         self._turns = turns
         self._broker = broker
         self._turn_id = turn_id
@@ -91,7 +97,7 @@ class _Reading:
         # Whoever comes back may have been shown partial text.
         self._previewed = after is not None
         self._attempt: str | None = None
-        self._ended = asyncio.create_task(turns.outcome(turn_id))
+        self._ended = asyncio.create_task(turns.outcome(turn_id, patience))
 
     async def run(self) -> AsyncGenerator[Shown, None]:
         try:

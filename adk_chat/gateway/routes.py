@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from google.adk.events.event import Event
 from pydantic_core import to_json
 
@@ -15,7 +15,21 @@ from adk_chat.gateway.exchange import TURN_ID
 from adk_chat.gateway.reader import Mark, TurnFailedError, TurnReader
 from adk_chat.gateway.tickets import Ticket, Tickets
 from adk_chat.gateway.turns import Pending, RefusedError, Turns
+from adk_chat.readiness import OK, Readiness
 from adk_chat.sessions.turn_id import TurnId, TurnKey
+
+
+def ready_route(readiness: Readiness) -> APIRouter:
+    """`GET /ready`, beside ADK's `/health`."""
+    router = APIRouter()
+
+    @router.get("/ready")
+    async def ready() -> JSONResponse:
+        """Whether the gateway can do its work: 200, or 503 and what is missing."""
+        checks = await readiness.check()
+        return JSONResponse(checks, 200 if set(checks.values()) <= {OK} else 503)
+
+    return router
 
 
 def turn_routes(turns: Turns, reader: TurnReader, tickets: Tickets) -> APIRouter:
@@ -50,7 +64,7 @@ def turn_routes(turns: Turns, reader: TurnReader, tickets: Tickets) -> APIRouter
         """A ticket with which the turn's events can be read without a token: `/turns/{turn_id}/events?ticket=`."""
         return tickets.issue(str(await _known(turns, turn_id)))
 
-    @router.get("/apps/{app_name}/users/{user_id}/sessions/{session_id}/turns")
+    @router.get("/apps/{app_name}/users/{user_id}/sessions/{session_id}/turns", response_model_exclude_none=True)
     async def pending(app_name: str, user_id: str, session_id: str) -> list[Pending]:
         """The turns of a session that run or are queued, in the order in which they run."""
         key = TurnKey(user_id=user_id, app_name=app_name, session_id=session_id)

@@ -1,6 +1,7 @@
 """The Runner of the gateway: it runs nothing, but posts the turn to Chat and yields what becomes of it."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -19,6 +20,7 @@ from adk_chat.sessions.contract import Json, json_safe
 from adk_chat.sessions.turn_id import TurnKey
 
 _NOT_FOUND = 404
+_PATIENCE_SECONDS = 10
 
 
 class TurnRunner(Runner):
@@ -76,7 +78,9 @@ class TurnRunner(Runner):
             turn_id = await self._turns.post(key, post, exchange.idempotency_key if exchange else None)
             if exchange is not None and exchange.multitask_strategy != "reject":
                 await exchange.accepted(turn_id)
-            async with aclosing(self._reader.read(turn_id)) as shown:
+            # Who watches a stream sees it go on; who waits for one answer is told in time that it does not come.
+            patience = _PATIENCE_SECONDS if exchange is not None and exchange.waits else math.inf
+            async with aclosing(self._reader.read(turn_id, None, patience)) as shown:
                 async for item in shown:
                     if exchange is not None:
                         await exchange.accepted(turn_id)

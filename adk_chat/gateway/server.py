@@ -26,11 +26,12 @@ from adk_chat.gateway.dev_ui import dev_ui_routes
 from adk_chat.gateway.event_stream import EventStreams
 from adk_chat.gateway.exchange import Exchanges
 from adk_chat.gateway.reader import TurnReader
-from adk_chat.gateway.routes import turn_routes
+from adk_chat.gateway.routes import ready_route, turn_routes
 from adk_chat.gateway.runner import TurnRunner
 from adk_chat.gateway.sessions import GatewaySessions
 from adk_chat.gateway.tickets import Tickets
 from adk_chat.gateway.turns import Turns
+from adk_chat.readiness import Readiness
 from adk_chat.sessions.transport import STATUS, AnswerError, NoAnswerError, status_of
 from adk_chat.streaming import Broker
 
@@ -113,6 +114,7 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     )
     own = dev_ui_routes() if config.ui else []
     app.router.routes[:] = [*own, *(route for route in app.router.routes if _offered(route))]
+    app.include_router(ready_route(Readiness(config.ingress_url, config.admin_url, config.headers, config.broker)))
     app.include_router(turn_routes(turns, reader, config.tickets))
     app.add_middleware(Exchanges)
     app.add_middleware(EventStreams, ping_seconds=config.ping_seconds)

@@ -1,6 +1,8 @@
 """Turns, as they are reached from outside: posting, cancelling, their end, and their events in the store."""
 
 import asyncio
+import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from google.adk.errors.session_not_found_error import SessionNotFoundError
 from pydantic import BaseModel, Field
 from pydantic_core import from_json
 
+from adk_chat.gateway.operator import status_of as status_of_invocation
 from adk_chat.sessions.contract import Json, SessionRequest
 from adk_chat.sessions.history import GetHistory, newest_first
 from adk_chat.sessions.transport import STATUS, AnswerError, IngressTransport, NoAnswerError, status_of
@@ -26,6 +29,7 @@ _SENTENCES = {
     "killed": "The turn was killed in Restate; what it had said until then is stored. Send the message again.",
 }
 """What is meant where the engine itself says how a Restate invocation ended."""
+_GOES_ON = "No answer from Restate ({!r}). The turn goes on when it is back; GET /turns/{}/events shows it then."
 _ERRORS: tuple[type[Exception], ...] = (*STATUS, AnswerError, NoAnswerError)
 
 
@@ -55,8 +59,10 @@ class Pending(BaseModel):
     """A turn that has not ended."""
 
     turn_id: str = Field(serialization_alias="turnId")
-    status: str = Field(description="running or queued")
+    status: str = Field(description="running, queued, retrying after a failure, or paused until an operator resumes it")
     created_at: str = Field(serialization_alias="createdAt")
+    attempts: int = Field(1, description="How often it was begun; more than once after a failure or a crash.")
+    last_failure: str | None = Field(None, serialization_alias="lastFailure", description="Of an attempt, if any.")
 
 
 @dataclass(frozen=True)
@@ -101,13 +107,24 @@ class Turns:
         answer = await self._call("post", key, post, idempotency_key)
         return TurnId.parse(answer["turn_id"])
 
-    async def outcome(self, turn_id: TurnId) -> Outcome:
-        """Wait for the end of a turn, however long that takes."""
+    async def outcome(self, turn_id: TurnId, patience: float = math.inf) -> Outcome:
+        """Wait for the end of a turn, however long that takes.
+
+        Raises:
+            RefusedError: 503, Restate is away for longer than `patience` seconds.
+        """
+        seen = time.monotonic()
         while True:
             try:
                 response = await self._waiting.get(f"/restate/invocation/{turn_id.invocation_id}/attach")
-            except httpx.TransportError:
+            except httpx.ReadTimeout:  # it listens, and the turn goes on
+                response, seen = None, time.monotonic()
+            except httpx.TransportError as error:
                 response = None
+                if time.monotonic() - seen > patience:
+                    raise RefusedError(503, _GOES_ON.format(error, turn_id)) from error
+            else:
+                seen = time.monotonic()
             if response is not None and response.is_success:
                 return Outcome(response.status_code)
             if response is not None and (said := _invocation_error(response)) is not None:
@@ -149,13 +166,15 @@ class Turns:
         return [event for event in found if is_shown(event)]
 
     async def pending(self, key: TurnKey) -> list[Pending]:
-        """The turns of a session that run or are queued, in that order."""
+        """The turns of a session that have not ended, in the order in which they run."""
         rows = await self._query(key, "status != 'completed'")
         return [
             Pending(
                 turn_id=str(TurnId(invocation_id=row["id"], key=key)),
-                status="queued" if row["status"] == "pending" else "running",
+                status=status_of_invocation(row["status"]),
                 created_at=row["created_at"],
+                attempts=row.get("retry_count") or 1,
+                last_failure=row.get("last_failure"),
             )
             for row in rows
         ]
@@ -182,8 +201,9 @@ class Turns:
         if self._admin is None:
             raise RefusedError(501, "The gateway was not told where Restate's admin API is: start it with --admin-url.")
         query = (
-            "SELECT id, status, created_at FROM sys_invocation WHERE target_service_name = 'Turn' "
-            f"AND target_handler_name = 'run' AND target_service_key = '{key}' AND {condition} ORDER BY created_at"
+            "SELECT id, status, created_at, retry_count, last_failure FROM sys_invocation "
+            "WHERE target_service_name = 'Turn' AND target_handler_name = 'run' "
+            f"AND target_service_key = '{key}' AND {condition} ORDER BY created_at"
         )
         with _refused():
             answer = await self._admin.send(

@@ -1,7 +1,6 @@
 """Turn: runs the ADK Runner for one message. Its key is a session, whose queue and lock its exclusive `run` is."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,14 +28,13 @@ from adk_chat.objects.requests import LoadedSession, Reply, RunningTurn, TurnReq
 from adk_chat.objects.rollback import Cancelled
 from adk_chat.objects.run_config import merged, window
 from adk_chat.objects.state import ObjectState
+from adk_chat.objects.turn_log import TurnLog, current_turn
 from adk_chat.objects.turn_sessions import CANCELLED, TurnSessions
 from adk_chat.sessions.contract import CHAT, GetSession
 from adk_chat.sessions.transport import request_json
 from adk_chat.sessions.turn_end import TURN_FAILED, failure_sentence
 from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
 from adk_chat.streaming import Broker
-
-logger = logging.getLogger(__name__)
 
 TURN = "Turn"
 _RUNNING = "running"
@@ -148,11 +146,13 @@ class _RunningTurn:
         self._reply = _Answer()
         self._partial = PartialAnswers()
         self._cancel = _Cancel()
+        self._log: TurnLog | None = None
 
     async def run(self) -> str:
         """Run the turn to its end, which is the same for good and bad ones."""
         await self._read_again_if_moved_on()
         running = self._ctx.request().id
+        current_turn.set(TurnId(invocation_id=running, key=self._key))
         self._state.set(_RUNNING, running)
         self._state.write()
         try:
@@ -161,6 +161,8 @@ class _RunningTurn:
             failure = terminal(error)
             if failure is None:
                 raise
+        if self._log is not None:
+            self._log.end(failure)
         self._state.clear(_RUNNING)
         self._state.write()
         if failure is not None:
@@ -172,6 +174,7 @@ class _RunningTurn:
         journal = await Journal.open(
             self._ctx, self._config.model_retry, self._config.step_timeout, event_id_prefix(running)
         )
+        self._log = TurnLog(journal.began, first=not journal.is_replaying)
         journal.lanes.on_cancel = self._cancel
         live = self._live(running)
         sessions = TurnSessions(self._ctx, journal, self._key, self._request, live)
@@ -283,7 +286,8 @@ class _RunningTurn:
         return None
 
     async def _failed(self, error: Exception, sessions: TurnSessions) -> restate.TerminalError:
-        logger.warning("Turn %s failed: %r", self._ctx.key(), error)
+        if self._log is not None:
+            self._log.failed(error)
         if isinstance(error, ValueError) and not sessions.events:
             return restate.TerminalError(f"The message was refused: {error}", 400)
         if self._reply.error is None:

@@ -35,6 +35,7 @@ STATUS: dict[type[Exception], int] = {
 """What Chat answers for the exceptions of the session contract. Any other exception in a handler is a bug."""
 
 _ATTEMPTS = 4
+_TIMEOUT = httpx.Timeout(20, connect=2)
 
 
 class AnswerError(RuntimeError):
@@ -150,9 +151,10 @@ class IngressTransport:
             try:
                 return await self._client().request(method, self._url + path, **request)
             except httpx.TransportError as error:
-                if attempt == _ATTEMPTS - 1:
+                # A Restate, or an endpoint, that has not answered for so long does not do so when it is asked again.
+                if attempt == _ATTEMPTS - 1 or isinstance(error, httpx.ReadTimeout):
                     raise NoAnswerError(
-                        f"No answer from Restate at {self._url} ({error!r}). Is restate-server running there?"
+                        f"No answer from Restate at {self._url} ({error!r}). Do restate-server and the handlers run?"
                     ) from error
                 await asyncio.sleep(0.1 * 2**attempt)
         raise AssertionError
@@ -167,7 +169,7 @@ class IngressTransport:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            client = self._clients[loop] = httpx.AsyncClient(headers=self._headers, timeout=60)
+            client = self._clients[loop] = httpx.AsyncClient(headers=self._headers, timeout=_TIMEOUT)
         return client
 
 

@@ -53,5 +53,8 @@ class Broker(Protocol):
                 old, the reader too slow, or the broker away.
         """
 
+    async def is_there(self) -> bool:
+        """Whether what others read of it can be had at the moment."""
+
     async def close(self) -> None:
         """Flush, and end all readers with `LostError`."""

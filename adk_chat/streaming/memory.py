@@ -79,6 +79,10 @@ class MemoryBroker:
                 position += 1
                 yield Entry(str(position), data)
 
+    async def is_there(self) -> bool:
+        """See `Broker`."""
+        return True
+
     async def close(self) -> None:
         """See `Broker`."""
         self._closed = True

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from redis.exceptions import RedisError
 
 from adk_chat.streaming.broker import Entry, LostError
-from adk_chat.streaming.redis_link import Link
+from adk_chat.streaming.redis_link import Link, answered
 from adk_chat.streaming.redis_record import START, Id, Record, Sequence, id_text, key, parse_position
 from adk_chat.streaming.redis_tail import PATIENCE_SECONDS, Feed, Tail
 from adk_chat.streaming.redis_writer import Writer
@@ -54,6 +54,13 @@ class RedisBroker:
                     position = record.id
                     if sequence.is_next(record):
                         yield record.entry
+
+    async def is_there(self) -> bool:
+        """See `Broker`."""
+        try:
+            return bool(await answered(self._link.redis.ping()))
+        except RedisError:
+            return False
 
     async def close(self) -> None:
         """See `Broker`."""

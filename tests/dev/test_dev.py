@@ -110,6 +110,12 @@ async def talk(running: Dev, *texts: str) -> list[str]:
         return [await ChatClient(http, "user123").message("session-123", text) for text in texts]
 
 
+async def talk_badly(running: Dev, text: str) -> None:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.ingress}", timeout=30) as http:
+        answer = await ChatClient(http, "user123").send("message", {"message": text, "session_id": "session-123"})
+        assert answer.status_code == 500
+
+
 async def test_a_conversation_survives_restarts_of_any_kind(binary: Path, tmp_path: Path) -> None:
     async with dev(tmp_path) as first:
         await first.read_until("Ctrl-C stops it")
@@ -174,6 +180,10 @@ async def test_it_stops_in_time_whatever_runs_and_goes_on_at_the_next_start(bina
                 return "got {'result': 'unblocked'}" in await chat.texts("s")
 
             await until(answered)
+        await talk_badly(third, "error")
+        await third.read_until("ValueError: the model is out of order")
+        assert third.said.count("Traceback") == 1
+        assert "google/adk" not in third.said
 
 
 async def test_serve_waits_for_a_restate_that_is_coming_up(binary: Path, tmp_path: Path) -> None:
@@ -206,6 +216,13 @@ async def test_an_agent_of_ones_own_and_a_second_copy(binary: Path, tmp_path: Pa
         await first.read_until("Ctrl-C stops it")
         assert "adk_chat is ready: mine with" in first.said
         assert await talk(first, "hello") == ["echo hello"]
+        await first.read_until("The turn was answered")
+        # Each once, whatever was replayed.
+        lines = first.said.splitlines()
+        assert [line.partition("user123/mine/session-123]: ")[2][:16] for line in lines if "adk_chat.turn" in line] == [
+            "The turn begins.",
+            "The turn was ans",
+        ]
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{first.port}", timeout=30) as web:
             assert (await web.get("/list-apps")).json() == ["mine"]
             page = await web.get("/", follow_redirects=True)

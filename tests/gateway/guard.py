@@ -13,6 +13,7 @@ from tests.support import Json
 OPEN = {
     "/",
     "/health",
+    "/ready",
     "/version",
     "/dev-ui",
     "/dev-ui/",

@@ -1,5 +1,6 @@
 """What the gateway serves, and what it does not."""
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -13,8 +14,11 @@ from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
 from adk_chat.gateway.server import gateway_app
 from adk_chat.gateway.tokens import AuthError
+from adk_chat.gateway.turns import RefusedError, Turns
+from adk_chat.sessions.turn_id import TurnId
 from adk_chat.settings import Settings
-from tests.conftest import plain, query
+from adk_chat.streaming.redis_broker import RedisBroker
+from tests.conftest import free_port, plain, query
 from tests.gateway.conftest import gateway_config, served
 from tests.support import scripted_app, unique, until
 
@@ -123,3 +127,45 @@ async def test_what_belongs_to_the_agents_outlives_the_gateway(server: RestateSe
         body = {"appName": "scripted", "userId": user, "sessionId": "s", "newMessage": message}
         assert (await client.post("/run", json=body)).is_success
     assert not plugin.closed
+
+
+@plain
+async def test_a_gateway_is_ready_when_what_it_needs_is_there(
+    gateway: httpx.AsyncClient, server: RestateServer
+) -> None:
+    answer = await gateway.get("/ready")
+    assert (answer.status_code, answer.json()) == (200, {"restate": "ok", "handlers": "ok", "streams": "ok"})
+    lonely = replace(gateway_config(server), broker=RedisBroker(f"redis://127.0.0.1:{free_port()}"))
+    async with served(gateway_app(lonely)) as client:
+        answer = await client.get("/ready")
+        assert answer.status_code == 503
+        assert answer.json() == {"restate": "ok", "handlers": "ok", "streams": "Redis does not answer"}
+
+
+@plain
+async def test_without_restate_a_request_ends_in_seconds(
+    server: RestateServer,
+) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    user = "ada"
+    run = {"appName": "scripted", "userId": user, "sessionId": "s", "newMessage": {"parts": [{"text": "hi"}]}}
+    async with served(gateway_app(replace(gateway_config(server), ingress_url=nobody, admin_url=nobody))) as client:
+        answers = await asyncio.gather(
+            client.get("/ready"),
+            client.get(f"/apps/scripted/users/{user}/sessions"),
+            client.post(f"/apps/scripted/users/{user}/sessions", json={}),
+            client.get(f"/apps/scripted/users/{user}/sessions/s/turns"),
+            client.post("/run", json=run),
+            client.post("/run_sse", json={**run, "streaming": True}),
+        )
+    assert [answer.status_code for answer in answers] == [503] * 6
+    assert "Do restate-server and the handlers run?" in answers[1].json()["detail"]
+
+
+async def test_who_waits_for_a_turn_is_told_when_restate_stays_away() -> None:
+    turn_id = TurnId.parse("inv_1x.dXNlci94L3M")
+    turns = Turns(f"http://127.0.0.1:{free_port()}", None)
+    with pytest.raises(RefusedError, match=f"The turn goes on when it is back; GET /turns/{turn_id}/events") as refused:
+        await turns.outcome(turn_id, patience=0)
+    assert refused.value.status_code == 503
+    await turns.close()

@@ -1,0 +1,36 @@
+"""How the failure of somebody's own code is shown: what it says, in full, and the lines of theirs that led to it."""
+
+import importlib
+import sysconfig
+import traceback
+from itertools import dropwhile
+
+import google.adk
+import restate
+
+import adk_chat
+
+_FRAMEWORKS = tuple(path for module in (adk_chat, google.adk, restate, importlib) for path in module.__path__)
+_STANDARD = sysconfig.get_path("stdlib")
+
+
+def own_traceback(error: BaseException) -> str:
+    """The error, and its traceback from the first line on that is neither ours, ADK's, Restate's nor Python's own.
+
+    What raised it may have been wrapped on its way; the lines are those of the innermost exception that has such.
+    """
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    for raised in reversed(chain):
+        frames = list(dropwhile(_of_a_framework, traceback.extract_tb(raised.__traceback__)))
+        if frames:
+            said = traceback.format_list(frames)
+            return "".join(["Traceback (most recent call last):\n", *said, *traceback.format_exception_only(error)])
+    return "".join(traceback.format_exception_only(error))
+
+
+def _of_a_framework(frame: traceback.FrameSummary) -> bool:
+    name = frame.filename
+    standard = name.startswith(_STANDARD) and "site-packages" not in name
+    return standard or name.startswith((*_FRAMEWORKS, "<frozen importlib"))

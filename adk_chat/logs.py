@@ -1,0 +1,65 @@
+"""The log of the commands: one line a record on stderr, as text or JSON, with the turn that it is about."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic_core import to_json
+
+from adk_chat.objects.turn_log import current_turn
+
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+def configure(level: LogLevel, form: LogFormat) -> None:
+    """Have the process log so. What is below a warning is said of other packages only at DEBUG."""
+    number = logging.getLevelNamesMapping()[level]
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Json() if form == "json" else _Text())
+    if number > logging.DEBUG:
+        handler.addFilter(_once)
+    logging.basicConfig(level=number if number <= logging.DEBUG else max(number, logging.WARNING), handlers=[handler])
+    logging.getLogger("adk_chat").setLevel(number)
+
+
+def _once(record: logging.LogRecord) -> bool:
+    """ADK logs a failure at each level that it passes, each time with the traceback, and then we do."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is None or not record.name.startswith("google_adk."):
+        return True
+    if type(error).__module__.startswith("adk_chat."):
+        record.exc_info = None  # a refusal says all there is to say
+        return True
+    return current_turn.get() is None
+
+
+class _Text(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(time)s %(levelname)-7s %(name)s%(turn)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        turn = current_turn.get()
+        record.time = _time(record)
+        record.turn = f" [{turn.invocation_id} {turn.key}]" if turn else ""
+        return super().format(record)
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        turn = current_turn.get()
+        fields = {
+            "time": _time(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "turn_id": str(turn) if turn else None,
+            **(turn.key.model_dump() if turn else {}),
+            **getattr(record, "fields", {}),
+            "exception": self.formatException(record.exc_info) if record.exc_info else None,
+        }
+        return to_json({name: value for name, value in fields.items() if value is not None}, fallback=repr).decode()
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")

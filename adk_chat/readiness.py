@@ -1,0 +1,68 @@
+"""Whether a process can do its work: what it needs, and what of that is there."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Mapping
+
+import httpx
+
+from adk_chat.sessions.contract import CHAT
+from adk_chat.streaming import Broker
+
+logger = logging.getLogger(__name__)
+
+_SECONDS = 2.0
+OK = "ok"
+
+
+class Readiness:
+    """Looks at what a gateway or an endpoint needs. An answer takes two seconds at most.
+
+    Args:
+        ingress_url: Restate's ingress, if this process uses it.
+        admin_url: Restate's admin API, if it is known here.
+        headers: sent to either.
+        broker: what live streams go through.
+    """
+
+    def __init__(
+        self,
+        ingress_url: str | None = None,
+        admin_url: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        broker: Broker | None = None,
+    ) -> None:
+        self._ingress_url = ingress_url
+        self._admin_url = admin_url
+        self._headers = headers
+        self._broker = broker
+
+    async def check(self) -> dict[str, str]:
+        """Each thing that is needed, with "ok" or what is wrong with it."""
+        async with httpx.AsyncClient(headers=self._headers, timeout=_SECONDS) as client:
+            checks: dict[str, Awaitable[str]] = {}
+            if self._ingress_url is not None:
+                checks["restate"] = _asked(client, f"{self._ingress_url}/restate/health", "Restate's ingress")
+            if self._admin_url is not None:
+                checks["handlers"] = _asked(client, f"{self._admin_url}/services/{CHAT}", "Restate's admin API")
+            if self._broker is not None:
+                checks["streams"] = self._broker_is_there(self._broker)
+            return dict(zip(checks, await asyncio.gather(*checks.values()), strict=True))
+
+    async def _broker_is_there(self, broker: Broker) -> str:
+        try:
+            async with asyncio.timeout(_SECONDS):
+                return OK if await broker.is_there() else "Redis does not answer"
+        except TimeoutError:
+            return "Redis does not answer"
+
+
+async def _asked(client: httpx.AsyncClient, url: str, what: str) -> str:
+    try:
+        answer = await client.get(url)
+    except httpx.HTTPError as error:
+        logger.warning("Not ready: no answer from %s at %s: %r", what, url, error)
+        return f"{what} does not answer"
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        return "not registered; adk-chat serve --register does that"
+    return OK if answer.is_success else f"{what} answers HTTP {answer.status_code}"
