@@ -1,6 +1,7 @@
 """The command line: a thin layer over `Settings`."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,18 @@ def main() -> None:
 @_option("memory-service-uri")
 @_option("data-dir", type=click.Path(path_type=Path))
 @_option("replay-always", is_flag=True)
-def dev(**options: Any) -> None:
+@click.option("--reload", is_flag=True, help="Start the handlers anew when the agent's files change.")
+@click.option("--without-server", is_flag=True, hidden=True)  # which runs in the process that reloads this one
+def dev(reload: bool, without_server: bool, **options: Any) -> None:
     """Run everything on this machine: restate-server, the handlers, and ADK's API and dev UI.
 
     AGENT is a directory with ADK's agent.py, or package.module:attribute; by default a built-in assistant.
     """
-    _run("dev", _settings(options))
+    if reload:
+        arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
+        _run("reload", _settings(options), arguments=[*arguments, "--without-server"])
+    else:
+        _run("dev", _settings(options), without_server=without_server)
 
 
 @main.command()

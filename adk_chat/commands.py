@@ -6,7 +6,9 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +20,7 @@ from adk_chat.agents.demo_model import DemoModel
 from adk_chat.agents.loader import AgentError, load_app
 from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.npm import InstallError
+from adk_chat.dev.reload import directory_of, reloading
 from adk_chat.dev.server import AwayError, DataDir, RestateServer, ServerError, register
 from adk_chat.endpoint import IdentityKeyError, PortTakenError, is_loopback, listen, stop_event
 from adk_chat.endpoint import serve as serve_objects
@@ -56,8 +59,9 @@ def run(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, *
     """
     ending = _Ending()
     try:
-        app = load_app(settings.agent, settings.model)
-        (uvloop.run if sys.platform != "win32" else asyncio.run)(ending.of(command(app, settings, **more)))
+        # What reloads it runs in a process of its own.
+        app = [] if command is reload else [load_app(settings.agent, settings.model)]
+        (uvloop.run if sys.platform != "win32" else asyncio.run)(ending.of(command(*app, settings, **more)))
     except _ERRORS as error:
         said = str(error)
         if "MAKELEVEL" in os.environ and " --" in said:
@@ -161,25 +165,21 @@ async def web(app: App, settings: Settings) -> None:
     await service.close()
 
 
-async def dev(app: App, settings: Settings) -> None:
-    """Run everything."""
-    data = DataDir(settings.data_dir)
+async def dev(app: App, settings: Settings, *, without_server: bool) -> None:
+    """Run everything, but for restate-server where that runs already."""
+    data = None if without_server else DataDir(settings.data_dir)  # it is ours as long as this is here
+    data_dir = data.path if data else settings.data_dir.resolve()
     listening = _listen("127.0.0.1", settings.endpoint_port, "--endpoint-port")
     port = listening.getsockname()[1]
     web_listening = _listen("127.0.0.1", settings.port, "--port")
     web_url = f"http://localhost:{web_listening.getsockname()[1]}"
-    _listen("127.0.0.1", settings.ingress_port, "--ingress-port").close()
-    _listen("127.0.0.1", settings.admin_port, "--admin-port").close()
-    binary = find_restate_server(lambda said: click.echo(said, err=True))
     broker = open_broker(settings.redis_url)
-    artifacts = None if settings.artifact_service_uri else FileArtifactService(data.path / "artifacts")
+    artifacts = None if settings.artifact_service_uri else FileArtifactService(data_dir / "artifacts")
     service = ChatService(app, settings=settings, broker=broker, artifact_service=artifacts)
     stop = stop_event()
-    server = RestateServer(
-        binary, data.path, settings.ingress_port, settings.admin_port, replay_always=settings.replay_always
-    )
-    async with server:
-        ended = asyncio.create_task(server.wait())
+    server = _restate_server(data_dir, settings, without_server)
+    async with nullcontext() if without_server else server:
+        ended = asyncio.create_task(asyncio.Event().wait() if without_server else server.wait())
         serving = asyncio.create_task(serve_objects(service.objects, listening, stop, drain_seconds=DEV_DRAIN_SECONDS))
         await service.warm_up()
         await server.register(f"http://127.0.0.1:{port}")
@@ -195,6 +195,37 @@ async def dev(app: App, settings: Settings) -> None:
             await broker.close()
         for task in done:
             task.result()
+    if data is not None:
+        data.close()
+
+
+async def reload(settings: Settings, *, arguments: Sequence[str]) -> None:
+    """Run restate-server, and `dev` without it in a process that is begun anew when the agent's files change."""
+    directory = directory_of(settings.agent) if settings.agent else None
+    if directory is None:
+        raise AgentError(f"--reload watches the files of an agent, and {settings.agent or 'the assistant'} has none.")
+    data = DataDir(settings.data_dir)
+    async with _restate_server(data.path, settings) as server:
+        stop = stop_event()
+        ended = asyncio.create_task(server.wait())
+        ended.add_done_callback(lambda _: stop.set())
+        await reloading(arguments, directory, stop, click.echo)
+        if ended.done():
+            ended.result()
+        ended.cancel()
+    data.close()
+
+
+def _restate_server(data_dir: Path, settings: Settings, runs: bool = False) -> RestateServer:
+    """The restate-server of `dev`, if it does not run yet with ports that are free."""
+    binary = Path()
+    if not runs:
+        _listen("127.0.0.1", settings.ingress_port, "--ingress-port").close()
+        _listen("127.0.0.1", settings.admin_port, "--admin-port").close()
+        binary = find_restate_server(lambda said: click.echo(said, err=True))
+    return RestateServer(
+        binary, data_dir, settings.ingress_port, settings.admin_port, replay_always=settings.replay_always
+    )
 
 
 def _say_what_is_not_shared(settings: Settings) -> None:

@@ -154,7 +154,8 @@ class IngressTransport:
                 # A Restate, or an endpoint, that has not answered for so long does not do so when it is asked again.
                 if attempt == _ATTEMPTS - 1 or isinstance(error, httpx.ReadTimeout):
                     raise NoAnswerError(
-                        f"No answer from Restate at {self._url} ({error!r}). Do restate-server and the handlers run?"
+                        f"No answer from Restate at {self._url} ({error!r}). "
+                        "Is restate-server running, and are the handlers?"
                     ) from error
                 await asyncio.sleep(0.1 * 2**attempt)
         raise AssertionError

@@ -212,7 +212,7 @@ async def test_an_agent_of_ones_own_and_a_second_copy(binary: Path, tmp_path: Pa
     agent = tmp_path / "mine"
     agent.mkdir()
     (agent / "agent.py").write_text(AGENT)
-    async with dev(tmp_path / "data", str(agent), "--replay-always") as first:
+    async with dev(tmp_path / "data", str(agent), "--replay-always", "--reload") as first:
         await first.read_until("Ctrl-C stops it")
         assert "adk_chat is ready: mine with" in first.said
         assert await talk(first, "hello") == ["echo hello"]
@@ -233,6 +233,14 @@ async def test_an_agent_of_ones_own_and_a_second_copy(binary: Path, tmp_path: Pa
         async with dev(tmp_path / "data") as second:
             assert await second.process.wait() == 1
             await second.read_until(f"is in use by another adk-chat (process {first.process.pid})")
+        (agent / "agent.py").write_text("broken =")
+        await first.read_until("SyntaxError")
+        first.said = ""
+        (agent / "agent.py").write_text(AGENT.replace('name="mine"', 'name="mine", instruction="Be new."'))
+        await first.read_until("Ctrl-C stops it")
+        assert "Be new." in (await talk(first, "instruction"))[0]
+        first.process.terminate()
+        assert await asyncio.wait_for(first.process.wait(), 10) == 0
 
 
 async def test_a_taken_port_is_said_clearly(tmp_path: Path) -> None:

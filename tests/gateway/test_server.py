@@ -159,7 +159,7 @@ async def test_without_restate_a_request_ends_in_seconds(
             client.post("/run_sse", json={**run, "streaming": True}),
         )
     assert [answer.status_code for answer in answers] == [503] * 6
-    assert "Do restate-server and the handlers run?" in answers[1].json()["detail"]
+    assert "Is restate-server running, and are the handlers?" in answers[1].json()["detail"]
 
 
 async def test_who_waits_for_a_turn_is_told_when_restate_stays_away() -> None:
