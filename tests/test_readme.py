@@ -1,0 +1,133 @@
+"""The programs of the README, as they stand there, with the commands that start and call them."""
+
+import asyncio
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from adk_chat.dev.server import RestateServer
+from tests.conftest import free_port
+from tests.support import until
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def program(name: str) -> str:
+    """A program that begins with its name."""
+    found = re.search(rf"```python\n(# {re.escape(name)}\n.*?)```", README, re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+def command(start: str) -> str:
+    """A line of a command."""
+    (line,) = re.findall(rf"^    ({re.escape(start)}.*)$", README, re.MULTILINE)
+    return str(line)
+
+
+class Ports:
+    """The usual ports of the README, and what they are here."""
+
+    def __init__(self) -> None:
+        self.of = {
+            "8080": str(free_port()),
+            "9070": str(free_port()),
+            "9080": str(free_port()),
+            "8000": str(free_port()),
+        }
+
+    def moved(self, text: str) -> str:
+        """The text with the ports of here."""
+        return re.sub(r"\b(8080|9070|9080|8000)\b", lambda port: self.of[port[0]], text)
+
+
+@asynccontextmanager
+async def running(directory: Path, *arguments: str) -> AsyncIterator[None]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *arguments), cwd=directory, stdout=asyncio.subprocess.DEVNULL
+    )
+    yield
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 20) in (0, -signal.SIGTERM)  # of which ADK lets itself be ended
+
+
+async def shell(line: str) -> str:
+    """What a command says."""
+    process = await asyncio.create_subprocess_shell(
+        line.replace("curl ", "curl --silent --max-time 20 "), stdout=asyncio.subprocess.PIPE
+    )
+    return (await process.communicate())[0].decode()
+
+
+def listens(port: str) -> bool:
+    from adk_chat.endpoint import PortTakenError, listen
+
+    try:
+        listen("127.0.0.1", int(port)).close()
+    except PortTakenError:
+        return True
+    return False
+
+
+@pytest.fixture
+async def ports(binary: Path, tmp_path: Path) -> AsyncIterator[Ports]:
+    """A restate-server runs."""
+    ports = Ports()
+    (tmp_path / "data").mkdir()
+    async with RestateServer(binary, tmp_path / "data", int(ports.of["8080"]), int(ports.of["9070"])):
+        yield ports
+
+
+async def test_a_program_of_ones_own_and_adk_on_its_sessions(ports: Ports, tmp_path: Path) -> None:
+    (tmp_path / "my_service.py").write_text(ports.moved(program("my_service.py")))
+    agents = tmp_path / "agents"
+    (agents / "helper").mkdir(parents=True)
+    (agents / "services.py").write_text(program("services.py"))
+    (agents / "helper" / "agent.py").write_text(
+        "from google.adk.agents import LlmAgent\nfrom adk_chat.agents.demo_model import DemoModel\n"
+        'root_agent = LlmAgent(name="helper", model=DemoModel())\n'
+    )
+    adk = ports.moved(command("adk web")).replace("adk web", "api_server").replace("path/to/agents", str(agents))
+    async with running(tmp_path, *command("python my_service.py").split()[1:]):
+
+        async def serving() -> bool:
+            return listens(ports.of["9080"])
+
+        await until(serving)
+        assert "Chat" in await shell(ports.moved(command("curl localhost:9070/deployments")))
+        assert "the journal knows" in await shell(ports.moved(command("curl localhost:8080/Poet/ada")))
+        assert "You said" in await shell(ports.moved(command("curl localhost:8080/Chat/ada/")))
+        async with (
+            running(tmp_path, "-m", "google.adk.cli", *adk.split(), "--port", ports.of["8000"]),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{ports.of['8000']}", timeout=30) as client,
+        ):
+
+            async def adk_serves() -> bool:
+                return listens(ports.of["8000"])
+
+            await until(adk_serves, 60)
+            # The session of the service's turn is there, and a turn that ADK runs goes into the same store.
+            body = {
+                "appName": "helper",
+                "userId": "ada",
+                "sessionId": "s",
+                "newMessage": {"parts": [{"text": "again"}]},
+            }
+            answer = await client.post("/run", json=body)
+            assert "That was message 2" in answer.text, answer.text
+        history = await shell(f"curl localhost:{ports.of['8080']}/Chat/ada/get_history --json '\"s\"'")
+        assert history.count('"author"') == 4
+
+
+def test_every_setting_is_shown() -> None:
+    from adk_chat.settings import Settings
+
+    shown = (Path(__file__).parents[1] / ".env.example").read_text()
+    missing = [name for name in Settings.model_fields if f"#ADK_CHAT_{name.upper()}=" not in shown]
+    assert not missing
