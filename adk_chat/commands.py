@@ -16,6 +16,7 @@ import uvloop
 from google.adk.apps.app import App
 from google.adk.artifacts.file_artifact_service import FileArtifactService
 
+from adk_chat import telemetry
 from adk_chat.agents.demo_model import DemoModel
 from adk_chat.agents.loader import AgentError, load_app
 from adk_chat.dev.binary import find_restate_server
@@ -47,6 +48,7 @@ _ERRORS = (
     ServerError,
     ServiceUriError,
     OriginError,
+    telemetry.TelemetryError,
 )
 """Of which the message is all that the person at the keyboard needs."""
 
@@ -59,6 +61,7 @@ def run(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, *
     """
     ending = _Ending()
     try:
+        telemetry.check()
         # What reloads it runs in a process of its own.
         app = [] if command is reload else [load_app(settings.agent, settings.model)]
         (uvloop.run if sys.platform != "win32" else asyncio.run)(ending.of(command(*app, settings, **more)))
@@ -83,6 +86,7 @@ class _Ending:
     async def of(self, command: Coroutine[Any, Any, None]) -> None:
         """Run the command; what then is left has a moment to end."""
         await command
+        await asyncio.to_thread(telemetry.stop)
         # What it says while it is ended is of no use to anybody.
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         warnings.simplefilter("ignore")
@@ -106,6 +110,7 @@ async def serve(app: App, settings: Settings, *, admin_url: str | None, url: str
     port = listening.getsockname()[1]
     service = ChatService(app, settings=settings)
     await service.warm_up()
+    telemetry.start(beside_adk=False)
     stop = stop_event()
     serving = asyncio.create_task(
         serve_objects(
@@ -155,6 +160,7 @@ async def web(app: App, settings: Settings) -> None:
     """Serve ADK's API and dev UI alone."""
     service = ChatService(app, settings=settings)
     gateway = service.gateway(settings.ingress_url, settings.admin_url, settings.host)
+    telemetry.start(beside_adk=True)
     listening = _listen(settings.host, settings.port, "--port")
     port = listening.getsockname()[1]
     host = "localhost" if is_loopback(settings.host) else settings.host
@@ -184,6 +190,7 @@ async def dev(app: App, settings: Settings, *, without_server: bool) -> None:
         await service.warm_up()
         await server.register(f"http://127.0.0.1:{port}")
         gateway = service.gateway(server.ingress_url, server.admin_url)
+        telemetry.start(beside_adk=True)
         web_serving = asyncio.create_task(serve_gateway(gateway, web_listening, stop))
         click.echo(_welcome(app, server, web_url, settings.ui))
         done, _ = await asyncio.wait([serving, web_serving, ended], return_when=asyncio.FIRST_COMPLETED)

@@ -11,6 +11,7 @@ from google.adk.flows.llm_flows.functions import generate_client_function_call_i
 from google.adk.models.base_llm import BaseLlm
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
+from opentelemetry import metrics
 from pydantic import BaseModel
 
 from adk_chat.durable import seams
@@ -26,6 +27,11 @@ class ModelCall(BaseModel):
     responses: list[dict[str, Any]] = []
     error: ErrorRecord | None = None
     transient: bool = False
+
+
+_retries = metrics.get_meter("adk_chat").create_counter(
+    "adk_chat.model.retries", "{retry}", "Model calls that are made again after an error that may pass."
+)
 
 
 class DurableModel(BaseLlm):
@@ -65,6 +71,8 @@ class DurableModel(BaseLlm):
                 break
             if handed_out:
                 raise RestartError
+            if not journal.is_replaying:
+                _retries.add(1, {"model": self.model})
             await journal.context.sleep(pause)
         for response in made.responses[handed_out:]:
             yield LlmResponse.model_validate(response)

@@ -30,6 +30,7 @@ from adk_chat.gateway.routes import ready_route, turn_routes
 from adk_chat.gateway.runner import TurnRunner
 from adk_chat.gateway.sessions import GatewaySessions
 from adk_chat.gateway.tickets import Tickets
+from adk_chat.gateway.tracing import TraceContext
 from adk_chat.gateway.turns import Turns
 from adk_chat.readiness import Readiness
 from adk_chat.sessions.transport import STATUS, AnswerError, NoAnswerError, status_of
@@ -117,6 +118,7 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     app.include_router(ready_route(Readiness(config.ingress_url, config.admin_url, config.headers, config.broker)))
     app.include_router(turn_routes(turns, reader, config.tickets))
     app.add_middleware(Exchanges)
+    app.add_middleware(TraceContext)
     app.add_middleware(EventStreams, ping_seconds=config.ping_seconds)
     for error in (*STATUS, AnswerError, NoAnswerError, InputValidationError):
         app.add_exception_handler(error, _refused)

@@ -26,7 +26,7 @@ from adk_chat.objects.requests import (
 )
 from adk_chat.objects.run_config import streams, window
 from adk_chat.objects.state import ObjectState
-from adk_chat.objects.turn import TURN
+from adk_chat.objects.turn import TRACE_HEADERS, TURN
 from adk_chat.sessions.contract import (
     CHAT,
     MAX_BYTES,
@@ -111,7 +111,7 @@ class _Handlers:
         # Turn hands the reply to Chat together with the last events, and Chat hands it on here once they are stored.
         turn.publish = streams(request.run_config)
         turn.reply_to, reply = ctx.awakeable(serde=BytesSerde())
-        running = ctx.generic_call(TURN, "run", _json(turn), key=str(key))
+        running = ctx.generic_call(TURN, "run", _json(turn), key=str(key), headers=_trace(ctx))
         done, _ = await restate.wait_completed(running, reply)
         if running in done:
             await running
@@ -121,7 +121,7 @@ class _Handlers:
         """Send a message without waiting; answers the turn's id, which begins with that of its Restate invocation."""
         key, turn = await self._admitted(ctx, request)
         turn.publish = True
-        sent = ctx.generic_send(TURN, "run", _json(turn), key=str(key))
+        sent = ctx.generic_send(TURN, "run", _json(turn), key=str(key), headers=_trace(ctx))
         return {"turn_id": str(TurnId(invocation_id=await sent.invocation_id(), key=key))}
 
     async def cancel(self, ctx: restate.ObjectSharedContext, request: CancelTurn) -> bool:
@@ -366,6 +366,12 @@ def _answer(record: SessionRecord, events: list[Json], user: Json, shared: Json)
         "lastUpdateTime": record.last_update_time,
         "revision": record.revision,
     }
+
+
+def _trace(ctx: _AnyContext) -> dict[str, str]:
+    """The trace that a request belongs to. Restate hands it on by itself only where it traces as well."""
+    headers = ctx.request().headers
+    return {name: headers[name] for name in TRACE_HEADERS if name in headers}
 
 
 def _json(model: BaseModel) -> bytes:

@@ -1,6 +1,7 @@
 """Turn: runs the ADK Runner for one message. Its key is a session, whose queue and lock its exclusive `run` is."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,6 +15,7 @@ from google.adk.events.event import Event
 from google.adk.memory.base_memory_service import BaseMemoryService
 from google.adk.runners import Runner
 from google.genai import types
+from opentelemetry import context, propagate
 from pydantic_core import to_json
 from restate.exceptions import RetryableError
 from restate.retry_policy import InvocationRetryPolicy
@@ -28,7 +30,8 @@ from adk_chat.objects.requests import LoadedSession, Reply, RunningTurn, TurnReq
 from adk_chat.objects.rollback import Cancelled
 from adk_chat.objects.run_config import merged, window
 from adk_chat.objects.state import ObjectState
-from adk_chat.objects.turn_log import TurnLog, current_turn
+from adk_chat.objects.turn_log import TurnLog, current_turn, outcome
+from adk_chat.objects.turn_metrics import TurnMetrics
 from adk_chat.objects.turn_sessions import CANCELLED, TurnSessions
 from adk_chat.sessions.contract import CHAT, GetSession
 from adk_chat.sessions.transport import request_json
@@ -37,6 +40,7 @@ from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
 from adk_chat.streaming import Broker
 
 TURN = "Turn"
+TRACE_HEADERS = ("traceparent", "tracestate")
 _RUNNING = "running"
 _BATCHES = "batches"
 _CANCELLED = "cancelled"
@@ -147,12 +151,16 @@ class _RunningTurn:
         self._partial = PartialAnswers()
         self._cancel = _Cancel()
         self._log: TurnLog | None = None
+        self._metrics: TurnMetrics | None = None
+        self._began = 0.0
+        self._hear: Callable[[Event], None] = lambda event: None
 
     async def run(self) -> str:
         """Run the turn to its end, which is the same for good and bad ones."""
         await self._read_again_if_moved_on()
         running = self._ctx.request().id
         current_turn.set(TurnId(invocation_id=running, key=self._key))
+        self._take_up_trace()
         self._state.set(_RUNNING, running)
         self._state.write()
         try:
@@ -161,8 +169,13 @@ class _RunningTurn:
             failure = terminal(error)
             if failure is None:
                 raise
+        finally:
+            if self._metrics is not None:
+                self._metrics.leave()
         if self._log is not None:
             self._log.end(failure)
+        if self._metrics is not None:
+            self._metrics.end(outcome(failure), max(0.0, time.time() - self._began))
         self._state.clear(_RUNNING)
         self._state.write()
         if failure is not None:
@@ -174,7 +187,10 @@ class _RunningTurn:
         journal = await Journal.open(
             self._ctx, self._config.model_retry, self._config.step_timeout, event_id_prefix(running)
         )
+        self._began = journal.began
         self._log = TurnLog(journal.began, first=not journal.is_replaying)
+        self._metrics = metrics = TurnMetrics(self._key.app_name, journal.began)
+        self._hear = lambda event: metrics.hear(event, replaying=journal.is_replaying)
         journal.lanes.on_cancel = self._cancel
         live = self._live(running)
         sessions = TurnSessions(self._ctx, journal, self._key, self._request, live)
@@ -196,6 +212,12 @@ class _RunningTurn:
             cancelled = Cancelled.of(running, sessions.before, sessions.events)
             self._state.set(_CANCELLED, cancelled.model_dump())
         return failure
+
+    def _take_up_trace(self) -> None:
+        """Spans of the agent belong to the trace of the request, or to that of Restate where it traces as well."""
+        request = self._ctx.request()
+        headers = request.attempt_headers if "traceparent" in request.attempt_headers else request.headers
+        context.attach(propagate.extract({name: headers[name] for name in TRACE_HEADERS if name in headers}))
 
     async def _read_again_if_moved_on(self) -> None:
         """Read the session again if a turn before this one has appended to it since Chat read it."""
@@ -263,6 +285,7 @@ class _RunningTurn:
                 abort_signal=self._cancel.signal,
             ):
                 self._reply.hear(event)
+                self._hear(event)
                 self._partial.hear(event)
                 if live is not None and event.partial:
                     live.partial(event)

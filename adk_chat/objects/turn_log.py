@@ -17,6 +17,13 @@ current_turn: ContextVar[TurnId | None] = ContextVar("current_turn", default=Non
 _CANCELLED = 409
 
 
+def outcome(failure: restate.TerminalError | None) -> str:
+    """How a turn ended: answered, cancelled or failed."""
+    if failure is None:
+        return "answered"
+    return "cancelled" if failure.status_code == _CANCELLED else "failed"
+
+
 class TurnLog:
     """The two lines of a turn.
 
@@ -37,11 +44,11 @@ class TurnLog:
 
     def end(self, failure: restate.TerminalError | None) -> None:
         """The turn is over, and answered with that if it ended badly."""
-        outcome = "answered" if failure is None else "cancelled" if failure.status_code == _CANCELLED else "failed"
+        ended = outcome(failure)
         seconds = round(max(0.0, time.time() - self._began), 3)
-        fields = {"outcome": outcome, "seconds": seconds}
-        if failure is None or outcome == "cancelled":
-            logger.info("The turn was %s after %.2f s.", outcome, seconds, extra={"fields": fields})
+        fields = {"outcome": ended, "seconds": seconds}
+        if failure is None or ended == "cancelled":
+            logger.info("The turn was %s after %.2f s.", ended, seconds, extra={"fields": fields})
             return
         said = own_traceback(self._error).rstrip() if self._error else failure.message
         level = logging.WARNING if failure.status_code < 500 else logging.ERROR

@@ -12,6 +12,7 @@ import restate
 from google.adk.errors import StaleSessionError
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
+from opentelemetry import propagate
 from pydantic_core import from_json
 from restate.extensions import current_context
 
@@ -146,7 +147,9 @@ class IngressTransport:
         return await self.call("append_events", user_id, request), [event_json(event) for event in request.events]
 
     async def send(self, method: str, path: str, **request: Any) -> httpx.Response:
-        """One HTTP request, tried again a few times if there is no answer."""
+        """One HTTP request, tried again a few times if there is no answer. It belongs to the trace that runs here."""
+        request["headers"] = dict(request.get("headers") or {})
+        propagate.inject(request["headers"])
         for attempt in range(_ATTEMPTS):
             try:
                 return await self._client().request(method, self._url + path, **request)

@@ -1,0 +1,67 @@
+"""Export of traces, metrics and logs over OTLP, where the standard `OTEL_*` variables ask for it."""
+
+import importlib.util
+import logging
+import os
+
+from google.adk.telemetry.setup import maybe_set_otel_providers
+from opentelemetry import _logs, metrics, trace
+from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
+
+_ENDPOINTS = ("", "_TRACES", "_METRICS", "_LOGS")
+_EXPORTER = "opentelemetry.exporter.otlp.proto.http"
+
+
+class TelemetryError(Exception):
+    """What the variables ask for cannot be done."""
+
+
+def is_asked_for() -> bool:
+    """Whether a variable names somebody to export to."""
+    return any(os.environ.get(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT") for signal in _ENDPOINTS)
+
+
+def check() -> None:
+    """See that what is asked for is installed.
+
+    Raises:
+        TelemetryError: it is not.
+    """
+    if is_asked_for() and not _is_installed():
+        raise TelemetryError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT asks for telemetry, and the exporter is not installed: pip install "
+            "'adk-chat[otel]', or opentelemetry-exporter-otlp-proto-http."
+        )
+
+
+def start(*, beside_adk: bool) -> None:
+    """Begin to export spans, metrics and what is logged, if that is asked for.
+
+    Args:
+        beside_adk: ADK's own server is in this process, and has begun to export the first two.
+    """
+    if not is_asked_for():
+        return
+    if not beside_adk:
+        maybe_set_otel_providers()
+    provider = _logs.get_logger_provider()
+    if isinstance(provider, LoggerProvider):
+        logging.getLogger().addHandler(LoggingHandler(logger_provider=provider))
+
+
+def stop() -> None:
+    """Export what is left."""
+    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider()):
+        flush = getattr(provider, "force_flush", None)
+        if flush is not None:
+            flush(_FLUSH_MILLISECONDS)
+
+
+_FLUSH_MILLISECONDS = 500
+
+
+def _is_installed() -> bool:
+    try:
+        return importlib.util.find_spec(_EXPORTER) is not None
+    except ModuleNotFoundError:
+        return False

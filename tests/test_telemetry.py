@@ -1,0 +1,127 @@
+"""What is exported over OTLP, as a collector receives it, with everything replayed at every await."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from adk_chat import telemetry
+from adk_chat.dev.server import RestateServer
+from tests.conftest import free_port
+from tests.gateway.town import Process
+from tests.http_server import served
+from tests.support import until
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+class Collector:
+    """Keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+        self.metrics: dict[str, Any] = {}
+        self.logs: list[str] = []
+        paths = {"/v1/traces": self._traces, "/v1/metrics": self._metrics, "/v1/logs": self._logs}
+        self.app = Starlette(routes=[Route(path, take, methods=["POST"]) for path, take in paths.items()])
+
+    async def _traces(self, request: Request) -> Response:
+        sent = ExportTraceServiceRequest.FromString(await request.body())
+        self.spans += [span for of in sent.resource_spans for scope in of.scope_spans for span in scope.spans]
+        return Response()
+
+    async def _metrics(self, request: Request) -> Response:
+        sent = ExportMetricsServiceRequest.FromString(await request.body())
+        for metric in (one for of in sent.resource_metrics for scope in of.scope_metrics for one in scope.metrics):
+            if metric.name.startswith("adk_chat."):
+                self.metrics[metric.name] = metric
+        return Response()
+
+    async def _logs(self, request: Request) -> Response:
+        sent = ExportLogsServiceRequest.FromString(await request.body())
+        records = [record for of in sent.resource_logs for scope in of.scope_logs for record in scope.log_records]
+        self.logs += [record.body.string_value for record in records]
+        return Response()
+
+    def value(self, name: str, **attributes: str) -> int:
+        """The sum of a counter's points with these attributes."""
+        points = self.metrics[name].sum.data_points if name in self.metrics else []
+        return sum(
+            point.as_int
+            for point in points
+            if attributes.items() <= {pair.key: pair.value.string_value for pair in point.attributes}.items()
+        )
+
+
+@pytest.fixture
+async def exporting(binary: Path, tmp_path: Path) -> AsyncIterator[tuple[Collector, str]]:
+    """A service that exports, and the URL of its gateway."""
+    collector = Collector()
+    async with (
+        served(collector.app) as url,
+        RestateServer(binary, tmp_path, free_port(), free_port(), replay_always=True) as server,
+    ):
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_METRIC_EXPORT_INTERVAL": "100", "GOOGLE_API_KEY": ""}
+        environment |= {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_BLRP_SCHEDULE_DELAY": "100"}
+        port = str(free_port())
+        over = ("--ingress-url", server.ingress_url, "--admin-url", server.admin_url)
+        processes = [
+            Process(environment, "serve", "--endpoint-port", "0", "--register", server.admin_url),
+            Process(environment, "web", "--no-ui", "--port", port, *over),
+        ]
+        for process in processes:
+            await process.start()
+        yield collector, f"http://127.0.0.1:{port}"
+        for process in processes:
+            await process.kill()
+
+
+async def test_one_trace_from_the_request_to_the_tool_and_each_thing_once(exporting: tuple[Collector, str]) -> None:
+    collector, url = exporting
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        await client.post("/apps/assistant/users/ada/sessions", json={"sessionId": "s"})
+        message = {"parts": [{"text": "What time is it in Tokyo?"}]}
+        body = {"appName": "assistant", "userId": "ada", "sessionId": "s", "newMessage": message}
+        headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+        assert (await client.post("/run", json=body, headers=headers)).is_success
+
+    async def all_there() -> bool:
+        return bool(
+            collector.value("adk_chat.turns.ended", outcome="answered")
+            and any("was answered" in line for line in collector.logs)
+            and any(span.name.startswith("invoke_workflow") for span in collector.spans)
+        )
+
+    await until(all_there)
+    spans = Counter(span.name for span in collector.spans if span.trace_id.hex() == TRACE)
+    assert spans == {
+        "POST /run": 1,
+        "invoke_workflow assistant": 1,
+        "invoke_agent assistant": 1,
+        "generate_content demo": 2,
+        "execute_tool current_time": 1,
+    }
+    assert collector.value("adk_chat.turns.ended") == 1
+    assert collector.value("adk_chat.turns.running") == 0
+    assert collector.value("adk_chat.tokens", type="output") > 0
+    assert collector.metrics["adk_chat.turn.duration"].histogram.data_points[0].count == 1
+    assert collector.metrics["adk_chat.turn.time_to_first_token"].histogram.data_points[0].count == 1
+    assert [line for line in collector.logs if line.startswith("The turn begins")] == ["The turn begins."]
+
+
+def test_an_exporter_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "_EXPORTER", "opentelemetry.exporter.nowhere")
+    telemetry.check()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")
+    with pytest.raises(telemetry.TelemetryError, match=r"pip install 'adk-chat\[otel\]'"):
+        telemetry.check()
