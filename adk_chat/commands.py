@@ -161,6 +161,7 @@ async def web(app: App, settings: Settings) -> None:
     service = ChatService(app, settings=settings)
     gateway = service.gateway(settings.ingress_url, settings.admin_url, settings.host)
     telemetry.start(beside_adk=True)
+    telemetry.measure_queue(settings.admin_url, settings.restate_headers)
     listening = _listen(settings.host, settings.port, "--port")
     port = listening.getsockname()[1]
     host = "localhost" if is_loopback(settings.host) else settings.host
@@ -191,6 +192,7 @@ async def dev(app: App, settings: Settings, *, without_server: bool) -> None:
         await server.register(f"http://127.0.0.1:{port}")
         gateway = service.gateway(server.ingress_url, server.admin_url)
         telemetry.start(beside_adk=True)
+        telemetry.measure_queue(server.admin_url, {})
         web_serving = asyncio.create_task(serve_gateway(gateway, web_listening, stop))
         click.echo(_welcome(app, server, web_url, settings.ui))
         done, _ = await asyncio.wait([serving, web_serving, ended], return_when=asyncio.FIRST_COMPLETED)

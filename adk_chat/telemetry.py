@@ -3,11 +3,20 @@
 import importlib.util
 import logging
 import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
+import httpx
 from google.adk.telemetry.setup import maybe_set_otel_providers
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
 
+_QUEUED = (
+    "SELECT count(*) AS queued FROM sys_invocation "
+    "WHERE target_service_name = 'Turn' AND target_handler_name = 'run' AND status = 'pending'"
+)
+_QUERY_SECONDS = 2
+_FLUSH_MILLISECONDS = 500
 _ENDPOINTS = ("", "_TRACES", "_METRICS", "_LOGS")
 _EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 
@@ -49,15 +58,31 @@ def start(*, beside_adk: bool) -> None:
         logging.getLogger().addHandler(LoggingHandler(logger_provider=provider))
 
 
+def measure_queue(admin_url: str, headers: Mapping[str, str]) -> None:
+    """Measure how many turns wait for another one of their session, by asking Restate's admin API at each export."""
+
+    def queued(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+        with suppress(httpx.HTTPError, ValueError, LookupError):  # then there is no point this time
+            answer = httpx.post(
+                f"{admin_url}/query",
+                json={"query": _QUEUED},
+                headers={**headers, "accept": "application/json"},
+                timeout=_QUERY_SECONDS,
+            )
+            yield metrics.Observation(answer.json()["rows"][0]["queued"])
+
+    if is_asked_for():
+        metrics.get_meter("adk_chat").create_observable_gauge(
+            "adk_chat.turns.queued", [queued], "{turn}", "Turns that wait for another one of their session."
+        )
+
+
 def stop() -> None:
     """Export what is left."""
     for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider()):
         flush = getattr(provider, "force_flush", None)
         if flush is not None:
             flush(_FLUSH_MILLISECONDS)
-
-
-_FLUSH_MILLISECONDS = 500
 
 
 def _is_installed() -> bool:

@@ -328,6 +328,15 @@ def test_what_cannot_be_installed_is_said_clearly_and_leaves_nothing(
     assert list((tmp_path / "adk-chat").iterdir()) == []
 
 
+def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RESTATE_SERVER_BIN", raising=False)
+    monkeypatch.setenv("PATH", "/bin")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(InstallError, match=r"cannot be installed into .*: Not a directory. Name another"):
+        find_restate_server(lambda _: None)
+
+
 def test_the_binary_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = tmp_path / "my-restate"
     monkeypatch.setenv("RESTATE_SERVER_BIN", str(named))
