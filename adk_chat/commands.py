@@ -1,6 +1,7 @@
 """What `dev`, `serve` and `web` do."""
 
 import asyncio
+import logging
 import os
 import sys
 import threading
@@ -95,13 +96,11 @@ class _Ending:
         self._timer.start()
 
     def leave(self) -> None:
-        """The event loop is closed; only threads may be left, for which Python would wait."""
-        if self._timer is not None and not any(map(_keeps_python, threading.enumerate())):
-            self._timer.cancel()
-
-
-def _keeps_python(thread: threading.Thread) -> bool:
-    return thread is not threading.main_thread() and not thread.daemon
+        """The event loop is closed: leave, without waiting for threads, nor for Python to take all of ADK apart."""
+        if self._timer is not None:
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(0)
 
 
 async def serve(app: App, settings: Settings, *, admin_url: str | None, url: str | None, force: bool) -> None:
