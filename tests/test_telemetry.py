@@ -100,7 +100,7 @@ async def test_one_trace_from_the_request_to_the_tool_and_each_thing_once(export
             collector.value("adk_chat.turns.ended", outcome="answered")
             and "adk_chat.turns.queued" in collector.metrics
             and any("was answered" in line for line in collector.logs)
-            and any(span.name.startswith("invoke_workflow") for span in collector.spans)
+            and {"POST /run", "invoke_workflow assistant"} <= {span.name for span in collector.spans}
         )
 
     await until(all_there)
