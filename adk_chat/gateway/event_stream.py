@@ -6,14 +6,15 @@ from contextlib import suppress
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# The dev UI, like other clients of ADK's API, looks at no event's name; an event without any content it skips.
-_NOTHING = b'data: {"usageMetadata":{}}\n\n'
-RESET = b"event: reset\n" + _NOTHING
-"""The partial text since the last complete event is void."""
+RESET = b"event: reset\n"
+"""The partial text since the last complete event is void. A blank line has to follow, perhaps after `SOME_DATA`."""
 END_ID = "end"
-END = b"id: %s\nevent: end\n" % END_ID.encode() + _NOTHING
-"""There is nothing more to come. Who comes back after it is answered with 204, at which an EventSource stops."""
-_SIGN_OF_LIFE = b": nothing new\n\n"
+END = b"id: %s\nevent: end\n" % END_ID.encode()
+"""Likewise: there is nothing more to come. Who comes back after it is answered with 204, at which EventSource stops."""
+SOME_DATA = b'data: {"usageMetadata":{}}\n'
+"""Without data an EventSource tells nobody of an event. Clients of ADK's API take whatever is data for ADK's events."""
+# No blank line follows: there are clients to whom that would end an event.
+_SIGN_OF_LIFE = b": nothing new\n"
 
 
 class EventStreams:

@@ -64,7 +64,7 @@ class Exchange:
         """Say that the partial text so far is void. Called while ADK's server waits for the next event."""
         await self._begin()
         if self._begun:
-            await self._send(_body(b"id: %s\n" % str(mark).encode() + RESET))
+            await self._send(_body(b"id: %s\n" % str(mark).encode() + RESET + b"\n"))
 
     async def send(self, message: Message) -> None:
         """ASGI's send, for ADK's server."""
@@ -90,7 +90,7 @@ class Exchange:
             mark = self._before if self._artifacts and not _shows_artifacts(data) else self._mark
             data = b"id: %s\n" % str(mark).encode() + data
         if self._turn_id is not None and self._stream and not message.get("more_body", False):
-            await self._send(_body(END))
+            await self._send(_body(END + b"\n"))
         await self._send({**message, "body": data})
 
     async def _begin(self) -> None:

@@ -10,13 +10,15 @@ from google.adk.events.event import Event
 from pydantic_core import to_json
 
 from adk_chat.gateway import seams
-from adk_chat.gateway.event_stream import END, END_ID, RESET
+from adk_chat.gateway.event_stream import END, END_ID, RESET, SOME_DATA
 from adk_chat.gateway.exchange import TURN_ID
 from adk_chat.gateway.reader import Mark, TurnFailedError, TurnReader
 from adk_chat.gateway.tickets import Ticket, Tickets
 from adk_chat.gateway.turns import Pending, RefusedError, Turns
 from adk_chat.readiness import OK, Readiness
 from adk_chat.sessions.turn_id import TurnId, TurnKey
+
+_RESET = RESET + SOME_DATA + b"\n"
 
 
 def ready_route(readiness: Readiness) -> APIRouter:
@@ -98,11 +100,11 @@ async def _stream(reader: TurnReader, turn_id: TurnId, mark: Mark | None) -> Asy
         async with aclosing(reader.read(turn_id, mark)) as shown:
             async for item in shown:
                 last = item.mark
-                event = RESET if item.event is None else _data(seams.public_json(Event.model_validate(item.event)))
+                event = _RESET if item.event is None else _data(seams.public_json(Event.model_validate(item.event)))
                 yield _id(last) + event
     except (TurnFailedError, RefusedError) as error:
         yield _id(last) + _data({"error": f"{type(error).__name__}: {error}"})
-    yield END
+    yield END + SOME_DATA + b"\n"
 
 
 def _id(mark: Mark) -> bytes:

@@ -30,8 +30,6 @@ class Screen:
     def show(self, event: ServerSentEvent) -> Json | None:
         """Show an event; gives what it brought."""
         self.last_id = event.id or self.last_id
-        if not event.data:  # what follows a comment; by the standard that is no event
-            return None
         if event.event == "end":
             self.ended = True
             return None

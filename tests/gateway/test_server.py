@@ -7,7 +7,10 @@ from dataclasses import replace
 import httpx
 import jwt
 import pytest
+from google.adk.cli.api_server import RunAgentRequest
+from google.adk.cli.conformance.adk_web_server_client import AdkWebServerClient
 from google.adk.plugins.base_plugin import BasePlugin
+from google.genai import types
 from pydantic import SecretStr
 
 from adk_chat import ChatService
@@ -169,3 +172,18 @@ async def test_who_waits_for_a_turn_is_told_when_restate_stays_away() -> None:
         await turns.outcome(turn_id, patience=0)
     assert refused.value.status_code == 503
     await turns.close()
+
+
+@plain
+async def test_adks_own_client_takes_us_for_adk(gateway: httpx.AsyncClient) -> None:
+    user = unique("user")
+    await gateway.post(f"/apps/scripted/users/{user}/sessions", json={"sessionId": "s"})
+    message = types.Content(role="user", parts=[types.Part(text="stream one two")])
+    request = RunAgentRequest(app_name="scripted", user_id=user, session_id="s", new_message=message, streaming=True)
+    async with AdkWebServerClient(base_url=str(gateway.base_url)) as client:
+        events = [event async for event in client.run_agent(request)]
+    assert [event.content.parts[0].text for event in events if event.content and event.content.parts] == [
+        "one ",
+        "two ",
+        "one two ",
+    ]
