@@ -184,6 +184,8 @@ class _Handlers:
     async def create_session(self, ctx: restate.ObjectContext, request: CreateSession) -> Json:
         """Create a session; answers it. It is stored then."""
         store = self._store(ctx, request)
+        if not request.any_app:
+            self._known(store.app_name)
         self._limit("session_id", request.session_id or "")
         session_id = request.session_id or str(ctx.uuid())
         write = await store.create(session_id, request.state, await ctx.time())
@@ -275,9 +277,7 @@ class _Handlers:
 
     async def _turn(self, ctx: _AnyContext, request: Message) -> tuple[TurnKey, TurnRequest]:
         app = self._app(request)
-        if app not in self._config.apps:
-            known = ", ".join(self._config.apps)
-            raise restate.TerminalError(f"app_name: there is no app {app} here; there is {known}.", 404)
+        self._known(app)
         self._limit("session_id", request.session_id)
         content = request.content()
         size, most = len(to_json(content)), self._config.max_message_bytes
@@ -336,6 +336,11 @@ class _Handlers:
         app = request.app_name or self._config.apps[0]
         self._limit("app_name", app)
         return app
+
+    def _known(self, app: str) -> None:
+        if app not in self._config.apps:
+            known = ", ".join(self._config.apps)
+            raise restate.TerminalError(f"app_name: there is no app {app} here; there is {known}.", 404)
 
     def _limit(self, what: str, value: str) -> None:
         if len(value) > self._config.max_id_length:

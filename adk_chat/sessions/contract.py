@@ -152,6 +152,9 @@ class CreateSession(Request):
         None, description="By default one is made up."
     )
     state: Json = {}
+    any_app: bool = Field(
+        False, description="Also in an app that the service does not have: another program runs it, and keeps it here."
+    )
 
 
 class AppendEvents(SessionRequest):

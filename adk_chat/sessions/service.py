@@ -61,7 +61,7 @@ class RestateSessionService(BaseSessionService):
         state: dict[str, Any] | None = None,
         session_id: str | None = None,
     ) -> Session:
-        request = CreateSession(app_name=app_name, session_id=session_id, state=json_safe(state or {}))
+        request = CreateSession(app_name=app_name, session_id=session_id, state=json_safe(state or {}), any_app=True)
         return StoredSession.parse(await self._transport().call("create_session", user_id, request))
 
     @override

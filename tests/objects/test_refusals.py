@@ -39,7 +39,7 @@ class Writer:
         session: dict[str, Any] = {"app_name": self.app, "session_id": self._random.choice("12")}
         match self._random.randrange(4):
             case 0:
-                return await self.chat.send("create_session", {**session, "state": self._state()})
+                return await self.chat.send("create_session", {**session, "state": self._state(), "any_app": True})
             case 1:
                 return await self.chat.send("delete_session", session)
             case _:
@@ -53,7 +53,8 @@ class Writer:
 async def test_whatever_is_refused_has_written_nothing(chat: ChatClient, server: RestateServer) -> None:
     writer = Writer(chat, 1)
     refused = 0
-    large = await chat.send("create_session", {"app_name": writer.app, "state": {"x": "x" * 25 * 1024 * 1024}})
+    large_state = {"x": "x" * 25 * 1024 * 1024}
+    large = await chat.send("create_session", {"app_name": writer.app, "any_app": True, "state": large_state})
     assert large.status_code == 413
     before = await everything(server, chat.user, writer.app)
     for _ in range(16):
@@ -67,7 +68,7 @@ async def test_whatever_is_refused_has_written_nothing(chat: ChatClient, server:
     assert refused > 5
     # What is left can be read and written.
     assert (await chat.call("list_sessions", {"app_name": writer.app})).keys() == {"sessions"}
-    await chat.call("create_session", {"app_name": writer.app, "session_id": "3"})
+    await chat.call("create_session", {"app_name": writer.app, "session_id": "3", "any_app": True})
 
 
 @plain
