@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from adk_chat.gateway.operator import turns
 from adk_chat.gateway.terminal import chat
-from adk_chat.settings import Settings
+from adk_chat.settings import Settings, url
 
 
 def _option(name: str, **attributes: Any) -> Callable[[Any], Any]:
@@ -30,6 +30,13 @@ _allow_origins = click.option(
     help="An origin whose pages may use the gateway, or regex:PATTERN; may be given several times. "
     "[ADK_CHAT_ALLOW_ORIGINS, comma-separated; default: none]",
 )
+
+
+def _checked_url(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    try:
+        return value and url(value)
+    except ValueError as error:
+        raise click.ClickException(f"{parameter.opts[0]}: {error}.") from error
 
 
 def _settings(options: dict[str, Any]) -> Settings:
@@ -106,9 +113,18 @@ def web(**options: Any) -> None:
 @_option("endpoint-host")
 @_option("endpoint-port", type=int)
 @click.option(
-    "--register", "admin_url", metavar="ADMIN_URL", help="Register with the Restate whose admin API is there."
+    "--register",
+    "admin_url",
+    metavar="ADMIN_URL",
+    callback=_checked_url,
+    help="Register with the Restate whose admin API is there.",
 )
-@click.option("--url", metavar="URL", help="The URL at which that Restate reaches this endpoint, if not its address.")
+@click.option(
+    "--url",
+    metavar="URL",
+    callback=_checked_url,
+    help="The URL at which that Restate reaches this endpoint, if not its address.",
+)
 @click.option("--force", is_flag=True, help="Replace what is registered for that URL.")
 def serve_command(admin_url: str | None, url: str | None, force: bool, **options: Any) -> None:
     """Serve the handlers alone, for any Restate. SIGTERM drains: no new work, and running handlers may end.

@@ -143,7 +143,7 @@ async def _register(admin_url: str, endpoint_url: str, force: bool, settings: Se
     waiting = False
     while True:
         try:
-            await register(admin_url.rstrip("/"), endpoint_url, force=force, headers=settings.restate_headers)
+            await register(admin_url, endpoint_url, force=force, headers=settings.restate_headers)
         except AwayError as error:
             if time.monotonic() > end:
                 raise
@@ -217,7 +217,7 @@ async def reload(settings: Settings, *, arguments: Sequence[str]) -> None:
         stop = stop_event()
         ended = asyncio.create_task(server.wait())
         ended.add_done_callback(lambda _: stop.set())
-        await reloading(arguments, directory, stop, click.echo)
+        await reloading(arguments, directory, data.path, stop, click.echo)
         if ended.done():
             ended.result()
         ended.cancel()

@@ -16,9 +16,8 @@ import hypercorn.asyncio
 import restate
 from hypercorn.config import Config
 from restate.server import install_shutdown_hook
-from starlette.responses import JSONResponse
 
-from adk_chat.readiness import OK, Readiness
+from adk_chat.readiness import Readiness
 
 _CLOSING_SECONDS = 0.3
 _STREAMS = 256  # The engine opens up to 128 on a connection.
@@ -189,8 +188,8 @@ class _Draining:
                 await send({"type": f"lifespan.{phase}.complete"})
             return
         if scope["path"] == "/ready":
-            checks = {"draining": "yes"} if self._draining else await self._readiness.check()
-            await JSONResponse(checks, 200 if set(checks.values()) <= {OK} else 503)(scope, receive, send)
+            answer = await self._readiness.answer(draining=self._draining)
+            await answer(scope, receive, send)
             return
         if self._draining:
             await _refuse(receive, send)

@@ -2,14 +2,11 @@
 
 import logging
 from datetime import UTC, datetime
-from typing import Literal
 
 from pydantic_core import to_json
 
-from adk_chat.objects.turn_log import current_turn
-
-LogFormat = Literal["text", "json"]
-LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+from adk_chat.objects.turn_report import current_turn
+from adk_chat.settings import LogFormat, LogLevel
 
 
 def configure(level: LogLevel, form: LogFormat) -> None:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Mapping
 
 import httpx
+from starlette.responses import JSONResponse
 
 from adk_chat.sessions.contract import CHAT
 from adk_chat.streaming import Broker
@@ -12,7 +13,7 @@ from adk_chat.streaming import Broker
 logger = logging.getLogger(__name__)
 
 _SECONDS = 2.0
-OK = "ok"
+_OK = "ok"
 
 
 class Readiness:
@@ -37,7 +38,12 @@ class Readiness:
         self._headers = headers
         self._broker = broker
 
-    async def check(self) -> dict[str, str]:
+    async def answer(self, *, draining: bool = False) -> JSONResponse:
+        """200, or 503 where something is missing, or new work is not taken any more; and what was looked at."""
+        checks = {"draining": "yes"} if draining else await self._check()
+        return JSONResponse(checks, 200 if set(checks.values()) <= {_OK} else 503)
+
+    async def _check(self) -> dict[str, str]:
         """Each thing that is needed, with "ok" or what is wrong with it."""
         async with httpx.AsyncClient(headers=self._headers, timeout=_SECONDS) as client:
             checks: dict[str, Awaitable[str]] = {}
@@ -52,7 +58,7 @@ class Readiness:
     async def _broker_is_there(self, broker: Broker) -> str:
         try:
             async with asyncio.timeout(_SECONDS):
-                return OK if await broker.is_there() else "Redis does not answer"
+                return _OK if await broker.is_there() else "Redis does not answer"
         except TimeoutError:
             return "Redis does not answer"
 
@@ -65,4 +71,4 @@ async def _asked(client: httpx.AsyncClient, url: str, what: str) -> str:
         return f"{what} does not answer"
     if answer.status_code == httpx.codes.NOT_FOUND:
         return "not registered; adk-chat serve --register does that"
-    return OK if answer.is_success else f"{what} answers HTTP {answer.status_code}"
+    return _OK if answer.is_success else f"{what} answers HTTP {answer.status_code}"

@@ -7,16 +7,23 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-def _url(value: str) -> str:
+def url(value: str) -> str:
+    """A URL without a slash at its end.
+
+    Raises:
+        ValueError: it is none.
+    """
     if not re.match(r"https?://[^/]", value):
         raise ValueError(f"{value!r} is not a URL; it should look like http://localhost:8080")
     return value.rstrip("/")
 
 
-Url = Annotated[str, AfterValidator(_url)]
+Url = Annotated[str, AfterValidator(url)]
 
 
 class Settings(BaseSettings):
@@ -68,8 +75,8 @@ class Settings(BaseSettings):
         15, gt=0, description="How often a stream that has nothing to say says that it is alive."
     )
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged.")
-    log_format: Literal["text", "json"] = Field("text", description="How a line of the log looks.")
+    log_level: LogLevel = Field("INFO", description="What is logged.")
+    log_format: LogFormat = Field("text", description="How a line of the log looks.")
 
     identity_keys: Annotated[list[str], NoDecode] = Field(
         [], description="Public keys of the Restate whose requests are accepted, comma-separated."

@@ -11,10 +11,9 @@ from google.adk.telemetry.setup import maybe_set_otel_providers
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
 
-_QUEUED = (
-    "SELECT count(*) AS queued FROM sys_invocation "
-    "WHERE target_service_name = 'Turn' AND target_handler_name = 'run' AND status = 'pending'"
-)
+from adk_chat.gateway.invocations import TURNS
+
+_QUEUED = f"SELECT count(*) AS queued FROM sys_invocation WHERE {TURNS} AND status = 'pending'"
 _QUERY_SECONDS = 2
 _FLUSH_MILLISECONDS = 500
 _ENDPOINTS = ("", "_TRACES", "_METRICS", "_LOGS")

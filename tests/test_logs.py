@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from adk_chat import logs
-from adk_chat.objects.turn_log import current_turn
+from adk_chat.objects.turn_report import current_turn
 from adk_chat.sessions.turn_id import TurnId, TurnKey
+from adk_chat.settings import LogFormat, LogLevel
 
 TURN = TurnId(invocation_id="inv_1x", key=TurnKey(user_id="ü", app_name="app", session_id="a b"))
 
@@ -25,7 +26,7 @@ def _turn() -> Iterator[None]:
     ours.setLevel(before[1])
 
 
-def configure(level: logs.LogLevel, form: logs.LogFormat) -> None:
+def configure(level: LogLevel, form: LogFormat) -> None:
     logging.getLogger().handlers[:] = []  # those of pytest are put there again for the next test
     logs.configure(level, form)
 

@@ -24,15 +24,19 @@ def directory_of(agent: str) -> Path | None:
     return Path(found.origin).parent
 
 
-async def reloading(arguments: Sequence[str], directory: Path, stop: asyncio.Event, say: Callable[[str], None]) -> None:
+async def reloading(
+    arguments: Sequence[str], directory: Path, but: Path, stop: asyncio.Event, say: Callable[[str], None]
+) -> None:
     """Run `adk-chat` with these arguments, and again whenever files of the directory change, until `stop` is set.
+
+    What changes in `but` does not count: that is where the command itself writes.
 
     One that ends by itself, as with an agent that cannot be loaded, is run again at the next change. It never outlives
     this process.
     """
     running = await _start(arguments)
     try:
-        async for changes in awatch(directory, watch_filter=_Sources(), stop_event=stop):
+        async for changes in awatch(directory, watch_filter=_Sources(ignore_paths=[but]), stop_event=stop):
             names = sorted({Path(path).name for _, path in changes})
             say(f"Reloading, since there are changes: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
             await _end(running)

@@ -2,9 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -35,15 +33,10 @@ def check_origins(allow_origins: Sequence[str]) -> None:
             )
 
 
-def without_cors(app: FastAPI) -> FastAPI:
-    """ADK's server without the middleware that it has for this: `cross_origin` goes around everything, errors too."""
-    cors: Any = CORSMiddleware
-    app.user_middleware[:] = [entry for entry in app.user_middleware if entry.cls is not cors]
-    return app
-
-
 def cross_origin(app: ASGIApp, allow_origins: Sequence[str]) -> ASGIApp:
     """The app, of which pages of these origins may read the answers; the app itself if there are none.
+
+    ADK's server does the same inside, but does not let them read the turn's id, and knows nothing of our refusals.
 
     Args:
         app: the app.

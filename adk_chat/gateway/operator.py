@@ -9,20 +9,15 @@ from urllib.parse import quote, unquote
 import click
 import httpx
 
+from adk_chat.gateway.invocations import TURNS, status_of
+
 Json = dict[str, Any]
 
 _BEGUN, _DONE = "Command: Run", "Notification: Run"
-_STATUS = {"pending": "queued", "backing-off": "retrying", "paused": "paused", "completed": "ended"}
 _COLUMNS = (
     "id, target_service_key, status, created_at, retry_count, last_failure, next_retry_at, completion_result, "
     "completion_failure"
 )
-_TURNS = "target_service_name = 'Turn' AND target_handler_name = 'run'"
-
-
-def status_of(status: str) -> str:
-    """What Restate calls the status of a Restate invocation, as that of a turn: running, queued, retrying, ..."""
-    return _STATUS.get(status, "running")
 
 
 @click.group()
@@ -46,9 +41,9 @@ def turns(context: click.Context, admin_url: str, token: str | None) -> None:
 @click.pass_obj
 def list_turns(admin: "_Admin", user: str | None) -> None:
     """List the turns that have not ended, the oldest first."""
-    of_user = f" AND target_service_key LIKE '{_sql(quote(user, safe=''))}/%'" if user else ""
+    of_user = f" AND starts_with(target_service_key, '{quote(user, safe='')}/')" if user else ""
     rows = admin.query(
-        f"SELECT {_COLUMNS} FROM sys_invocation WHERE {_TURNS} AND status != 'completed'{of_user} ORDER BY created_at"
+        f"SELECT {_COLUMNS} FROM sys_invocation WHERE {TURNS} AND status != 'completed'{of_user} ORDER BY created_at"
     )
     for row in rows:
         click.echo(_line(row))
@@ -110,9 +105,7 @@ class _Admin:
         """The turn of that id, or of that Restate invocation."""
         invocation_id = turn_id.partition(".")[0]
         # Asked for `id` itself, Restate answers with an error where it cannot be the id of any Restate invocation.
-        rows = self.query(
-            f"SELECT {_COLUMNS} FROM sys_invocation WHERE {_TURNS} AND id || '' = '{_sql(invocation_id)}'"
-        )
+        rows = self.query(f"SELECT {_COLUMNS} FROM sys_invocation WHERE {TURNS} AND id || '' = '{_sql(invocation_id)}'")
         if not rows:
             raise click.ClickException(f"{turn_id} is no turn that runs, waits or ended lately.")
         return rows[0]

@@ -15,7 +15,7 @@ from adk_chat.gateway.exchange import TURN_ID
 from adk_chat.gateway.reader import Mark, TurnFailedError, TurnReader
 from adk_chat.gateway.tickets import Ticket, Tickets
 from adk_chat.gateway.turns import Pending, RefusedError, Turns
-from adk_chat.readiness import OK, Readiness
+from adk_chat.readiness import Readiness
 from adk_chat.sessions.turn_id import TurnId, TurnKey
 
 _RESET = RESET + SOME_DATA + b"\n"
@@ -28,8 +28,7 @@ def ready_route(readiness: Readiness) -> APIRouter:
     @router.get("/ready")
     async def ready() -> JSONResponse:
         """Whether the gateway can do its work: 200, or 503 and what is missing."""
-        checks = await readiness.check()
-        return JSONResponse(checks, 200 if set(checks.values()) <= {OK} else 503)
+        return await readiness.answer()
 
     return router
 

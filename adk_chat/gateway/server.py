@@ -21,7 +21,6 @@ from starlette.routing import BaseRoute
 from adk_chat.gateway import seams
 from adk_chat.gateway.apps import Apps
 from adk_chat.gateway.artifacts import GatewayArtifacts
-from adk_chat.gateway.cors import without_cors
 from adk_chat.gateway.dev_ui import dev_ui_routes
 from adk_chat.gateway.event_stream import EventStreams
 from adk_chat.gateway.exchange import Exchanges
@@ -122,7 +121,7 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     app.add_middleware(EventStreams, ping_seconds=config.ping_seconds)
     for error in (*STATUS, AnswerError, NoAnswerError, InputValidationError):
         app.add_exception_handler(error, _refused)
-    return without_cors(app)
+    return app
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:

@@ -14,7 +14,7 @@ from google.adk.errors.session_not_found_error import SessionNotFoundError
 from pydantic import BaseModel, Field
 from pydantic_core import from_json
 
-from adk_chat.gateway.operator import status_of as status_of_invocation
+from adk_chat.gateway import invocations
 from adk_chat.sessions.contract import Json, SessionRequest
 from adk_chat.sessions.history import GetHistory, newest_first
 from adk_chat.sessions.transport import STATUS, AnswerError, IngressTransport, NoAnswerError, status_of
@@ -171,7 +171,7 @@ class Turns:
         return [
             Pending(
                 turn_id=str(TurnId(invocation_id=row["id"], key=key)),
-                status=status_of_invocation(row["status"]),
+                status=invocations.status_of(row["status"]),
                 created_at=row["created_at"],
                 attempts=row.get("retry_count") or 1,
                 last_failure=row.get("last_failure"),
@@ -202,8 +202,7 @@ class Turns:
             raise RefusedError(501, "The gateway was not told where Restate's admin API is: start it with --admin-url.")
         query = (
             "SELECT id, status, created_at, retry_count, last_failure FROM sys_invocation "
-            "WHERE target_service_name = 'Turn' AND target_handler_name = 'run' "
-            f"AND target_service_key = '{key}' AND {condition} ORDER BY created_at"
+            f"WHERE {invocations.TURNS} AND target_service_key = '{key}' AND {condition} ORDER BY created_at"
         )
         with _refused():
             answer = await self._admin.send(

@@ -216,7 +216,7 @@ class _Handlers:
             for waiting in (request.reply and request.reply.to, request.confirm_to):
                 if waiting:
                     ctx.reject_awakeable(waiting, failure.message, failure.status_code)
-            raise failure from error
+            raise failure from (None if failure is error else error)
         if request.reply is not None:
             ctx.resolve_awakeable(request.reply.to, to_json(request.reply.text), serde=BytesSerde())
         if request.confirm_to is not None:

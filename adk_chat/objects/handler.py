@@ -92,7 +92,8 @@ def handler(
                 data = to_json(answer, by_alias=True, exclude_none=isinstance(answer, BaseModel))
                 return sized(data, "The answer")
             except Exception as error:
-                if (failure := terminal(error)) is None:
+                failure = terminal(error)
+                if failure is None or failure is error:
                     raise
                 raise failure from error
 

@@ -1,7 +1,6 @@
 """Turn: runs the ADK Runner for one message. Its key is a session, whose queue and lock its exclusive `run` is."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -30,11 +29,10 @@ from adk_chat.objects.requests import LoadedSession, Reply, RunningTurn, TurnReq
 from adk_chat.objects.rollback import Cancelled
 from adk_chat.objects.run_config import merged, window
 from adk_chat.objects.state import ObjectState
-from adk_chat.objects.turn_log import TurnLog, current_turn, outcome
-from adk_chat.objects.turn_metrics import TurnMetrics
+from adk_chat.objects.turn_report import TurnReport, current_turn
 from adk_chat.objects.turn_sessions import CANCELLED, TurnSessions
 from adk_chat.sessions.contract import CHAT, GetSession
-from adk_chat.sessions.transport import request_json
+from adk_chat.sessions.transport import request_json, status_of
 from adk_chat.sessions.turn_end import TURN_FAILED, failure_sentence
 from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
 from adk_chat.streaming import Broker
@@ -150,10 +148,7 @@ class _RunningTurn:
         self._reply = _Answer()
         self._partial = PartialAnswers()
         self._cancel = _Cancel()
-        self._log: TurnLog | None = None
-        self._metrics: TurnMetrics | None = None
-        self._began = 0.0
-        self._hear: Callable[[Event], None] = lambda event: None
+        self._report: TurnReport | None = None
 
     async def run(self) -> str:
         """Run the turn to its end, which is the same for good and bad ones."""
@@ -170,12 +165,10 @@ class _RunningTurn:
             if failure is None:
                 raise
         finally:
-            if self._metrics is not None:
-                self._metrics.leave()
-        if self._log is not None:
-            self._log.end(failure)
-        if self._metrics is not None:
-            self._metrics.end(outcome(failure), max(0.0, time.time() - self._began))
+            if self._report is not None:
+                self._report.leave()
+        if self._report is not None:
+            self._report.end(failure)
         self._state.clear(_RUNNING)
         self._state.write()
         if failure is not None:
@@ -187,15 +180,12 @@ class _RunningTurn:
         journal = await Journal.open(
             self._ctx, self._config.model_retry, self._config.step_timeout, event_id_prefix(running)
         )
-        self._began = journal.began
-        self._log = TurnLog(journal.began, first=not journal.is_replaying)
-        self._metrics = metrics = TurnMetrics(self._key.app_name, journal.began)
-        self._hear = lambda event: metrics.hear(event, replaying=journal.is_replaying)
+        report = self._report = TurnReport(self._key.app_name, journal)
         journal.lanes.on_cancel = self._cancel
         live = self._live(running)
         sessions = TurnSessions(self._ctx, journal, self._key, self._request, live)
         await self._roll_back(sessions)
-        failure = await self._run_agent(journal, sessions, live)
+        failure = await self._run_agent(journal, sessions, live, report)
         journal.lanes.on_cancel = lambda error: error
         reply = None
         if failure is None and self._request.reply_to is not None:
@@ -253,7 +243,7 @@ class _RunningTurn:
                 await sessions.append_event(sessions.session, rewind)
 
     async def _run_agent(
-        self, journal: Journal, sessions: TurnSessions, live: LiveTurn | None
+        self, journal: Journal, sessions: TurnSessions, live: LiveTurn | None, report: TurnReport
     ) -> restate.TerminalError | None:
         """Run the agent to its end, good or bad; give what to answer if it ended badly."""
         runner = Runner(
@@ -285,7 +275,7 @@ class _RunningTurn:
                 abort_signal=self._cancel.signal,
             ):
                 self._reply.hear(event)
-                self._hear(event)
+                report.hear(event)
                 self._partial.hear(event)
                 if live is not None and event.partial:
                     live.partial(event)
@@ -296,6 +286,7 @@ class _RunningTurn:
                 raise
         except Exception as error:
             if not self._cancel.signal.is_set():
+                report.failed(error)
                 return await self._failed(error, sessions)
         if self._cancel.signal.is_set():
             if sessions.before_append is not None:
@@ -309,10 +300,8 @@ class _RunningTurn:
         return None
 
     async def _failed(self, error: Exception, sessions: TurnSessions) -> restate.TerminalError:
-        if self._log is not None:
-            self._log.failed(error)
         if isinstance(error, ValueError) and not sessions.events:
-            return restate.TerminalError(f"The message was refused: {error}", 400)
+            return restate.TerminalError(f"The message was refused: {error}", status_of(error) or 400)
         if self._reply.error is None:
             event = Event(
                 invocation_id=sessions.events[-1].invocation_id if sessions.events else "",

@@ -15,9 +15,9 @@ from adk_chat.durable import Journal
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.requests import Reply, TurnEvents, TurnRequest
 from adk_chat.sessions import RestateSessionService
-from adk_chat.sessions.contract import CHAT, Json, StoredSession, event_json, sized
+from adk_chat.sessions.contract import CHAT, MAX_STATE_BYTES, Json, StoredSession, event_json, sized
 from adk_chat.sessions.service import adopt
-from adk_chat.sessions.store import merged, without_temp
+from adk_chat.sessions.store import ScopedState, merged, without_temp
 from adk_chat.sessions.turn_id import TurnKey
 
 _MUCH = 4 * 1024 * 1024  # of events go into one batch, or one event that is larger
@@ -55,6 +55,7 @@ class TurnSessions(RestateSessionService):
         self.batches = request.batches
         """How often the turns of this session have sent events to Chat."""
         self._before = to_json(self.session.state)
+        self._state_bytes = len(self._before)
         self.events: list[Event] = []
         """What this turn has brought forth."""
         self.before_append: Callable[[], Awaitable[None]] | None = None
@@ -95,6 +96,7 @@ class TurnSessions(RestateSessionService):
         dumped = without_temp(event_json(event))
         # Such an event, what is kept back and the reply fit into one message.
         data = sized(to_json(dumped), f"An event of {event.author}", 2 * _MUCH)
+        self._limit_state(event, len(data))
         event = await BaseSessionService.append_event(self, session, event)
         session.last_update_time = event.timestamp
         self._pending.append((event, data))
@@ -105,6 +107,16 @@ class TurnSessions(RestateSessionService):
             self._live.appended(dumped)
             self._journal.before_step = self.send
         return event
+
+    def _limit_state(self, event: Event, size: int) -> None:
+        """Refuse here what Chat would, so that the turn can store that it failed."""
+        if not event.actions.state_delta:
+            return
+        self._state_bytes += size  # at most; what it takes exactly is asked only if that might be too much
+        if self._state_bytes > MAX_STATE_BYTES:
+            state = ScopedState({**self.session.state, **event.actions.state_delta})
+            for scope in (state.session, state.user, state.app):
+                sized(to_json(scope), f"The state with that of an event of {event.author}", MAX_STATE_BYTES)
 
     async def send(self) -> None:
         """Send what is pending on its way to Chat."""

@@ -220,7 +220,9 @@ class SessionStore:
         if record is None and create:
             record = self._new(session_id, {}, events[0]["timestamp"])
         if record is None or created not in (None, record.create_time) or record.batches < batch - 1:
-            raise SessionNotFoundError(f"Session {session_id} was deleted while its turn ran.")
+            raise SessionNotFoundError(
+                f"Session {session_id} was deleted while its turn ran, or an earlier part of the turn was refused."
+            )
         if record.batches >= batch:
             return Write(record, user, {}, 0)
         record.batches = batch

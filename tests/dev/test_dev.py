@@ -208,11 +208,11 @@ async def test_serve_waits_for_a_restate_that_is_coming_up(binary: Path, tmp_pat
             await process.wait()
 
 
-async def test_an_agent_of_ones_own_and_a_second_copy(binary: Path, tmp_path: Path) -> None:
+async def test_ones_own_agent(binary: Path, tmp_path: Path) -> None:
     agent = tmp_path / "mine"
     agent.mkdir()
     (agent / "agent.py").write_text(AGENT)
-    async with dev(tmp_path / "data", str(agent), "--replay-always", "--reload") as first:
+    async with dev(agent / "d", str(agent), "--replay-always", "--reload") as first:
         await first.read_until("Ctrl-C stops it")
         assert "adk_chat is ready: mine with" in first.said
         assert await talk(first, "hello") == ["echo hello"]
@@ -230,11 +230,18 @@ async def test_an_agent_of_ones_own_and_a_second_copy(binary: Path, tmp_path: Pa
             assert "<app-root" in page.text
             events = (await web.get("/apps/mine/users/user123/sessions/session-123")).json()["events"]
             assert [event["content"]["parts"][0]["text"] for event in events] == ["hello", "echo hello"]
-        async with dev(tmp_path / "data") as second:
+            # What it writes itself is no change of the agent.
+            artifact = {"filename": "a.txt", "artifact": {"text": "kept"}}
+            path = "/apps/mine/users/user123/sessions/session-123/artifacts"
+            assert (await web.post(path, json=artifact)).is_success
+        async with dev(agent / "d") as second:
             assert await second.process.wait() == 1
             await second.read_until(f"is in use by another adk-chat (process {first.process.pid})")
         (agent / "agent.py").write_text("broken =")
         await first.read_until("SyntaxError")
+        assert [line for line in first.said.splitlines() if "Reloading" in line] == [
+            "Reloading, since there are changes: agent.py"
+        ]
         first.said = ""
         (agent / "agent.py").write_text(AGENT.replace('name="mine"', 'name="mine", instruction="Be new."'))
         await first.read_until("Ctrl-C stops it")
@@ -285,6 +292,7 @@ def test_what_is_wrong_with_an_agent_is_said_clearly(monkeypatch: pytest.MonkeyP
         ("dev --data-dir {tmp}/" + "x" * 100, "bytes too long for the sockets of restate-server"),
         ("dev --port 99999", "--port, or ADK_CHAT_PORT: Input should be less than or equal to 65535; it is 99999."),
         ("web --ingress-url localhost:8080", "it should look like http://localhost:8080"),
+        ("serve --register localhost:9070", "--register: 'localhost:9070' is not a URL"),
         ("--version", "adk-chat "),
     ],
 )

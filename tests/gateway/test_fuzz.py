@@ -115,6 +115,13 @@ async def test_nonsense_is_refused_and_harms_nobody(
 async def _harass(chat: ChatClient, gateway: httpx.AsyncClient) -> None:
     nonsense = Nonsense(7)
     await chat.message("s", "hello")
+    for name in ("a\0b", "x" * 300, "a[b", " ", "..", "user:"):
+        path = f"/apps/scripted/users/{chat.user}/sessions/s/artifacts"
+        for method, asked in (("GET", f"{path}/{quote(name, safe='')}"), ("DELETE", f"{path}/{quote(name, safe='')}")):
+            answer = await gateway.request(method, asked)
+            assert answer.status_code < 500, f"{method} {asked}: {answer.text}"
+        answer = await gateway.post(path, json={"filename": name, "artifact": {"text": "x"}})
+        assert answer.status_code < 500, f"{name!r}: {answer.text}"
     statuses: dict[int, int] = {}
     for number in range(_REQUESTS):
         at_the_gateway = number % 2 == 0

@@ -37,6 +37,8 @@ async def test_turns_are_listed_shown_cancelled_and_killed(
         )
 
     await until(listed)
+    # No wildcards: one that is like the user's name is another user's.
+    assert (await asked(server, "list", "--user", chat.user.replace("-", "_")))[1] == "No turn runs or waits.\n"
     _, said = await asked(server, "list", "--user", chat.user)
     assert said.splitlines()[0].endswith(f"scripted, user {chat.user}, session a b")
     path = f"/apps/scripted/users/{chat.user}/sessions/a b/turns"

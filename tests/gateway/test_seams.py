@@ -17,6 +17,12 @@ def test_the_server_makes_its_runners_where_we_replace_them() -> None:
     assert DevServer._create_runner is ApiServer._create_runner
 
 
+def test_the_server_creates_sessions_where_we_look_at_what_went_wrong() -> None:
+    asked = ["self", "app_name", "user_id", "session_id", "state"]
+    assert list(inspect.signature(ApiServer._create_session).parameters) == asked
+    assert "await self._create_session(" in inspect.getsource(ApiServer._register_production_endpoints)
+
+
 def test_our_runner_takes_what_adks_takes() -> None:
     ours, theirs = [inspect.signature(kind.run_async).parameters for kind in (TurnRunner, Runner)]
     assert list(ours) == list(theirs), "Runner.run_async has other arguments now"

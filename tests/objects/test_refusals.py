@@ -66,6 +66,18 @@ async def test_whatever_is_refused_has_written_nothing(chat: ChatClient, server:
             refused += 1
         before = after
     assert refused > 5
+    # One that is refused last, where the `app:` state is kept, when all else is ready to be written.
+    too_large = {"a": "fits", "user:a": "fits", "app:a": "x" * 5_000_000}
+    for session in (
+        "new",
+        *(s["id"] for s in (await chat.call("list_sessions", {"app_name": writer.app}))["sessions"]),
+    ):
+        event = {"id": unique(), "timestamp": 1e9, "author": "user", "actions": {"stateDelta": too_large}}
+        made = {"state": too_large, "any_app": True} if session == "new" else {"events": [event]}
+        handler = "create_session" if session == "new" else "append_events"
+        refused_last = await chat.send(handler, {"app_name": writer.app, "session_id": session, **made})
+        assert (refused_last.status_code, "The app: state" in refused_last.text) == (413, True), refused_last.text
+        assert await everything(server, chat.user, writer.app) == before
     # What is left can be read and written.
     assert (await chat.call("list_sessions", {"app_name": writer.app})).keys() == {"sessions"}
     await chat.call("create_session", {"app_name": writer.app, "session_id": "3", "any_app": True})
@@ -122,3 +134,16 @@ async def test_a_session_that_is_created_again_is_another(chat: ChatClient, serv
         return {row["key"] for row in await everything(server, chat.user)} == {"session_index", "session_index::0"}
 
     await until(nothing_left)
+
+
+@plain
+async def test_a_turn_whose_state_is_too_large_is_stored_as_failed_and_the_session_goes_on(chat: ChatClient) -> None:
+    large = {"a": "x" * 3_000_000, "b": "x" * 3_000_000}
+    refused = await chat.send("message", {"message": "hello", "session_id": "s", "state_delta": large})
+    assert (refused.status_code, "The message was refused: The state" in refused.text) == (413, True), refused.text
+    await chat.message("s", "hello", state_delta={"a": large["a"]})
+    body = {"message": f"tool {large['b']}", "session_id": "s"}
+    failed = await chat.send("message", body)
+    assert (failed.status_code, "The agent failed: TooLargeError" in failed.text) == (500, True), failed.text[:300]
+    assert (await chat.call("get_history", {"session_id": "s", "limit": 1}))[0]["errorCode"] == "TooLargeError"
+    assert await chat.message("s", "again") == "echo again"
