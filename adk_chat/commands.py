@@ -107,6 +107,8 @@ async def serve(app: App, settings: Settings, *, admin_url: str | None, url: str
     """Serve the handlers alone, and register them with the Restate whose admin API is at `admin_url`."""
     listening = _listen(settings.endpoint_host, settings.endpoint_port, "--endpoint-port")
     port = listening.getsockname()[1]
+    if admin_url is not None:
+        settings = settings.model_copy(update={"admin_url": admin_url})
     service = ChatService(app, settings=settings)
     await service.warm_up()
     telemetry.start(beside_adk=False)
@@ -181,9 +183,10 @@ async def dev(app: App, settings: Settings, *, without_server: bool) -> None:
     web_url = f"http://localhost:{web_listening.getsockname()[1]}"
     broker = open_broker(settings.redis_url)
     artifacts = None if settings.artifact_service_uri else FileArtifactService(data_dir / "artifacts")
+    server = _restate_server(data_dir, settings, without_server)
+    settings = settings.model_copy(update={"admin_url": server.admin_url})
     service = ChatService(app, settings=settings, broker=broker, artifact_service=artifacts)
     stop = stop_event()
-    server = _restate_server(data_dir, settings, without_server)
     async with nullcontext() if without_server else server:
         ended = asyncio.create_task(asyncio.Event().wait() if without_server else server.wait())
         serving = asyncio.create_task(serve_objects(service.objects, listening, stop, drain_seconds=DEV_DRAIN_SECONDS))

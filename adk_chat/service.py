@@ -29,11 +29,14 @@ from adk_chat.gateway.cors import check_origins, cross_origin
 from adk_chat.gateway.server import GatewayConfig, gateway_app
 from adk_chat.gateway.tickets import Tickets
 from adk_chat.gateway.tokens import AuthError, verifier
+from adk_chat.objects.admin import AdminApi
 from adk_chat.objects.app_state import app_state_object
 from adk_chat.objects.chat import OUTAGE, ChatConfig, chat_object
 from adk_chat.objects.turn import TurnConfig, turn_object
 from adk_chat.settings import Settings
 from adk_chat.streaming import Broker, open_broker
+
+_INACTIVITY = timedelta(hours=1)
 
 
 class ServiceUriError(ValueError):
@@ -95,6 +98,10 @@ class ChatService:
             history_events=settings.history_events,
             app_state_max_age=timedelta(seconds=settings.app_state_max_age_seconds),
             journal_retention=retention,
+            # Its default is a guess, good enough for `web` to say that nobody is there.
+            admin=AdminApi(settings.admin_url, settings.restate_headers)
+            if "admin_url" in settings.model_fields_set
+            else None,
         )
         turn = TurnConfig(
             apps=self.apps,
@@ -112,6 +119,8 @@ class ChatService:
             step_timeout=timedelta(seconds=settings.step_timeout_seconds),
             journal_retention=retention,
             retry_policy=OUTAGE,
+            # Where the server is to replay at every await, that is its decision.
+            inactivity_timeout=None if settings.replay_always else _INACTIVITY,
             broker=self.broker,
         )
         return [chat_object(chat), turn_object(turn), app_state_object()]

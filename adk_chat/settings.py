@@ -46,7 +46,10 @@ class Settings(BaseSettings):
     port: Port = Field(8000, description="Port of the gateway: ADK's API and dev UI.")
     ui: bool = Field(True, description="Whether the gateway serves ADK's dev UI, or ADK's API alone.")
     ingress_url: Url = Field("http://localhost:8080", description="The Restate ingress that `web` stands on.")
-    admin_url: Url = Field("http://localhost:9070", description="The Restate admin API that `web` stands on.")
+    admin_url: Url = Field(
+        "http://localhost:9070",
+        description="The Restate admin API that `web` stands on; handlers end turns by it that hear nothing.",
+    )
     restate_token: SecretStr | None = Field(
         None, description="Sent to that Restate as a bearer token, as Restate Cloud wants it."
     )

@@ -147,19 +147,17 @@ async def servers(binary: Path, settings: Settings, broker: MemoryBroker) -> Asy
     from tests.durable.workshop import workshop
     from tests.sessions.probe import probe
 
-    service = ChatService(
-        scripted_app("scripted"),
-        scripted_app("second"),
-        workshop(),
-        gemini_app(),
-        unreachable_app(),
-        choir(),
-        settings=settings,
-        broker=broker,
-    )
-    handlers = [*service.objects, probe, *programs]
+    apps = [scripted_app("scripted"), scripted_app("second"), workshop(), gemini_app(), unreachable_app(), choir()]
+
+    def start(kind: str) -> AbstractAsyncContextManager[RestateServer]:
+        admin_port = free_port()
+        of_kind = {"admin_url": f"http://localhost:{admin_port}", "replay_always": kind == "replay"}
+        service = ChatService(*apps, settings=settings.model_copy(update=of_kind), broker=broker)
+        handlers = [*service.objects, probe, *programs]
+        return hosting(binary, handlers, admin_port=admin_port, replay_always=kind == "replay")
+
     async with AsyncExitStack() as stack:
-        yield Started(stack, lambda kind: hosting(binary, handlers, replay_always=kind == "replay"))
+        yield Started(stack, start)
 
 
 @pytest_asyncio.fixture(scope="session", params=["plain", "replay"])
@@ -170,7 +168,11 @@ async def server(request: pytest.FixtureRequest, servers: Started[RestateServer]
 
 @asynccontextmanager
 async def hosting(
-    binary: Path, handlers: Iterable[restate.Service | restate.VirtualObject], *, replay_always: bool = False
+    binary: Path,
+    handlers: Iterable[restate.Service | restate.VirtualObject],
+    *,
+    admin_port: int | None = None,
+    replay_always: bool = False,
 ) -> AsyncIterator[RestateServer]:
     """A server that knows these handlers, which are served from here."""
     with tempfile.TemporaryDirectory() as directory:
@@ -178,7 +180,7 @@ async def hosting(
         listening = listen("127.0.0.1", 0)
         port = listening.getsockname()[1]
         async with RestateServer(
-            binary, Path(directory), free_port(), free_port(), replay_always=replay_always
+            binary, Path(directory), free_port(), admin_port or free_port(), replay_always=replay_always
         ) as running:
             serving = asyncio.create_task(serve([*handlers], listening, stop, drain_seconds=1))
             await running.register(f"http://127.0.0.1:{port}")

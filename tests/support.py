@@ -119,6 +119,8 @@ async def obey(request: LlmRequest) -> list[LlmResponse]:
         return [reply("x" * int(rest))]
     if verb == "refused":
         raise restate.TerminalError("not with me", 451)
+    if verb == "exit":
+        raise SystemExit(3)
     if verb == "error":
         raise ValueError("the model is out of order")
     return [reply(f"echo {asked}")]
@@ -199,7 +201,8 @@ class ChatClient:
     async def texts(self, session: str) -> list[str]:
         """The texts in a session's history, in order."""
         events = await self.call("get_history", session)
-        return [part["text"] for event in events for part in event["content"]["parts"] if "text" in part]
+        said = [event["content"]["parts"] for event in events if "content" in event]
+        return [part["text"] for parts in said for part in parts if "text" in part]
 
 
 async def until(condition: Callable[[], Awaitable[object]], seconds: float = 20) -> None:

@@ -1,5 +1,6 @@
 """What an exception of a model or a tool means, and how it is kept in the journal so that a replay raises it again."""
 
+import asyncio
 import contextlib
 import importlib
 from collections.abc import Mapping
@@ -27,6 +28,16 @@ def is_transient(error: BaseException) -> bool:
     return any(base.__name__ in _TRANSIENT_NAMES for base in type(error).__mro__)
 
 
+def is_cancelled(error: BaseException) -> bool:
+    """Whether `error` is raised because the task that asks is being cancelled, and not by somebody's own decision."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+Raisable = Exception | asyncio.CancelledError
+"""What a step may raise. Anything else, as `SystemExit`, would end the event loop, and the process with all turns."""
+
+
 class ErrorRecord(BaseModel):
     """An exception as the journal keeps it."""
 
@@ -46,7 +57,7 @@ class ErrorRecord(BaseModel):
             attributes=_encodable(vars(error)),
         )
 
-    def rebuild(self) -> Exception:
+    def rebuild(self) -> Raisable:
         """An exception of the same class with the same message, or of one of the same name where none can be made."""
         module, _, name = self.type.partition(":")
         try:
@@ -56,11 +67,11 @@ class ErrorRecord(BaseModel):
             error = kind.__new__(kind)
             error.args = tuple(values.decode(arg) for arg in self.args)
             vars(error).update({key: values.decode(value) for key, value in self.attributes.items()})
-            same = isinstance(error, Exception) and str(error) == self.message
+            same = isinstance(error, Raisable) and str(error) == self.message
         except (ImportError, AttributeError, TypeError, values.UnjournalableError):
             same = False
         if same:
-            return cast(Exception, error)
+            return cast(Raisable, error)
         return cast(Exception, type(name.split(".")[-1], (RuntimeError,), {"__module__": module})(self.message))
 
 

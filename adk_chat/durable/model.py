@@ -15,7 +15,7 @@ from opentelemetry import metrics
 from pydantic import BaseModel
 
 from adk_chat.durable import seams
-from adk_chat.durable.errors import ErrorRecord, is_transient
+from adk_chat.durable.errors import ErrorRecord, Raisable, is_cancelled, is_transient
 from adk_chat.durable.journal import MAX_BYTES, Journal, RestartError
 
 
@@ -85,7 +85,7 @@ class _Call:
 
     def __init__(self, model: BaseLlm, request: LlmRequest, stream: bool, journal: Journal) -> None:
         self.partials: asyncio.Queue[LlmResponse | None] = asyncio.Queue()
-        self.raised: Exception | None = None
+        self.raised: Raisable | None = None
         self._model = model
         self._request = request
         self._stream = stream
@@ -97,10 +97,12 @@ class _Call:
         try:
             async with asyncio.timeout(self._journal.step_timeout):
                 await self._receive(made.responses)
-        except Exception as error:
-            self.raised = error
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
             made.error = ErrorRecord.of(error)
             made.transient = is_transient(error)
+            self.raised = error if isinstance(error, Raisable) else made.error.rebuild()
         made.ended = time.time()
         data = made.model_dump_json(exclude_none=True).encode()
         if len(data) > MAX_BYTES:

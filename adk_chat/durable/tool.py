@@ -18,7 +18,7 @@ from restate.ext import adk as restate_adk
 from restate.extensions import current_context
 
 from adk_chat.durable import seams, values
-from adk_chat.durable.errors import ErrorRecord
+from adk_chat.durable.errors import ErrorRecord, Raisable, is_cancelled
 from adk_chat.durable.journal import MAX_BYTES, Journal
 
 logger = logging.getLogger(__name__)
@@ -121,9 +121,12 @@ async def _once(journal: Journal, name: str, run: Callable[[], Awaitable[object]
             async with asyncio.timeout(journal.step_timeout):
                 result = await run()
             data = _encoded(name, result, context)
-        except Exception as error:
-            ran.append(error)
-            return ToolCall(error=ErrorRecord.of(error)).model_dump_json().encode()
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
+            failed = ErrorRecord.of(error)
+            ran.append(error if isinstance(error, Raisable) else failed.rebuild())
+            return ToolCall(error=failed).model_dump_json().encode()
         ran.append(result)
         return data
 
@@ -131,7 +134,7 @@ async def _once(journal: Journal, name: str, run: Callable[[], Awaitable[object]
     journal.advance(recorded.ended)
     if ran:
         result = ran[0]
-        if isinstance(result, Exception) and recorded.error is not None:
+        if isinstance(result, Raisable) and recorded.error is not None:
             raise result
         return result
     if recorded.unjournaled:

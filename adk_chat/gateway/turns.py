@@ -18,7 +18,7 @@ from adk_chat.gateway import invocations
 from adk_chat.sessions.contract import Json, SessionRequest
 from adk_chat.sessions.history import GetHistory, newest_first
 from adk_chat.sessions.transport import STATUS, AnswerError, IngressTransport, NoAnswerError, status_of
-from adk_chat.sessions.turn_end import is_shown
+from adk_chat.sessions.turn_end import KILLED, KILLED_SENTENCE, is_shown
 from adk_chat.sessions.turn_id import TurnId, TurnKey
 
 _PAUSE = 0.5
@@ -26,7 +26,7 @@ _ATTACHED_SECONDS = 60
 """How long one request waits for the end of a turn; a connection that died unnoticed is found out by then."""
 _SENTENCES = {
     "canceled": "The turn was cancelled before it began.",
-    "killed": "The turn was killed in Restate; what it had said until then is stored. Send the message again.",
+    KILLED: KILLED_SENTENCE,
 }
 """What is meant where the engine itself says how a Restate invocation ended."""
 _GOES_ON = "No answer from Restate ({!r}). The turn goes on when it is back; GET /turns/{}/events shows it then."
@@ -128,6 +128,9 @@ class Turns:
             if response is not None and response.is_success:
                 return Outcome(response.status_code)
             if response is not None and (said := _invocation_error(response)) is not None:
+                if said == KILLED_SENTENCE:
+                    with suppress(RefusedError):  # nobody may have stored that yet; the next turn would
+                        await self._call("cancel", turn_id.key, _cancelling(turn_id))
                 return Outcome(response.status_code, said)
             await asyncio.sleep(_PAUSE)
 
@@ -182,8 +185,7 @@ class Turns:
     async def cancel(self, turn_id: TurnId) -> bool:
         """Cancel a turn that runs or is queued; gives whether it was one."""
         key = turn_id.key
-        request = _Cancel(app_name=key.app_name, session_id=key.session_id, turn_id=str(turn_id))
-        if await self._call("cancel", key, request):
+        if await self._call("cancel", key, _cancelling(turn_id)):
             return True
         if self._admin is None or not await self._query(key, f"{_is(turn_id)} AND status != 'completed'"):
             return False
@@ -212,6 +214,11 @@ class Turns:
             raise RefusedError(502, f"Restate's admin API answered HTTP {answer.status_code}: {answer.text}")
         rows: list[Json] = answer.json()["rows"]
         return rows
+
+
+def _cancelling(turn_id: TurnId) -> _Cancel:
+    key = turn_id.key
+    return _Cancel(app_name=key.app_name, session_id=key.session_id, turn_id=str(turn_id))
 
 
 def _is(turn_id: TurnId) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
 import restate
@@ -12,6 +13,7 @@ from pydantic_core import from_json, to_json
 from restate.retry_policy import InvocationRetryPolicy
 from restate.serde import BytesSerde
 
+from adk_chat.objects.admin import AdminApi, EndOutcome
 from adk_chat.objects.app_state import AppStates
 from adk_chat.objects.handler import handler, terminal
 from adk_chat.objects.requests import (
@@ -41,12 +43,20 @@ from adk_chat.sessions.contract import (
 )
 from adk_chat.sessions.layout import INDEX, Index, Row, SessionRecord
 from adk_chat.sessions.store import SessionStore, Write, list_rows, merged
+from adk_chat.sessions.turn_end import KILLED, KILLED_SENTENCE
 from adk_chat.sessions.turn_id import TurnId, TurnKey
 
 _HISTORY_BYTES = 16 * 1024 * 1024
 """The most a turn is given of its session; model APIs take no more than that either."""
 _ENVELOPE_BYTES = 64 * 1024
 _AT_ONCE = timedelta(milliseconds=100)
+_PATIENCE = timedelta(seconds=0.5)
+_MORE_PATIENCE = timedelta(seconds=1.5)
+_TEXT: restate.RunOptions[str] = restate.RunOptions(serde=restate.serde.DefaultSerde(), max_attempts=1)
+_NOT_ENDED = (
+    "The turn was told to end, and has not. If it is paused, or fails at each attempt, only Restate's admin API can "
+    "end it, which does not answer or is not known here: set ADK_CHAT_ADMIN_URL, or use adk-chat turns kill."
+)
 _AnyContext = restate.ObjectContext | restate.ObjectSharedContext
 
 OUTAGE = InvocationRetryPolicy(
@@ -69,6 +79,7 @@ class ChatConfig:
     history_events: int | None
     app_state_max_age: timedelta
     journal_retention: timedelta
+    admin: AdminApi | None
 
 
 def chat_object(config: ChatConfig) -> restate.VirtualObject:
@@ -114,7 +125,14 @@ class _Handlers:
         running = ctx.generic_call(TURN, "run", _json(turn), key=str(key), headers=_trace(ctx))
         done, _ = await restate.wait_completed(running, reply)
         if running in done:
-            await running
+            try:
+                await running
+            except restate.TerminalError as error:
+                if error.message != KILLED:
+                    raise
+                # Somebody has to store that, and may be the first to hear of it.
+                _cancel(ctx, key, await running.invocation_id())
+                raise restate.TerminalError(KILLED_SENTENCE, error.status_code) from error
         return cast(str, from_json(await reply))
 
     async def post(self, ctx: restate.ObjectContext, request: Message) -> Json:
@@ -125,7 +143,7 @@ class _Handlers:
         return {"turn_id": str(TurnId(invocation_id=await sent.invocation_id(), key=key))}
 
     async def cancel(self, ctx: restate.ObjectSharedContext, request: CancelTurn) -> bool:
-        """Cancel the turn that is running in a session; answers whether there was one."""
+        """Cancel the turn that is running in a session; answers whether one was running, and ends by that."""
         key = TurnKey(user_id=ctx.key(), app_name=self._app(request), session_id=request.session_id)
         wanted = RunningTurn()
         if request.turn_id is not None:
@@ -133,7 +151,28 @@ class _Handlers:
             if turn_id.key != key:
                 return False
             wanted.invocation_id = turn_id.invocation_id
-        return cast(bool, from_json(await ctx.generic_call(TURN, "cancel", _json(wanted), key=str(key))))
+        answer = await ctx.generic_call(TURN, "cancel", _json(wanted), key=str(key))
+        running = RunningTurn.model_validate_json(answer).invocation_id
+        return running is not None and await self._ends(ctx, key, running)
+
+    async def _ends(self, ctx: restate.ObjectSharedContext, key: TurnKey, invocation_id: str) -> bool:
+        """Whether a turn that was cancelled ends by that; one that is in no state to hear of it is killed."""
+        ended = ctx.attach_invocation(invocation_id, serde=BytesSerde())
+        done, _ = await restate.wait_completed(ended, ctx.sleep(_PATIENCE))
+        outcome: EndOutcome = "hears"
+        if ended in done:
+            outcome = "was killed" if await _was_killed(ended) else "hears"
+        elif self._config.admin is not None:
+            end = partial(self._config.admin.end, invocation_id)
+            outcome = cast(EndOutcome, await ctx.run_typed("end what hears nothing", end, _TEXT))
+        else:
+            done, _ = await restate.wait_completed(ended, ctx.sleep(_MORE_PATIENCE))
+            outcome = "hears" if ended in done else "unknown"
+        if outcome in ("killed", "was killed"):
+            ctx.generic_send(TURN, "settle", _json(RunningTurn(invocation_id=invocation_id)), key=str(key))
+        if outcome == "unknown":
+            raise restate.TerminalError(_NOT_ENDED, 503)
+        return outcome != "was killed"
 
     async def get_history(self, ctx: restate.ObjectSharedContext, request: History) -> list[Json]:
         """The events of a session, oldest first."""
@@ -272,6 +311,7 @@ class _Handlers:
         turn.alone = request.multitask_strategy == "reject"
         if running is not None:
             ctx.cancel_invocation(running)
+            _cancel(ctx, key, running)  # who sees to it that this is heard
             turn.roll_back = running if request.multitask_strategy == "rollback" else None
         return key, turn
 
@@ -346,6 +386,20 @@ class _Handlers:
         if len(value) > self._config.max_id_length:
             most = self._config.max_id_length
             raise restate.TerminalError(f"{what}: has {len(value)} characters; at most {most} are accepted.", 400)
+
+
+def _cancel(ctx: _AnyContext, key: TurnKey, invocation_id: str) -> None:
+    turn_id = str(TurnId(invocation_id=invocation_id, key=key))
+    request = CancelTurn(app_name=key.app_name, session_id=key.session_id, turn_id=turn_id)
+    ctx.generic_send(CHAT, "cancel", _json(request), key=ctx.key())
+
+
+async def _was_killed(ended: restate.RestateDurableFuture[bytes]) -> bool:
+    try:
+        await ended
+    except restate.TerminalError as error:
+        return error.message == KILLED
+    return False
 
 
 async def _is_running(ctx: _AnyContext, invocation_id: str) -> bool:

@@ -69,7 +69,7 @@ def terminal(error: Exception) -> restate.TerminalError | None:
         return None
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), None)
     if status is None:
-        logger.error("A handler failed, and is not tried again.", exc_info=error)
+        logger.error("A handler failed: a bug, or damaged data.", exc_info=error)
         return restate.TerminalError(f"This is a bug of adk_chat, or its data is damaged: {error!r}. See its log.", 500)
     return restate.TerminalError(str(error), status)
 

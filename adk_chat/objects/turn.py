@@ -1,6 +1,8 @@
 """Turn: runs the ADK Runner for one message. Its key is a session, whose queue and lock its exclusive `run` is."""
 
 import asyncio
+import contextlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,6 +14,7 @@ from google.adk.artifacts.base_artifact_service import BaseArtifactService
 from google.adk.auth.credential_service.base_credential_service import BaseCredentialService
 from google.adk.events.event import Event
 from google.adk.memory.base_memory_service import BaseMemoryService
+from google.adk.platform import uuid as platform_uuid
 from google.adk.runners import Runner
 from google.genai import types
 from opentelemetry import context, propagate
@@ -20,18 +23,19 @@ from restate.exceptions import RetryableError
 from restate.retry_policy import InvocationRetryPolicy
 
 from adk_chat.durable import Journal, RestartError, RetryPolicy
-from adk_chat.durable.errors import is_transient
+from adk_chat.durable.errors import Raisable, is_cancelled, is_transient
 from adk_chat.objects.app_state import Nothing
+from adk_chat.objects.ended import ended_event
 from adk_chat.objects.handler import handler, terminal
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.partial import PartialAnswers, kept
-from adk_chat.objects.requests import LoadedSession, Reply, RunningTurn, TurnRequest
+from adk_chat.objects.requests import LoadedSession, Reply, RunningTurn, TurnEvents, TurnRequest
 from adk_chat.objects.rollback import Cancelled
 from adk_chat.objects.run_config import merged, window
 from adk_chat.objects.state import ObjectState
 from adk_chat.objects.turn_report import TurnReport, current_turn
 from adk_chat.objects.turn_sessions import CANCELLED, TurnSessions
-from adk_chat.sessions.contract import CHAT, GetSession
+from adk_chat.sessions.contract import CHAT, GetSession, StoredSession, event_json
 from adk_chat.sessions.transport import request_json, status_of
 from adk_chat.sessions.turn_end import TURN_FAILED, failure_sentence
 from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
@@ -43,6 +47,10 @@ _RUNNING = "running"
 _BATCHES = "batches"
 _CANCELLED = "cancelled"
 _AT_ONCE = timedelta(milliseconds=1)
+_ATTEMPTS = 3
+"""How often a turn is begun in a process where a bug of ours ends it: one that another order of things brings forth may
+not show again."""
+_SOON = timedelta(milliseconds=100)
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class TurnConfig:
     step_timeout: timedelta
     journal_retention: timedelta
     retry_policy: InvocationRetryPolicy
+    inactivity_timeout: timedelta | None
     broker: Broker | None
 
 
@@ -98,30 +107,53 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
     turn = restate.VirtualObject(
         TURN, description="Runs the turns of one session, one at a time.", ingress_private=True
     )
+    failures: Counter[str] = Counter()
 
     @handler(
         turn,
         TurnRequest,
         journal_retention=config.journal_retention,
         invocation_retry_policy=config.retry_policy,
+        # Code of an agent may take its time outside steps, where nothing is journaled.
+        inactivity_timeout=config.inactivity_timeout,
+        abort_timeout=config.inactivity_timeout and config.step_timeout,
     )
     async def run(ctx: restate.ObjectContext, request: TurnRequest) -> str:
         """Run one turn; answers the reply's text. All events of the turn are stored then."""
-        app = TurnKey.parse(ctx.key()).app_name
-        if app not in config.apps:
-            raise restate.TerminalError(
-                f"There is no app {app} here any more, only {', '.join(config.apps)}; the message is not answered.", 404
-            )
-        return await _RunningTurn(config, ctx, request).run()
+        return await _RunningTurn(config, failures, ctx, request).run()
 
     @handler(turn, RunningTurn, kind="shared", journal_retention=timedelta(0))
-    async def cancel(ctx: restate.ObjectSharedContext, request: RunningTurn) -> bool:
-        """Cancel the turn that is running; answers whether there is one."""
+    async def cancel(ctx: restate.ObjectSharedContext, request: RunningTurn) -> RunningTurn:
+        """Cancel the turn that is running; answers which."""
         (running,) = await ObjectState(ctx).get(_RUNNING)
         if running is None or request.invocation_id not in (None, running):
-            return False
+            return RunningTurn()
         ctx.cancel_invocation(running)
-        return True
+        return RunningTurn(invocation_id=running)
+
+    @handler(turn, RunningTurn, journal_retention=timedelta(0))
+    async def settle(ctx: restate.ObjectContext, request: RunningTurn) -> None:
+        """Store that a turn has ended which could not do so itself, unless a turn after it has stored that."""
+        state, key = ObjectState(ctx), TurnKey.parse(ctx.key())
+        (running,) = await state.get(_RUNNING)
+        if running is None or running != request.invocation_id:
+            return
+        loaded = await _load(ctx, key, 1)
+        if loaded.session is not None:
+            events = StoredSession.parse(loaded.session).events
+            batch = TurnEvents(
+                app_name=key.app_name,
+                session_id=key.session_id,
+                events=[event_json(ended_event(running, events, key.app_name, await ctx.time()))],
+                batch=loaded.batches + 1,
+                created=loaded.created,
+                index_page=loaded.index_page,
+            )
+            with contextlib.suppress(restate.TerminalError):  # it is being deleted
+                await ctx.generic_call(CHAT, "append_turn", request_json(batch), key=key.user_id)
+                state.set(_BATCHES, batch.batch)
+        state.clear(_RUNNING)
+        state.write()
 
     @handler(turn, Nothing, journal_retention=timedelta(0))
     async def forget(ctx: restate.ObjectContext, request: Nothing) -> None:
@@ -137,53 +169,117 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
     return turn
 
 
+async def _load(
+    ctx: restate.ObjectContext, key: TurnKey, last: int | None = None, after: float | None = None
+) -> LoadedSession:
+    """A session as Chat has it once all is stored that was sent before."""
+    request = GetSession(
+        app_name=key.app_name, session_id=key.session_id, num_recent_events=last, after_timestamp=after
+    )
+    answer = await ctx.generic_call(CHAT, "load_session", request_json(request), key=key.user_id)
+    return LoadedSession.model_validate_json(answer)
+
+
 class _RunningTurn:
-    def __init__(self, config: TurnConfig, ctx: restate.ObjectContext, request: TurnRequest) -> None:
+    """One attempt at a turn.
+
+    Args:
+        config: what it needs.
+        failures: how often each turn was begun in this process, and ended by a bug of ours.
+        ctx: of the handler.
+        request: what is asked.
+    """
+
+    def __init__(
+        self, config: TurnConfig, failures: Counter[str], ctx: restate.ObjectContext, request: TurnRequest
+    ) -> None:
         self._config = config
+        self._failures = failures
         self._ctx = ctx
         self._request = request
         self._key = TurnKey.parse(ctx.key())
-        self._app = config.apps[self._key.app_name]
+        self._app = config.apps.get(self._key.app_name)
         self._state = ObjectState(ctx)
         self._reply = _Answer()
         self._partial = PartialAnswers()
         self._cancel = _Cancel()
         self._report: TurnReport | None = None
+        self._sessions: TurnSessions | None = None
+        self._stream: LiveTurn | None = None
 
     async def run(self) -> str:
         """Run the turn to its end, which is the same for good and bad ones."""
-        await self._read_again_if_moved_on()
         running = self._ctx.request().id
+        killed, batches = await self._state.get(_RUNNING, _BATCHES)
+        if killed is not None or batches not in (None, self._request.batches):
+            await self._read_again()
         current_turn.set(TurnId(invocation_id=running, key=self._key))
         self._take_up_trace()
         self._state.set(_RUNNING, running)
         self._state.write()
+        settled = True
         try:
-            failure = await self._run(running)
+            failure = await self._run(running, killed)
         except Exception as error:
             failure = terminal(error)
             if failure is None:
                 raise
+            if status_of(error) is None and error is not failure:
+                settled = await self._fail(running, error, failure)
         finally:
             if self._report is not None:
                 self._report.leave()
         if self._report is not None:
             self._report.end(failure)
-        self._state.clear(_RUNNING)
+        self._failures.pop(running, None)
+        if settled:
+            self._state.clear(_RUNNING)
         self._state.write()
         if failure is not None:
             raise failure
         return self._reply.text
 
-    async def _run(self, running: str) -> restate.TerminalError | None:
-        """Run the agent and store what it brings forth; give what to answer if that ended badly."""
+    async def _fail(self, running: str, error: Exception, failure: restate.TerminalError) -> bool:
+        """A bug of ours has shown. Give whether that is stored; if not, it is left to `settle`.
+
+        Raises:
+            RetryableError: the turn is begun again, since the bug may not show again.
+        """
+        self._failures[running] += 1
+        if self._failures[running] < _ATTEMPTS:
+            raise RetryableError(repr(error), retry_after=_SOON) from error
+        try:
+            if self._sessions is not None:
+                await self._store_failure(self._sessions, type(error).__name__, failure.message)
+                await self._sessions.store()
+                if self._stream is not None:
+                    self._stream.end(failure)
+                self._state.set(_BATCHES, self._sessions.batches)
+                return True
+        except Exception as again:
+            if terminal(again) is None:
+                raise
+        body = RunningTurn(invocation_id=running).model_dump_json().encode()
+        self._ctx.generic_send(TURN, "settle", body, key=str(self._key))
+        return False
+
+    async def _run(self, running: str, killed: str | None) -> restate.TerminalError | None:
+        """Run the agent and store what it brings forth; give what to answer if that ended badly.
+
+        Args:
+            running: the Restate invocation.
+            killed: that of the turn before, if it could not store that it has ended.
+        """
         journal = await Journal.open(
             self._ctx, self._config.model_retry, self._config.step_timeout, event_id_prefix(running)
         )
         report = self._report = TurnReport(self._key.app_name, journal)
         journal.lanes.on_cancel = self._cancel
-        live = self._live(running)
-        sessions = TurnSessions(self._ctx, journal, self._key, self._request, live)
+        live = self._stream = self._live(running)
+        sessions = self._sessions = TurnSessions(self._ctx, journal, self._key, self._request, live)
+        if killed is not None:
+            ended = ended_event(killed, sessions.session.events, self._author, journal.time())
+            await sessions.append_event(sessions.session, ended)
         await self._roll_back(sessions)
         failure = await self._run_agent(journal, sessions, live, report)
         journal.lanes.on_cancel = lambda error: error
@@ -209,20 +305,9 @@ class _RunningTurn:
         headers = request.attempt_headers if "traceparent" in request.attempt_headers else request.headers
         context.attach(propagate.extract({name: headers[name] for name in TRACE_HEADERS if name in headers}))
 
-    async def _read_again_if_moved_on(self) -> None:
-        """Read the session again if a turn before this one has appended to it since Chat read it."""
-        (batches,) = await self._state.get(_BATCHES)
-        if batches is None or batches == self._request.batches:
-            return
-        last, after = window(self._request.run_config, self._config.history_events)
-        request = GetSession(
-            app_name=self._key.app_name,
-            session_id=self._key.session_id,
-            num_recent_events=last,
-            after_timestamp=after,
-        )
-        answer = await self._ctx.generic_call(CHAT, "load_session", request_json(request), key=self._key.user_id)
-        loaded = LoadedSession.model_validate_json(answer)
+    async def _read_again(self) -> None:
+        """Read the session again: a turn before this one has appended to it since Chat read it."""
+        loaded = await _load(self._ctx, self._key, *window(self._request.run_config, self._config.history_events))
         moved_on = (loaded.created, loaded.batches) != (self._request.created, self._request.batches)
         if self._request.alone and moved_on:
             raise restate.TerminalError("Another turn of the session has got in between; send the message again.", 409)
@@ -246,6 +331,8 @@ class _RunningTurn:
         self, journal: Journal, sessions: TurnSessions, live: LiveTurn | None, report: TurnReport
     ) -> restate.TerminalError | None:
         """Run the agent to its end, good or bad; give what to answer if it ended badly."""
+        if self._app is None:
+            return await self._no_app(sessions)
         runner = Runner(
             app=self._app,
             session_service=sessions,
@@ -281,10 +368,9 @@ class _RunningTurn:
                     live.partial(event)
         except RestartError as error:
             raise RetryableError(str(error), retry_after=_AT_ONCE) from error
-        except asyncio.CancelledError:
-            if not self._cancel.signal.is_set():
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled(error):
                 raise
-        except Exception as error:
             if not self._cancel.signal.is_set():
                 report.failed(error)
                 return await self._failed(error, sessions)
@@ -299,18 +385,38 @@ class _RunningTurn:
             return restate.TerminalError(f"The model ended without an answer: {event.error_code}{said}", 502)
         return None
 
-    async def _failed(self, error: Exception, sessions: TurnSessions) -> restate.TerminalError:
+    async def _no_app(self, sessions: TurnSessions) -> restate.TerminalError:
+        """The app is gone that the turn was posted to."""
+        name, apps = self._key.app_name, ", ".join(self._config.apps)
+        said = f"There is no app {name} here any more, only {apps}; the message is not answered."
+        if self._request.content is not None:
+            content = types.Content.model_validate(self._request.content)
+            invocation_id = f"e-{platform_uuid.new_uuid()}"
+            message = Event(invocation_id=invocation_id, author="user", content=content)
+            await sessions.append_event(sessions.session, message)
+        await self._store_failure(sessions, "AppNotFoundError", said)
+        return restate.TerminalError(said, 404)
+
+    @property
+    def _author(self) -> str:
+        """Who says that a turn has failed."""
+        return getattr(self._app.root_agent, "name", "agent") if self._app is not None else self._key.app_name
+
+    async def _store_failure(self, sessions: TurnSessions, code: str, message: str) -> None:
+        event = Event(
+            invocation_id=sessions.events[-1].invocation_id if sessions.events else "",
+            author=self._author,
+            error_code=code,
+            error_message=message,
+            custom_metadata={TURN_FAILED: True},
+        )
+        await sessions.append_event(sessions.session, event)
+
+    async def _failed(self, error: Raisable, sessions: TurnSessions) -> restate.TerminalError:
         if isinstance(error, ValueError) and not sessions.events:
             return restate.TerminalError(f"The message was refused: {error}", status_of(error) or 400)
         if self._reply.error is None:
-            event = Event(
-                invocation_id=sessions.events[-1].invocation_id if sessions.events else "",
-                author=getattr(self._app.root_agent, "name", "agent"),
-                error_code=type(error).__name__,
-                error_message=str(error),
-                custom_metadata={TURN_FAILED: True},
-            )
-            await sessions.append_event(sessions.session, event)
+            await self._store_failure(sessions, type(error).__name__, str(error))
         of_model = is_transient(error) or isinstance(getattr(error, "code", None), int)
         return restate.TerminalError(failure_sentence(error, of_model=of_model), 502 if of_model else 500)
 

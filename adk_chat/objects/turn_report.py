@@ -33,7 +33,7 @@ class TurnReport:
         self._app = {"app": app}
         self._journal = journal
         self._heard = False
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         _running.add(1, self._app)
         if not journal.is_replaying:
             logger.info("The turn begins.")
@@ -50,7 +50,7 @@ class TurnReport:
             _tokens.add(usage.prompt_token_count or 0, {**self._app, "type": "input"})
             _tokens.add(usage.candidates_token_count or 0, {**self._app, "type": "output"})
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
         """The agent raised."""
         self._error = error
 

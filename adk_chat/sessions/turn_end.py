@@ -7,9 +7,12 @@ from adk_chat.sessions.contract import Json
 
 TURN_FAILED = "adk_chat_turn_failed"
 """In the metadata of the event that is stored where ADK's Runner raised and had stored nothing that says so."""
+KILLED = "killed"
+"""What the engine answers who waits for a Restate invocation that was killed."""
+KILLED_SENTENCE = "The turn was killed in Restate; what it had said until then is stored. Send the message again."
 
 
-def failure_sentence(error: Exception, *, of_model: bool) -> str:
+def failure_sentence(error: BaseException, *, of_model: bool) -> str:
     """What a turn is answered with whose agent raised."""
     return f"{'The model call failed' if of_model else 'The agent failed'}: {type(error).__name__}: {error}"
 

@@ -1,6 +1,7 @@
 """An app whose tools do all that tools do, for the tests of durable tool calls."""
 
 import asyncio
+import sys
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -129,8 +130,26 @@ async def with_call(name: str) -> Json:
     return {"answered": answer.decode()}
 
 
+def leave(name: str) -> None:
+    """End as the libraries for command lines do."""
+    count(name)
+    sys.exit(2)
+
+
+async def leave_the_loop(name: str) -> None:
+    """The same on the event loop."""
+    leave(name)
+
+
+async def give_up(name: str) -> None:
+    """Raise what nobody has asked for."""
+    count(name)
+    raise asyncio.CancelledError("by itself")
+
+
 def workshop() -> App:
     """The app."""
     tools = [give, fail, pause, meet, meet_in_a_thread, act, ask_for_context, with_timer, with_call]
+    tools += [leave, leave_the_loop, give_up]
     agent = LlmAgent(name="workshop", model=ScriptedModel(script=obey), tools=tools)
     return App(name="workshop", root_agent=agent)

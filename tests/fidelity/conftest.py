@@ -42,6 +42,7 @@ async def service(request: pytest.FixtureRequest, services: Started[Service]) ->
 @asynccontextmanager
 async def _serving(binary: Path, settings: Settings, *, replay: bool) -> AsyncIterator[Service]:
     streams = Streams()
+    settings = settings.model_copy(update={"replay_always": replay})
     chat = ChatService(*(scenario.app for scenario in SCENARIOS + MEETINGS), settings=settings, broker=streams)
     config = Config()
     config.h2_max_concurrent_streams = 256

@@ -1,0 +1,205 @@
+"""However a turn ends, and whoever ends it: it is stored, who waits is told, and the session takes the next message."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from restate.exceptions import RetryableError
+
+from adk_chat import ChatService
+from adk_chat.dev.server import RestateServer
+from adk_chat.objects import turn
+from adk_chat.objects.turn_sessions import TurnSessions
+from adk_chat.sessions.turn_id import TurnId
+from adk_chat.settings import Settings
+from tests.conftest import hosting, plain, query
+from tests.objects.test_turn import ended, running
+from tests.support import ChatClient, calls, gates, scripted_app, unique, until
+
+END_SECONDS = 2
+
+
+async def last_event(chat: ChatClient, **where: Any) -> dict[str, Any]:
+    """The session's newest event."""
+    events = await chat.call("get_history", {"session_id": "s", **where})
+    newest: dict[str, Any] = events[-1]
+    return newest
+
+
+@pytest.mark.parametrize("tool", ["leave", "leave_the_loop", "give_up"])
+async def test_whatever_a_tool_raises_is_raised_once(chat: ChatClient, tool: str) -> None:
+    name = unique(tool)
+    body = {"message": f'call {tool} {{"name": "{name}"}}', "session_id": "s", "app_name": "workshop"}
+    answer = await chat.send("message", body)
+    code = (await last_event(chat, app_name="workshop")).get("errorCode")
+    if tool == "give_up":  # which ADK lets end a run without a word
+        assert (answer.status_code, code) == (200, None), answer.text
+    else:
+        assert (answer.status_code, code, "SystemExit" in answer.text) == (500, "SystemExit", True), answer.text
+    assert calls[f"tool: {name}"] == 1
+    assert await chat.message("s", "hello", app_name="workshop") == "echo hello"
+
+
+async def test_a_model_that_exits_fails(chat: ChatClient) -> None:
+    answer = await chat.send("message", {"message": "exit", "session_id": "s"})
+    assert (answer.status_code, "SystemExit" in answer.text) == (500, True), answer.text
+    assert (await last_event(chat))["errorCode"] == "SystemExit"
+    assert await chat.message("s", "hello") == "echo hello"
+
+
+async def test_a_bug_of_ours_shows_a_few_times_and_ends_the_turn(
+    chat: ChatClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = 0
+
+    async def roll_back(_self: object, _sessions: object) -> None:
+        nonlocal shown
+        shown += 1
+        raise ArithmeticError("a bug")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(turn._RunningTurn, "_roll_back", roll_back)
+        answer = await chat.send("message", {"message": "hello", "session_id": "s"})
+    assert (answer.status_code, "ArithmeticError('a bug')" in answer.text, shown >= 3) == (500, True, True), answer.text
+    assert (await last_event(chat))["errorCode"] == "ArithmeticError"
+    assert await chat.message("s", "again") == "echo again"
+
+
+async def test_a_bug_in_storing_is_settled_afterwards(chat: ChatClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    await chat.message("s", "hello")
+
+    async def store(_self: object, _reply: object = None) -> None:
+        raise ArithmeticError("a bug")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(TurnSessions, "store", store)
+        answer = await chat.send("message", {"message": "hello", "session_id": "s"})
+    assert answer.status_code == 500
+    await until_ended(chat)
+    assert await chat.message("s", "again") == "echo again"
+
+
+async def until_ended(chat: ChatClient) -> None:
+    """Wait until the end of a turn that could not say so is stored, as the newest event."""
+
+    async def is_stored() -> bool:
+        return (await last_event(chat)).get("errorCode") == "TURN_ENDED"
+
+    await until(is_stored)
+
+
+@plain
+async def test_the_end_of_a_killed_turn_is_stored_for_it(chat: ChatClient, server: RestateServer) -> None:
+    gates[chat.user] = asyncio.Event()
+    killed = await running(chat, "s", f"wait {chat.user}")
+    await chat.http.patch(f"{server.admin_url}/invocations/{TurnId.parse(killed).invocation_id}/kill")
+    assert await chat.message("s", "hello") == "echo hello"
+    events = await chat.call("get_history", "s")
+    said = [(event["author"], event.get("errorCode")) for event in events]
+    assert said == [("user", None), ("scripted", "TURN_ENDED"), ("user", None), ("scripted", None)]
+    assert TurnId.parse(killed).brought_forth(events[1])
+
+    waiting = asyncio.create_task(chat.send("message", {"message": f"wait {chat.user}", "session_id": "s"}))
+    runs = await until_running(chat, server)
+    await chat.http.patch(f"{server.admin_url}/invocations/{runs}/kill")
+    answer = await waiting
+    assert (answer.status_code >= 400, "was killed in Restate" in answer.text) == (True, True), answer.text
+    await until_ended(chat)
+
+
+async def until_running(chat: ChatClient, server: RestateServer) -> str:
+    """Wait until a turn of the user is at its gate; gives its Restate invocation."""
+    sql = (
+        "SELECT id FROM sys_invocation WHERE target_handler_name = 'run' AND status = 'running' "
+        f"AND target_service_key LIKE '{chat.user}/%'"
+    )
+    rows: list[dict[str, Any]] = []
+
+    async def runs() -> bool:
+        nonlocal rows
+        rows = await query(server, sql)
+        return bool(rows) and (await chat.texts("s"))[-1].startswith("wait")
+
+    await until(runs)
+    return str(rows[0]["id"])
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every attempt of a turn that is told "stuck" fails, and the next one is far away."""
+    run = turn._RunningTurn._run
+
+    async def failing(self: turn._RunningTurn, *args: Any) -> Any:
+        if (self._request.content or {})["parts"][0]["text"] == "stuck":
+            raise RetryableError("again and again", retry_after=timedelta(minutes=10))
+        return await run(self, *args)
+
+    monkeypatch.setattr(turn._RunningTurn, "_run", failing)
+
+
+async def until_stuck(chat: ChatClient, server: RestateServer) -> str:
+    """A turn that is tried again in a while."""
+    turn_id: str = (await chat.call("post", {"message": "stuck", "session_id": "s"}))["turn_id"]
+    inv = TurnId.parse(turn_id).invocation_id
+    found = f"SELECT id FROM sys_invocation WHERE status = 'backing-off' AND id = '{inv}'"
+
+    async def backs_off() -> bool:
+        return bool(await query(server, found))
+
+    await until(backs_off)
+    return turn_id
+
+
+@plain
+@pytest.mark.usefixtures("stuck")
+async def test_what_cannot_hear_a_cancellation_is_killed(chat: ChatClient, server: RestateServer) -> None:
+    await chat.message("s", "hello")
+    turn_id = await until_stuck(chat, server)
+    async with asyncio.timeout(END_SECONDS):
+        assert await chat.call("cancel", {"session_id": "s"}) is True
+        await until_ended(chat)
+    assert await ended(chat, turn_id) != 200
+    assert await chat.call("cancel", {"session_id": "s"}) is False
+    for strategy in ("interrupt", "rollback"):
+        await until_stuck(chat, server)
+        async with asyncio.timeout(END_SECONDS):
+            said = await chat.call("message", {"message": "now", "session_id": "s", "multitask_strategy": strategy})
+        assert said == "echo now"
+    codes = [event.get("errorCode") for event in await chat.call("get_history", "s")]
+    assert codes.count("TURN_ENDED") == 3
+
+
+@pytest_asyncio.fixture(scope="module")
+async def knows_no_admin(binary: Path, settings: Settings) -> AsyncIterator[RestateServer]:
+    """A server whose service was not told where its admin API is, and has lost an app."""
+    service = ChatService(scripted_app("scripted"), scripted_app("gone"), settings=settings)
+    objects = service.objects
+    del service.apps["gone"]
+    async with hosting(binary, objects) as running:
+        yield running
+
+
+@pytest.mark.usefixtures("stuck")
+async def test_cancel_says_what_it_cannot_do(knows_no_admin: RestateServer) -> None:
+    async with httpx.AsyncClient(base_url=knows_no_admin.ingress_url, timeout=60) as http:
+        chat = ChatClient(http, unique("user"))
+        turn_id = await until_stuck(chat, knows_no_admin)
+        answer = await chat.send("cancel", {"session_id": "s"})
+        assert (answer.status_code, "set ADK_CHAT_ADMIN_URL" in answer.text) == (503, True), answer.text
+        invocation_id = TurnId.parse(turn_id).invocation_id
+        await http.patch(f"{knows_no_admin.admin_url}/invocations/{invocation_id}/kill")
+
+
+async def test_an_app_that_is_gone_is_an_answer(knows_no_admin: RestateServer) -> None:
+    async with httpx.AsyncClient(base_url=knows_no_admin.ingress_url, timeout=60) as http:
+        chat = ChatClient(http, unique("user"))
+        answer = await chat.send("message", {"message": "hello", "session_id": "s", "app_name": "gone"})
+        assert (answer.status_code, "There is no app gone here any more" in answer.text) == (404, True), answer.text
+        events = await chat.call("get_history", {"session_id": "s", "app_name": "gone"})
+        assert [event.get("errorCode") for event in events] == [None, "AppNotFoundError"]
+        assert events[0]["content"]["parts"] == [{"text": "hello"}]
