@@ -22,7 +22,7 @@ from google.adk.workflow import BaseNode
 from google.genai import types
 from starlette.types import ASGIApp
 
-from adk_chat.durable import RetryPolicy
+from adk_chat.durable import RetryPolicy, install
 from adk_chat.endpoint import is_loopback
 from adk_chat.gateway.auth import guarded
 from adk_chat.gateway.cors import check_origins, cross_origin
@@ -72,6 +72,7 @@ class ChatService:
         run_config: RunConfig | None = None,
         broker: Broker | None = None,
     ) -> None:
+        install()
         if not apps:
             raise ValueError("ChatService needs at least one app or agent.")
         self.settings = settings or Settings()

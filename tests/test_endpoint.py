@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -13,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
-from adk_chat.durable import journal
+from adk_chat.durable import pump
 from adk_chat.endpoint import IdentityKeyError, listen, serve
 from adk_chat.settings import Settings
 from tests.conftest import free_port
@@ -71,7 +70,7 @@ async def test_only_signed_requests_are_served(signed: Signed) -> None:
 
 
 async def test_a_turn_whose_model_takes_long_can_be_cancelled(signed: Signed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "_HEARTBEAT", timedelta(seconds=0.5))
+    monkeypatch.setattr(pump, "_HEARTBEAT_SECONDS", 0.5)
     gate = unique("gate")
     gates[gate] = asyncio.Event()
     async with httpx.AsyncClient(base_url=signed.server.ingress_url, timeout=30) as http:

@@ -3,45 +3,38 @@
 import asyncio
 import contextvars
 import random
+import sys
+import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import restate
 from google.adk import platform
 from google.adk.platform import time as platform_time
 from google.adk.platform import uuid as platform_uuid
-from restate import RestateDurableFuture
-from restate.serde import BytesSerde
 
-from adk_chat.durable import seams
-from adk_chat.durable.lanes import Lanes
+from adk_chat.durable import keys, seams
+from adk_chat.durable.attempt import Attempt
+from adk_chat.durable.errors import is_cancelled
+from adk_chat.durable.keys import Key
+from adk_chat.durable.machine import RememberingVm
+from adk_chat.durable.outside import outside_journal
+from adk_chat.durable.pump import Pump
 from adk_chat.durable.retry import RetryPolicy
 
-record = seams.record
+T = TypeVar("T")
 
 MAX_BYTES = 8 * 1024 * 1024
 """The largest result of a step. It goes into an event and a reply, and the engine refuses messages of 32 MiB."""
 _TICK = 0.000_001
 _IDS = uuid.UUID("5d0ef5b0-2a7c-5ad9-9d0c-0f6c2f6f3b6e")
-_SLOW = timedelta(milliseconds=100)
-# The engine stops listening to a handler that journals nothing for a minute: a cancellation would no longer reach it.
-_HEARTBEAT = timedelta(seconds=25)
+_BEGAN = "adk_chat began"
 _any_random = random.Random()
 
-_JOURNAL = "adk_chat_journal"  # of a context; both end with the attempt
-
-
-class _NoContext:
-    """What code inside a journaled step gets where it asks for the Restate context."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise RuntimeError(
-            "The Restate context was asked for inside a journaled step, where nothing can be journaled. "
-            "If this tool needs Restate itself, decorate it with @adk_chat.restate_tool; it then runs outside a step."
-        )
+_JOURNAL, _OPENING = "adk_chat_journal", "adk_chat_opening"  # of a context; all end with the attempt
 
 
 class RestartError(seams.AttemptOver):
@@ -59,28 +52,38 @@ class Journal:
     """
 
     def __init__(
-        self, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None, id_prefix: str, began: float
+        self,
+        context: restate.Context,
+        attempt: Attempt,
+        retry: RetryPolicy,
+        step_timeout: timedelta | None,
+        id_prefix: str,
     ) -> None:
         self.context = context
-        self.lanes = Lanes(context)
         self.retry = retry
         self.step_timeout = None if step_timeout is None else step_timeout.total_seconds()
-        self.on_slow_step: Callable[[], Awaitable[None]] | None = None
-        """Awaited once a step has taken 100 ms, if it is set; it may journal steps itself."""
-        self.before_step: Callable[[], Awaitable[None]] | None = None
-        """Awaited before a step begins, if it is set; it may journal steps itself."""
-        self._watched: dict[RestateDurableFuture[bytes], Callable[[], Awaitable[None]]] = {}
+        self.before_step: Callable[[], None] | None = None
+        """Called before a new step begins, if it is set; it may record values and send."""
         self._id = context.request().id
         self.id_prefix = id_prefix or str(uuid.uuid5(_IDS, self._id))[:8]
         self.runs = 0
         """How many runs of a Runner have begun in this attempt, one within another too."""
-        self.began = began
+        self._attempt = attempt
+        self._thread = threading.get_ident()
+        self._closed = False
+        self._spans: list[Callable[[], None]] = []
+
+        outside = contextvars.copy_context()
+        attempt.enter()
+        entries = seams.entries(context)
+        self.vm = RememberingVm(seams.state_machine(context))
+        began, self.resumed = self.vm.begin(_BEGAN, entries, lambda: str(time.time()).encode())
+        seams.set_state_machine(context, self.vm)
+        self.pump = Pump(context, self.vm, len(entries.commands), outside, attempt.end)
+        self.began = float(began)
         """When the first attempt began, in seconds since the epoch."""
-        self._now = began
-        self._steps = 0
-        self._due: dict[int, Callable[[], None]] = {}
-        self._tasks: dict[int, asyncio.Task[bytes]] = {}
-        self._unwanted: set[int] = set()
+        self._now = self.began
+        install_providers()
 
     @classmethod
     async def open(
@@ -94,126 +97,146 @@ class Journal:
             step_timeout: how long one model or tool call may take; longer is an error that may pass.
             id_prefix: how the ids begin that ADK makes, so that what came from this invocation is known by them; by
                 default a beginning that no other invocation has.
+
+        Raises:
+            StuckError: code of an earlier attempt goes on in this process, whatever it is told.
+            UnknownCommandError: the journal cannot be read.
+            SdkInternalBaseException: the handler had ended in an earlier attempt, and has told the engine so again.
         """
-        journal: Journal | None = vars(context).get(_JOURNAL)
-        if journal is None:
-            began = await record(context, "time", lambda: str(time.time()).encode())
-            journal = vars(context)[_JOURNAL] = cls(context, retry, step_timeout, id_prefix, float(began))
-            install_providers()
+        # Several runs may begin at once in one handler.
+        async with vars(context).setdefault(_OPENING, asyncio.Lock()):
+            journal: Journal | None = vars(context).get(_JOURNAL)
+            if journal is None:
+                attempt = await Attempt.begin(context.request().id)
+                journal = vars(context)[_JOURNAL] = cls(context, attempt, retry, step_timeout, id_prefix)
+                seams.when_handler_ends(context, journal._close)
+        if keys.current_strand() is None:
+            keys.enter(journal._attempt.strand.child("run"))
         return journal
 
     @classmethod
     def current(cls) -> "Journal | None":
-        """The journal of the code that asks; None outside a handler, inside a step, and where none was opened."""
-        context = seams.running_context()
-        return None if context is None else vars(context).get(_JOURNAL)
+        """The journal of the code that asks; None outside a handler, inside a step, and where none was opened.
 
-    async def step(self, name: str, action: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
+        Nor has code one that goes on after its turn has ended well, or that runs in another thread or event loop.
+        """
+        context = seams.running_context()
+        journal: Journal | None = None if context is None else vars(context).get(_JOURNAL)
+        if journal is None or journal._closed or journal._thread != threading.get_ident():
+            return None
+        return journal
+
+    async def run(self, code: Coroutine[Any, Any, T]) -> T:
+        """Run code of the attempt until it ends, or the attempt is over.
+
+        Raises:
+            BaseException: what the code raised, or that with which the attempt was ended.
+        """
+        return await self._attempt.run(code)
+
+    def cancel(self) -> None:
+        """The turn is cancelled, and its code has been told."""
+        self._attempt.cancel()
+
+    def restart(self) -> RestartError:
+        """End the attempt so that another one is made; gives what to raise."""
+        error = RestartError()
+        self.pump.end(error)
+        return error
+
+    async def step(
+        self,
+        what: str,
+        action: Callable[[], Awaitable[bytes]],
+        content: str = "",
+        label: str = "",
+        *,
+        moved: bool = True,
+    ) -> bytes:
         """Run `action` once and journal what it returns; a replay gives that back without running it.
 
         If the process dies before that, `action` runs again. An exception of it is a `restate.TerminalError` here.
+
+        Args:
+            what: what the step is for, as in `Key`.
+            action: what to run, outside the journal.
+            content: stands for what it is about, as in `Key`.
+            label: said in addition.
+            moved: whether the step is the same if it is about something else now, in the same place.
         """
-        await self.lanes.acquire()
+        if self.pump.over is not None:
+            raise self.pump.over
+        strand = keys.current_strand()
+        step = self.vm.step(Key(what, strand.path if strand else keys.ROOT, content, label), moved=moved)
+        if step.known:
+            return await self._take(step.result)
         if self.before_step is not None:
-            await self.before_step()
-        surroundings = contextvars.copy_context()
-        surroundings.run(_leave_journal)
-
-        self._steps += 1
-        number = self._steps
-
-        async def run() -> bytes:
-            # A task of its own: the SDK runs steps in the context of whoever polls, not of whoever asked for the step.
-            # And the SDK starts steps that are due together in any order; ADK starts them in the order of the calls.
-            started: asyncio.Future[asyncio.Task[bytes]] = asyncio.get_running_loop().create_future()
-            self._due[number] = lambda: started.set_result(asyncio.create_task(action(), context=surroundings))
-            await asyncio.sleep(0)
-            for due in sorted(self._due):
-                self._due.pop(due)()
-            self._tasks[number] = started.result()
-            try:
-                return await self._tasks[number]
-            finally:
-                del self._tasks[number]
-
-        async def run_if_wanted() -> bytes:
-            # A step that nobody waits for any more is journaled as ended, or a replay would begin it again.
-            try:
-                if number not in self._unwanted:
-                    return await run()
-            except asyncio.CancelledError:
-                if number not in self._unwanted:
-                    raise
-            raise restate.TerminalError("The step was cancelled.", 499)
-
-        pause = _SLOW if self.on_slow_step is not None else _HEARTBEAT
+            self.before_step()
+        task = asyncio.get_running_loop().create_task(self._act(step.result, action), context=outside_journal())
         try:
-            result = self.context.run_typed(name, run_if_wanted, restate.RunOptions(serde=BytesSerde(), max_attempts=1))
-            timer = self.context.sleep(pause)
-            while result not in (done := (await restate.wait_completed(result, timer, *self._watched))[0]):
-                await self._notice(done)
-                if timer in done:
-                    if self.on_slow_step is not None:
-                        await self.on_slow_step()
-                    timer = self.context.sleep(_HEARTBEAT)
-            return await result
-        except seams.JournalError as error:
-            raise seams.attempt_over() from error
-        except asyncio.CancelledError:
-            self._unwanted.add(number)
-            if number in self._tasks:
-                self._tasks[number].cancel()
+            return await self._take(step.result)
+        except BaseException:
+            # A step that nobody waits for any more is not completed. A replay that does not ask for it leaves it so.
+            task.cancel()
             raise
 
-    def watch(self, future: RestateDurableFuture[bytes], then: Callable[[], Awaitable[None]]) -> None:
-        """Await `then` once `future` is completed: while a later step runs, or in `settle`. It may not journal."""
-        self._watched[future] = then
+    async def _act(self, handle: int, action: Callable[[], Awaitable[bytes]]) -> None:
+        self.pump.actions += 1
+        try:
+            result = await action()
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
+            self.vm.propose_run_completion_failure(handle, seams.failure(500, repr(error)))
+        else:
+            self.vm.propose_run_completion_success(handle, result)
+        finally:
+            self.pump.actions -= 1
+            self.pump.wake()
 
-    async def settle(self) -> None:
-        """Wait for all that is watched."""
-        while self._watched:
-            await self._notice((await restate.wait_completed(*self._watched))[0])
+    async def _take(self, handle: int) -> bytes:
+        taken: bytes = await self.pump.result(handle)
+        return taken
 
-    async def _notice(self, done: list[Any]) -> None:
-        for future in [future for future in self._watched if future in done]:
-            # Another lane may have been told of it as well.
-            if (then := self._watched.pop(future, None)) is not None:
-                await then()
-
-    async def record(self, name: str, make: Callable[[], bytes]) -> bytes:
+    def record(self, what: str, make: Callable[[], bytes]) -> bytes:
         """Journal a value that is at hand; a replay gives that back without asking `make`."""
-        if not self.lanes.forked:
-            return await record(self.context, name, make)
+        value, _ = self.vm.record(Key(what, keys.ROOT), make)
+        self.pump.wake()
+        return value
 
-        async def value() -> bytes:
-            return make()
+    def recorded(self, what: str) -> list[bytes]:
+        """What earlier attempts have recorded under that name, in order."""
+        return self.vm.recorded(what)
 
-        # A replay waits for what the first run did not wait for, and would let other lanes run on in between.
-        return await self.step(name, value)
+    async def sleep(self, pause: timedelta, what: str) -> None:
+        """Wait; the time runs on while the process is down."""
+        await self.pump.result(self.vm.sys_sleep(int(pause.total_seconds() * 1000), what))
 
     def new_id(self) -> str:
-        """A UUID that is the same on every replay of this invocation."""
-        lane = self.lanes.current
-        lane.ids += 1
-        made = str(uuid.uuid5(_IDS, f"{self._id}/{lane.name}/{lane.ids}"))
+        """A UUID that is the same on every replay where the code does the same."""
+        strand = keys.current_strand() or self._attempt.strand
+        strand.ids += 1
+        made = str(uuid.uuid5(_IDS, f"{self._id}/{strand.path}/{strand.ids}"))
         return self.id_prefix + made[len(self.id_prefix) :]
 
     def new_span_id(self) -> uuid.UUID:
-        """An id for a span, the same on every replay; whether anybody traces changes no other id."""
-        lane = self.lanes.current
-        lane.spans += 1
-        return uuid.uuid5(_IDS, f"{self._id}/{lane.name}/span {lane.spans}")
+        """An id for a span, likewise; whether anybody traces changes no other id."""
+        strand = keys.current_strand() or self._attempt.strand
+        strand.spans += 1
+        return uuid.uuid5(_IDS, f"{self._id}/{strand.path}/span {strand.spans}")
 
-    @property
-    def is_replaying(self) -> bool:
-        """Whether what runs now has run before, or will be made again because the attempt is over."""
-        return self.lanes.over or seams.is_replaying(self.context)
+    def at_end(self, emit: Callable[[], None]) -> None:
+        """Call `emit` when the handler has ended for good: what every attempt does again is emitted once so."""
+        if self._closed:
+            emit()
+        else:
+            self._spans.append(emit)
 
     def random(self) -> random.Random:
-        """A generator whose numbers are the same on every replay of this invocation."""
-        lane = self.lanes.current
-        lane.random = lane.random or random.Random(f"{self._id}/{lane.name}")
-        return lane.random
+        """A generator whose numbers are the same on every replay where the code does the same."""
+        strand = keys.current_strand() or self._attempt.strand
+        strand.random = strand.random or random.Random(f"{self._id}/{strand.path}")
+        return strand.random
 
     def time(self) -> float:
         """Seconds since the epoch, the same on every replay: the latest time journaled, and a little more each time."""
@@ -224,9 +247,19 @@ class Journal:
         """Note a time that has been journaled."""
         self._now = max(self._now, to)
 
-
-def _leave_journal() -> None:
-    seams.replace_context(_NoContext())
+    async def _close(self) -> None:
+        """The handler has ended, in whatever way."""
+        raised = sys.exc_info()[1]
+        again = raised is not None and not isinstance(raised, restate.TerminalError)
+        if again or self._attempt.abandoned:
+            self.pump.end(raised if isinstance(raised, seams.AttemptOver) else seams.attempt_over())
+        await self._attempt.close(again=again)
+        await self.pump.stop()
+        keys.enter(None)
+        self._closed = self.pump.over is None
+        if not again:
+            for emit in self._spans:
+                emit()
 
 
 def install_providers() -> None:

@@ -7,16 +7,18 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from google.adk.agents.invocation_context import InvocationContext
 from google.adk.flows.llm_flows.functions import generate_client_function_call_id
 from google.adk.models.base_llm import BaseLlm
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from opentelemetry import metrics
 from pydantic import BaseModel
+from pydantic_core import to_json
 
-from adk_chat.durable import seams
 from adk_chat.durable.errors import ErrorRecord, Raisable, is_cancelled, is_transient
-from adk_chat.durable.journal import MAX_BYTES, Journal, RestartError
+from adk_chat.durable.journal import MAX_BYTES, Journal
+from adk_chat.durable.keys import digest
 
 
 class ModelCall(BaseModel):
@@ -44,6 +46,8 @@ class DurableModel(BaseLlm):
 
     inner: BaseLlm
     journal: object
+    agent: str
+    branch: str | None
 
     async def generate_content_async(
         self, llm_request: LlmRequest, stream: bool = False
@@ -51,10 +55,14 @@ class DurableModel(BaseLlm):
         """See `BaseLlm`."""
         journal = self.journal
         assert isinstance(journal, Journal)
+        last = to_json(llm_request.contents[-1:], exclude_none=True, serialize_unknown=True)
+        content = digest(self.branch, len(llm_request.contents), last)
         began = None
         for attempt in itertools.count(1):
             call = _Call(self.inner, llm_request, stream, journal)
-            step = asyncio.create_task(journal.step(f"model {llm_request.model or self.model}", call.make))
+            step = asyncio.create_task(
+                journal.step(f"model {self.agent}", call.make, content, label=llm_request.model or self.model)
+            )
             step.add_done_callback(call.end_of_partials)
             handed_out = 0
             try:
@@ -70,10 +78,10 @@ class DurableModel(BaseLlm):
             if pause is None:
                 break
             if handed_out:
-                raise RestartError
-            if not journal.is_replaying:
+                raise journal.restart()
+            if call.raised is not None:
                 _retries.add(1, {"model": self.model})
-            await journal.context.sleep(pause)
+            await journal.sleep(pause, "until the model is asked again")
         for response in made.responses[handed_out:]:
             yield LlmResponse.model_validate(response)
         if made.error is not None:
@@ -128,12 +136,13 @@ class _Call:
                     self.partials.put_nowait(response)
 
 
-def durable(model: BaseLlm) -> BaseLlm:
+def durable(model: BaseLlm, invocation: InvocationContext) -> BaseLlm:
     """`model` with its calls journaled if a journal is open where this is called, else `model` itself."""
     journal = Journal.current()
     if journal is None or isinstance(model, DurableModel):
         return model
-    return DurableModel(model=model.model, inner=model, journal=journal)
+    agent = getattr(invocation.agent, "name", "agent")
+    return DurableModel(model=model.model, inner=model, journal=journal, agent=agent, branch=invocation.branch)
 
 
 def _name_function_calls(response: LlmResponse) -> None:
@@ -141,6 +150,3 @@ def _name_function_calls(response: LlmResponse) -> None:
     for part in (response.content.parts if response.content else None) or []:
         if part.function_call and not part.function_call.id:
             part.function_call.id = generate_client_function_call_id()
-
-
-seams.wrap_models(durable)

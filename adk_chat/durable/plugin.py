@@ -25,7 +25,10 @@ class RestatePlugin(BasePlugin):
     """
 
     def __init__(self, *, run_options: "restate.RunOptions[Any] | None" = None) -> None:
+        from adk_chat.durable.install import install  # which imports this module
+
         super().__init__(name="restate_plugin")
+        install()
         self.run_options = run_options
 
     @override
@@ -54,4 +57,6 @@ async def _prepare(runner: Runner) -> None:
         journal.runs += 1
 
 
-seams.before_run(_prepare)
+def install() -> None:
+    """Let durability see to each run of a Runner as it begins."""
+    seams.before_run(_prepare)

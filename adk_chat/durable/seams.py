@@ -7,15 +7,18 @@ wraps as long as no journal is open (`adk_chat.durable.journal`).
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from types import ModuleType
+from datetime import timedelta
+from enum import Enum
+from math import inf
 from typing import Any, cast
 
 import restate
-from google.adk.agents import parallel_agent
 from google.adk.agents.context import Context
 from google.adk.agents.invocation_context import InvocationContext
+from google.adk.events import _abort_events
+from google.adk.events.event import Event
 from google.adk.flows.llm_flows.base_llm_flow import BaseLlmFlow
-from google.adk.flows.llm_flows.tools import _batch_executor, _caller
+from google.adk.flows.llm_flows.tools import _caller
 from google.adk.models.base_llm import BaseLlm
 from google.adk.plugins._reflect_retry_utils import ScopedFailureTracker
 from google.adk.plugins.base_plugin import BasePlugin
@@ -24,29 +27,27 @@ from google.adk.sessions.session import Session
 from google.adk.tools._node_tool import NodeTool
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.tool_context import ToolContext
-from google.adk.workflow import _function_node, _node_runner, _parallel_worker, _workflow
+from google.adk.workflow import _function_node
 from google.adk.workflow._tool_node import _ToolNode
-from google.adk.workflow.utils import _replay_sequence_barrier
 from restate import server_context, vm
-from restate._internal import VMException  # type: ignore[import-not-found]
-from restate.exceptions import SdkInternalBaseException, SdkInternalException
+from restate.exceptions import RetryableError, SdkInternalBaseException, SdkInternalException, SuspendedException
 from restate.serde import BytesSerde
+
+from adk_chat.durable.entries import Entries
 
 __all__ = ["NodeTool"]
 
 UnresolvedFuture = vm.UnresolvedFuture
 DisconnectedException = server_context.DisconnectedException
-JournalError = VMException
-"""What the SDK raises where a handler does on a replay what it did not do before."""
 AttemptOver = SdkInternalBaseException
 """What the SDK raises in a handler whose attempt is over: suspended, disconnected or failed. Never swallow it."""
 
-Poll = Callable[[UnresolvedFuture], Coroutine[Any, Any, None]]
 
-
-def attempt_over() -> SdkInternalBaseException:
+def attempt_over(because: BaseException | None = None) -> SdkInternalBaseException:
     """The exception that ends an attempt without being an `Exception`, so that no agent's handler sees it."""
-    return SdkInternalException()
+    over = SdkInternalException()
+    over.__cause__ = because
+    return over
 
 
 # --- Restate: the context of the running handler --------------------------------------------------------------
@@ -63,7 +64,56 @@ def replace_context(context: object) -> None:
     server_context._restate_context_var.set(cast(restate.Context, context))
 
 
-# --- Restate: journaling a value that is at hand -----------------------------------------------------------------
+# --- Restate: what the engine has sent ------------------------------------------------------------------------
+
+_ENTRIES = "adk_chat_entries"
+
+
+def keep_entries() -> None:
+    """Let every state machine of the SDK keep the journal with which an attempt begins."""
+    original = vm.VMWrapper.notify_input
+
+    def notify_input(self: vm.VMWrapper, input_buf: bytes) -> None:
+        vars(self).setdefault(_ENTRIES, Entries()).feed(bytes(input_buf))
+        original(self, input_buf)
+
+    vm.VMWrapper.notify_input = notify_input  # type: ignore[method-assign]
+
+
+def entries(context: restate.Context) -> Entries:
+    """The journal with which the attempt of `context` began; it can be had once.
+
+    Raises:
+        RetryableError: the attempt began before `keep_entries`, in a handler that made a `RestatePlugin`.
+    """
+    machine = cast(server_context.ServerInvocationContext, context).vm
+    found: Entries | None = vars(machine).pop(_ENTRIES, None)
+    if found is None and machine.is_replaying():
+        raise RetryableError("The journal was not kept, but is from now on.", retry_after=timedelta(milliseconds=1))
+    return found or Entries()
+
+
+# --- Restate: the state machine -------------------------------------------------------------------------------
+
+
+def state_machine(context: restate.Context) -> Any:
+    """The state machine of an attempt."""
+    return cast(server_context.ServerInvocationContext, context).vm
+
+
+def set_state_machine(context: restate.Context, machine: Any) -> None:
+    """Let all that code does by `context` go to `machine`."""
+    cast(server_context.ServerInvocationContext, context).vm = machine
+
+
+def run_of(handle: int, *, replayed: bool) -> vm.Run:
+    """What the state machine answers to who asks for a run."""
+    return vm.Run(replayed=replayed, handle=handle)
+
+
+def failure(code: int, message: str) -> vm.Failure:
+    """A failure, for the state machine."""
+    return vm.Failure(code=code, message=message)
 
 
 async def record(context: restate.Context, name: str, make: Callable[[], bytes]) -> bytes:
@@ -83,47 +133,142 @@ async def record(context: restate.Context, name: str, make: Callable[[], bytes])
     return recorded
 
 
-def is_replaying(context: restate.Context) -> bool:
-    """Whether the handler of `context` is still doing what it did in an earlier attempt."""
-    return cast(server_context.ServerInvocationContext, context).vm.is_replaying()
+def when_handler_ends(context: restate.Context, close: Callable[[], Awaitable[None]]) -> None:
+    """Await `close` when the handler of `context` has ended, in whatever way."""
+
+    class Closing:
+        __close__ = staticmethod(close)
+
+    server_context.set_extension_data(context, "adk_chat", Closing())
 
 
 # --- Restate: awaiting ----------------------------------------------------------------------------------------
 
 
-def route_awaits(context: restate.Context, route: Callable[[Poll], Poll]) -> None:
-    """Let `route` decide how the futures of `context` are awaited; it is given the SDK's own way.
+class Progress(Enum):
+    """What the state machine says when it is polled."""
 
-    That way may be cancelled and begun again: what it has taken out of the state machine is sent all the same.
-    """
-    server = cast(Any, context)
-    send = server.send
-    server.send = lambda event: asyncio.shield(send(event))
-    server.create_poll_or_cancel_coroutine = route(server.create_poll_or_cancel_coroutine)
+    MADE = "made"
+    WAIT = "wait"
+    CANCELLED = "cancelled"
 
 
-def is_completed(context: restate.Context, future: UnresolvedFuture) -> bool:
+class Engine:
+    """The connection of an attempt to the engine, for who awaits in the place of the SDK."""
+
+    def __init__(self, context: restate.Context) -> None:
+        self._server: Any = context
+
+    async def send_output(self) -> None:
+        """Send what was issued."""
+        await self._server.take_and_send_output()
+
+    async def receive(self) -> Any:
+        """What the engine sends next."""
+        return await self._server.receive()
+
+    def notify(self, received: Any) -> bool:
+        """Tell the state machine what was received; gives whether it was the last.
+
+        Raises:
+            DisconnectedException: there is no connection any more.
+        """
+        if received["type"] == "http.disconnect":
+            raise DisconnectedException
+        if received["type"] != "http.request":
+            return False
+        if received.get("body"):
+            self._server.vm.notify_input(received["body"])
+        if received.get("more_body", False):
+            return False
+        self._server.vm.notify_input_closed()
+        return True
+
+    def progress(self, handles: list[int]) -> Progress | int:
+        """Poll for any of the results behind `handles`; a number is the handle of a run that is to be executed.
+
+        Raises:
+            SdkInternalBaseException: the attempt is suspended, or broken.
+        """
+        answer = self._server.vm.do_progress(first_completed([single(handle) for handle in handles]))
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, vm.Suspended):
+            raise SuspendedException
+        if isinstance(answer, vm.DoProgressExecuteRun):
+            return answer.handle
+        if isinstance(answer, vm.DoProgressCancelSignalReceived):
+            return Progress.CANCELLED
+        return Progress.WAIT if isinstance(answer, vm.DoProgressWaitExternalProgress) else Progress.MADE
+
+    def action(self, handle: int) -> Callable[[], Awaitable[None]] | None:
+        """What code has handed to `ctx.run` behind a handle."""
+        found: Callable[[], Awaitable[None]] | None = self._server.run_coros_to_execute.pop(handle, None)
+        return found
+
+    def keep(self, task: "asyncio.Future[Any]") -> None:
+        """Let the SDK end a task when the attempt ends."""
+        self._server.tasks.add(task)
+
+    async def take(self, handle: int) -> Any:
+        """Take a result that is there."""
+        return await self._server.must_take_notification(handle)
+
+    def take_now(self, handle: int) -> Any:
+        """The same, for who cannot wait until what has gone wrong is sent."""
+        result = self._server.vm.take_notification(handle)
+        if isinstance(result, vm.Failure):
+            raise restate.TerminalError(result.message, result.code)
+        return result
+
+
+def route_awaits(context: restate.Context, wait: Callable[[UnresolvedFuture], Coroutine[Any, Any, None]]) -> None:
+    """Let all that code awaits of `context` be awaited by `wait`."""
+    cast(Any, context).create_poll_or_cancel_coroutine = wait
+
+
+def is_completed(machine: Any, future: UnresolvedFuture) -> bool:
     """Whether the engine's answer to `future` is here, without waiting for more."""
     if isinstance(future, vm.SingleUnresolvedFuture):
-        return cast(Any, context).vm.is_completed(future.handle) is True
+        return machine.is_completed(future.handle) is True
     anyone = any if isinstance(future, vm.FirstCompletedUnresolvedFuture) else all
-    return anyone(is_completed(context, child) for child in future.children)
+    return anyone(is_completed(machine, child) for child in future.children)
+
+
+def incomplete(machine: Any, future: UnresolvedFuture) -> list[int]:
+    """The handles of all that `future` waits for still."""
+    if isinstance(future, vm.SingleUnresolvedFuture):
+        return [] if machine.is_completed(future.handle) else [future.handle]
+    return [handle for child in future.children for handle in incomplete(machine, child)]
+
+
+def rank(future: UnresolvedFuture, ranks: dict[int, int]) -> float:
+    """When `future` was completed: the place in the journal of what completed it, given those of the handles."""
+    if isinstance(future, vm.SingleUnresolvedFuture):
+        return ranks.get(future.handle, inf)
+    last = min if isinstance(future, vm.FirstCompletedUnresolvedFuture) else max
+    return last((rank(child, ranks) for child in future.children), default=inf)
+
+
+def single(handle: int) -> UnresolvedFuture:
+    """The future of one handle."""
+    return vm.SingleUnresolvedFuture(handle)
 
 
 def first_completed(futures: list[UnresolvedFuture]) -> UnresolvedFuture:
-    """The future that completes with the first of `futures`, in the order of the journal."""
+    """The future that completes with the first of `futures`."""
     return vm.FirstCompletedUnresolvedFuture(futures)
 
 
 # --- ADK: model calls -----------------------------------------------------------------------------------------
 
 
-def wrap_models(wrap: Callable[[BaseLlm], BaseLlm]) -> None:
+def wrap_models(wrap: Callable[[BaseLlm, InvocationContext], BaseLlm]) -> None:
     """Let `wrap` replace each model that an ADK flow is about to call, after every callback has run."""
     original = BaseLlmFlow._get_llm
 
     async def get_llm(self: BaseLlmFlow, invocation_context: InvocationContext) -> BaseLlm:
-        return wrap(await original(self, invocation_context))
+        return wrap(await original(self, invocation_context), invocation_context)
 
     BaseLlmFlow._get_llm = get_llm  # type: ignore[method-assign]
 
@@ -171,35 +316,6 @@ def wrap_function_nodes(wrap: Callable[[FunctionRunner], FunctionRunner]) -> Non
     vars(_function_node)["_invoke_callable"] = invoke
 
 
-# --- ADK: what runs in parallel -------------------------------------------------------------------------------
-
-CONCURRENT: dict[ModuleType, set[str]] = {
-    parallel_agent: {"TaskGroup", "Queue", "Event"},
-    _workflow: {"create_task", "wait", "gather"},
-    _parallel_worker: {"create_task", "wait"},
-    _node_runner: {"sleep", "wait_for"},
-    _replay_sequence_barrier: {"Event", "wait_for"},
-    _batch_executor: {"create_task", "gather"},
-}
-"""The modules of ADK that run things in parallel, and what of asyncio they do it with."""
-
-
-class _Asyncio:
-    """asyncio, with some of its names replaced."""
-
-    def __init__(self, replaced: dict[str, object]) -> None:
-        vars(self).update(replaced)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(asyncio, name)
-
-
-def replace_asyncio(**replacements: object) -> None:
-    """Put `replacements` in the place of what `CONCURRENT` names, in those modules only."""
-    for module, names in CONCURRENT.items():
-        vars(module)["asyncio"] = _Asyncio({name: replacements[name] for name in names})
-
-
 # --- ADK: the start of a run ----------------------------------------------------------------------------------
 
 
@@ -212,6 +328,13 @@ def before_run(prepare: Callable[[Runner], Awaitable[None]]) -> None:
         return await original(self, **arguments)
 
     Runner._get_or_create_session = get_or_create_session  # type: ignore[method-assign]
+
+
+def abort_events(session: Session, invocation_id: str, author: str) -> list[Event]:
+    """What ADK appends to a session whose invocation was aborted: answers to the calls that are open."""
+    return _abort_events._build_abort_events(
+        session.events, invocation_id=invocation_id, root_agent_name=author, branch=None
+    )
 
 
 def forget_failures(plugins: Iterable[BasePlugin], invocation: str) -> None:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from typing_extensions import override
 
 from adk_chat.durable.journal import Journal
+from adk_chat.durable.keys import digest
 
 S = TypeVar("S")
 Method = Callable[..., Coroutine[Any, Any, Any]]
@@ -54,7 +55,7 @@ def _as_step(name: str, method: Method, gives: TypeAdapter[Any]) -> Method:
         async def step() -> bytes:
             return gives.dump_json(await method(*args, **options), by_alias=True, exclude_none=True)
 
-        return gives.validate_json(await journal.step(name, step))
+        return gives.validate_json(await journal.step(name, step, digest(options.get("filename"))))
 
     return call
 

@@ -1,9 +1,10 @@
-"""OpenTelemetry spans of an agent that runs under a journal: each is emitted once, and not again on a replay.
+"""OpenTelemetry spans of an agent that runs under a journal: each is emitted once, at the end of the turn.
 
-Ids of spans are the same in each attempt, so those of a later one belong to what an earlier one has emitted.
+Every attempt makes them again, with the same ids; those of the one that comes to the end are emitted.
 """
 
 import copy
+import time
 import weakref
 from typing import Any
 
@@ -14,6 +15,7 @@ from typing_extensions import override
 
 from adk_chat.durable.journal import Journal
 
+_NS = 1_000_000_000
 _start_span = Tracer.start_span
 
 
@@ -37,19 +39,26 @@ def start_span(self: Tracer, *args: Any, **options: Any) -> Span:
         return _start_span(self, *args, **options)
     tracer = copy.copy(self)
     tracer.id_generator = _JournalIds(journal)
+    if journal.resumed:
+        # What is replayed takes no time: the times of the journal are those at which it happened.
+        options.setdefault("start_time", int(journal.time() * _NS))
     span = _start_span(tracer, *args, **options)
     end = span.end
     # Whoever collects spans may keep them for long.
     attempt = weakref.ref(journal)
 
-    def end_unless_replaying(end_time: int | None = None) -> None:
-        # An attempt that is over will be made again, and comes here again.
+    def end_once(end_time: int | None = None) -> None:
         journal = attempt()
-        if journal is not None and not journal.is_replaying:
+        if journal is None:
             end(end_time)
+            return
+        now = end_time or (int(journal.time() * _NS) if journal.resumed else time.time_ns())
+        journal.at_end(lambda: end(now))
 
-    span.end = end_unless_replaying  # type: ignore[method-assign]
+    span.end = end_once  # type: ignore[method-assign]
     return span
 
 
-Tracer.start_span = start_span  # type: ignore[method-assign]
+def install() -> None:
+    """Let OpenTelemetry's SDK make its spans by way of a journal."""
+    Tracer.start_span = start_span  # type: ignore[method-assign]

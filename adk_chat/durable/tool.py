@@ -20,6 +20,7 @@ from restate.extensions import current_context
 from adk_chat.durable import seams, values
 from adk_chat.durable.errors import ErrorRecord, Raisable, is_cancelled
 from adk_chat.durable.journal import MAX_BYTES, Journal
+from adk_chat.durable.keys import digest
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +113,18 @@ class ToolCall(BaseModel):
             context.get_invocation_context().end_invocation = True
 
 
-async def _once(journal: Journal, name: str, run: Callable[[], Awaitable[object]], context: Context | None) -> object:
-    """Run a call as a step; give, or raise, what it gave, and do in `context` what it did there."""
+async def _once(
+    journal: Journal, name: str, about: object, run: Callable[[], Awaitable[object]], context: Context | None
+) -> object:
+    """Run a call as a step; give, or raise, what it gave, and do in `context` what it did there.
+
+    Args:
+        journal: of the attempt.
+        name: of the tool or function.
+        about: the id of the call, or the arguments where it has none.
+        run: makes the call.
+        context: of the tool.
+    """
     ran: list[object] = []
 
     async def call() -> bytes:
@@ -130,7 +141,9 @@ async def _once(journal: Journal, name: str, run: Callable[[], Awaitable[object]
         ran.append(result)
         return data
 
-    recorded = ToolCall.model_validate_json(await journal.step(f"tool {name}", call))
+    of_call = context is not None
+    data = await journal.step(f"tool {name}", call, digest(about), moved=not of_call)
+    recorded = ToolCall.model_validate_json(data)
     journal.advance(recorded.ended)
     if ran:
         result = ran[0]
@@ -167,7 +180,8 @@ def _durable_tool(run: seams.ToolRunner) -> seams.ToolRunner:
         journal = Journal.current()
         if journal is None or needs_restate(tool):
             return await run(tool, args, context)
-        return await _once(journal, tool.name, lambda: run(tool, args, context), context)
+        about = getattr(context, "function_call_id", None) or args
+        return await _once(journal, tool.name, about, lambda: run(tool, args, context), context)
 
     return run_tool
 
@@ -197,11 +211,13 @@ def _durable_function(run: seams.FunctionRunner) -> seams.FunctionRunner:
         if journal is None or with_context or _function_needs_restate(function):
             return await run(function, arguments)
         name = getattr(function, "__name__", type(function).__name__)
-        return await _once(journal, name, lambda: run(function, arguments), None)
+        return await _once(journal, name, arguments, lambda: run(function, arguments), None)
 
     return run_function
 
 
-seams.wrap_tool_calls(_durable_tool)
-seams.before_tool_node(_durable_in_a_node)
-seams.wrap_function_nodes(_durable_function)
+def install() -> None:
+    """Let ADK make the calls of tools, and of the functions of nodes, by way of a journal."""
+    seams.wrap_tool_calls(_durable_tool)
+    seams.before_tool_node(_durable_in_a_node)
+    seams.wrap_function_nodes(_durable_function)

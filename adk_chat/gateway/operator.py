@@ -1,6 +1,7 @@
 """`adk-chat turns`: what an operator asks about turns, of Restate's admin API. Light, so that it answers at once."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from adk_chat.gateway.invocations import TURNS, status_of
 
 Json = dict[str, Any]
 
+_SUFFIX = re.compile(r" \[[0-9a-f ]+\]$")
+"""Of a step's name, by which a replay finds it; see adk_chat.durable.keys."""
 _BEGUN, _DONE = "Command: Run", "Notification: Run"
 _COLUMNS = (
     "id, target_service_key, status, created_at, retry_count, last_failure, next_retry_at, completion_result, "
@@ -115,7 +118,10 @@ class _Admin:
         rows = self.query(
             f"SELECT entry_type, name, entry_lite_json FROM sys_journal WHERE id = '{invocation_id}' ORDER BY index"
         )
-        entries = [(row["entry_type"], row.get("name"), json.loads(row.get("entry_lite_json") or "{}")) for row in rows]
+        entries = [
+            (row["entry_type"], _SUFFIX.sub("", row.get("name") or ""), json.loads(row.get("entry_lite_json") or "{}"))
+            for row in rows
+        ]
         done = {entry["Notification"]["id"]["CompletionId"] for kind, _, entry in entries if kind == _DONE}
         return [
             (str(name), entry["Command"]["Run"]["completion_id"] in done)

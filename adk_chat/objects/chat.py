@@ -252,14 +252,15 @@ class _Handlers:
         except Exception as error:
             if (failure := terminal(error)) is None:
                 raise
-            for waiting in (request.reply and request.reply.to, request.confirm_to):
-                if waiting:
-                    ctx.reject_awakeable(waiting, failure.message, failure.status_code)
+            if request.reply is not None:
+                ctx.reject_awakeable(request.reply.to, failure.message, failure.status_code)
+            if request.confirm_to is not None:
+                ctx.reject_signal(request.confirm_to, request.confirm, failure.message, failure.status_code)
             raise failure from (None if failure is error else error)
         if request.reply is not None:
             ctx.resolve_awakeable(request.reply.to, to_json(request.reply.text), serde=BytesSerde())
         if request.confirm_to is not None:
-            ctx.resolve_awakeable(request.confirm_to, b"", serde=BytesSerde())
+            ctx.resolve_signal(request.confirm_to, request.confirm, b"", serde=BytesSerde())
 
     async def load_session(self, ctx: restate.ObjectContext, request: GetSession) -> LoadedSession:
         """Internal: a session as Turn wants it, with all that was sent to be appended before."""

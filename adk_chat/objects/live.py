@@ -25,43 +25,54 @@ class LiveTurn:
         self._broker = broker
         self._stream = str(turn_id)
         self._attempt = uuid.uuid4().hex[:8]
-        self._held: deque[Partial | None] = deque()  # None is a complete event that is not stored yet
-        self._appended = 0
-        self._published = 0
+        self._held: deque[Partial | str] = deque()  # the id of a complete event that is not stored yet
+        self._stored: dict[str, Json] = {}
+        self._numbers: dict[str, int] = {}
+        """The places of the complete events in the store, by id."""
+        self._after = 0
         self._publish(Start(attempt=self._attempt))
 
     def partial(self, event: Event) -> None:
         """The agent brought forth a partial event."""
-        self._held.append(Partial(attempt=self._attempt, after=self._appended, event=event_json(event)))
-        self._let_go([])
+        self._held.append(Partial(attempt=self._attempt, after=self._after, event=event_json(event)))
+        self._let_go()
+
+    def sent(self, events: list[Json]) -> None:
+        """An earlier attempt has sent these complete events to be stored."""
+        for event in events:
+            self._number(event)
 
     def appended(self, event: Json) -> None:
-        """The agent brought forth a complete event."""
+        """The agent brought forth a complete event, which an earlier attempt may have sent."""
         if is_shown(event):
-            self._appended += 1
-            self._held.append(None)
+            self._after = max(self._after, self._number(event))
+            self._held.append(event["id"])
+            self._let_go()
 
     def stored(self, events: list[Json]) -> None:
-        """The next of the complete events are stored."""
-        self._let_go([event for event in events if is_shown(event)])
+        """Complete events are stored."""
+        self._stored.update((event["id"], event) for event in events if is_shown(event))
+        self._let_go()
 
     def end(self, error: restate.TerminalError | None) -> None:
         """The turn is over, and all of it is stored; it is answered with that error, if there is one."""
         failure = None
-        if error is not None and (why := raised(error.status_code, error.message, self._published)) is not None:
+        if error is not None and (why := raised(error.status_code, error.message, len(self._numbers))) is not None:
             failure = Failure(type=why.type, message=why.message, code=error.status_code)
-        self._publish(End(number=self._published, error=failure))
+        self._publish(End(number=len(self._numbers), error=failure))
 
-    def _let_go(self, stored: list[Json]) -> None:
-        events = iter(stored)
+    def _number(self, event: Json) -> int:
+        if is_shown(event):
+            self._numbers.setdefault(event["id"], len(self._numbers) + 1)
+        return self._numbers.get(event["id"], 0)
+
+    def _let_go(self) -> None:
         while self._held:
-            entry: AnyEntry | None = self._held[0]
-            if entry is None:
-                event = next(events, None)
-                if event is None:
+            entry: AnyEntry | str = self._held[0]
+            if isinstance(entry, str):
+                if entry not in self._stored:
                     return
-                self._published += 1
-                entry = Complete(number=self._published, event=event)
+                entry = Complete(number=self._numbers[entry], event=self._stored[entry])
             self._held.popleft()
             self._publish(entry)
 

@@ -123,7 +123,8 @@ class TurnEvents(SessionRequest):
     index_page: int | None = None
     first_session: bool = False
     reply: Reply | None = None
-    confirm_to: str | None = Field(None, description="An awakeable, resolved once the events are stored.")
+    confirm_to: str | None = Field(None, description="A Restate invocation that is told once the events are stored.")
+    confirm: str = Field("", description="The signal by which it is told.")
 
 
 class LoadedSession(BaseModel):

@@ -22,19 +22,21 @@ from pydantic_core import to_json
 from restate.exceptions import RetryableError
 from restate.retry_policy import InvocationRetryPolicy
 
-from adk_chat.durable import Journal, RestartError, RetryPolicy
+from adk_chat.durable import Journal, RestartError, RetryPolicy, seams
+from adk_chat.durable.attempt import IgnoredCancelError
 from adk_chat.durable.errors import Raisable, is_cancelled, is_transient
 from adk_chat.objects.app_state import Nothing
 from adk_chat.objects.ended import ended_event
 from adk_chat.objects.handler import handler, terminal
 from adk_chat.objects.live import LiveTurn
+from adk_chat.objects.outbox import CANCELLED
 from adk_chat.objects.partial import PartialAnswers, kept
 from adk_chat.objects.requests import LoadedSession, Reply, RunningTurn, TurnEvents, TurnRequest
 from adk_chat.objects.rollback import Cancelled
 from adk_chat.objects.run_config import merged, window
 from adk_chat.objects.state import ObjectState
 from adk_chat.objects.turn_report import TurnReport, current_turn
-from adk_chat.objects.turn_sessions import CANCELLED, TurnSessions
+from adk_chat.objects.turn_sessions import TurnSessions
 from adk_chat.sessions.contract import CHAT, GetSession, StoredSession, event_json
 from adk_chat.sessions.transport import request_json, status_of
 from adk_chat.sessions.turn_end import TURN_FAILED, failure_sentence
@@ -95,7 +97,7 @@ class _Cancel:
     signal: asyncio.Event = field(default_factory=asyncio.Event)
     then: Callable[[], None] = field(default=lambda: None)
 
-    def __call__(self, error: restate.TerminalError) -> BaseException:
+    def __call__(self) -> BaseException:
         if not self.signal.is_set():
             self.signal.set()
             self.then()
@@ -203,6 +205,7 @@ class _RunningTurn:
         self._reply = _Answer()
         self._partial = PartialAnswers()
         self._cancel = _Cancel()
+        self._journal: Journal
         self._report: TurnReport | None = None
         self._sessions: TurnSessions | None = None
         self._stream: LiveTurn | None = None
@@ -210,6 +213,9 @@ class _RunningTurn:
     async def run(self) -> str:
         """Run the turn to its end, which is the same for good and bad ones."""
         running = self._ctx.request().id
+        self._journal = await Journal.open(
+            self._ctx, self._config.model_retry, self._config.step_timeout, event_id_prefix(running)
+        )
         killed, batches = await self._state.get(_RUNNING, _BATCHES)
         if killed is not None or batches not in (None, self._request.batches):
             await self._read_again()
@@ -254,7 +260,7 @@ class _RunningTurn:
                 await self._sessions.store()
                 if self._stream is not None:
                     self._stream.end(failure)
-                self._state.set(_BATCHES, self._sessions.batches)
+                self._state.set(_BATCHES, self._sessions.outbox.batches)
                 return True
         except Exception as again:
             if terminal(again) is None:
@@ -270,11 +276,9 @@ class _RunningTurn:
             running: the Restate invocation.
             killed: that of the turn before, if it could not store that it has ended.
         """
-        journal = await Journal.open(
-            self._ctx, self._config.model_retry, self._config.step_timeout, event_id_prefix(running)
-        )
+        journal = self._journal
         report = self._report = TurnReport(self._key.app_name, journal)
-        journal.lanes.on_cancel = self._cancel
+        journal.pump.on_cancel = self._cancel
         live = self._stream = self._live(running)
         sessions = self._sessions = TurnSessions(self._ctx, journal, self._key, self._request, live)
         if killed is not None:
@@ -282,7 +286,7 @@ class _RunningTurn:
             await sessions.append_event(sessions.session, ended)
         await self._roll_back(sessions)
         failure = await self._run_agent(journal, sessions, live, report)
-        journal.lanes.on_cancel = lambda error: error
+        journal.pump.on_cancel = _told
         reply = None
         if failure is None and self._request.reply_to is not None:
             reply = Reply(to=self._request.reply_to, text=self._reply.text)
@@ -293,7 +297,7 @@ class _RunningTurn:
         else:
             if live is not None:
                 live.end(failure)
-        self._state.set(_BATCHES, sessions.batches)
+        self._state.set(_BATCHES, sessions.outbox.batches)
         if self._cancel.signal.is_set():
             cancelled = Cancelled.of(running, sessions.before, sessions.events)
             self._state.set(_CANCELLED, cancelled.model_dump())
@@ -344,14 +348,10 @@ class _RunningTurn:
 
         async def keep_partial() -> None:
             # An answer was cut off inside its step, so a replay has nothing of it.
-            for answer in kept(await journal.record("interrupted", self._partial.dump)):
+            for answer in kept(journal.record("interrupted", self._partial.dump)):
                 await sessions.append_event(sessions.session, answer)
 
-        def on_cancel() -> None:
-            sessions.before_append = keep_partial
-
-        self._cancel.then = on_cancel
-        try:
+        async def run() -> None:
             async for event in runner.run_async(
                 user_id=self._key.user_id,
                 session_id=self._key.session_id,
@@ -362,12 +362,23 @@ class _RunningTurn:
                 abort_signal=self._cancel.signal,
             ):
                 self._reply.hear(event)
-                report.hear(event)
+                report.hear(event, new=event.id in sessions.new)
                 self._partial.hear(event)
                 if live is not None and event.partial:
                     live.partial(event)
+
+        def on_cancel() -> None:
+            sessions.before_append = keep_partial
+            journal.cancel()
+
+        self._cancel.then = on_cancel
+        try:
+            await journal.run(run())
         except RestartError as error:
             raise RetryableError(str(error), retry_after=_AT_ONCE) from error
+        except IgnoredCancelError as error:
+            report.failed(error)
+            await self._seal(sessions)
         except (Exception, asyncio.CancelledError) as error:
             if is_cancelled(error):
                 raise
@@ -384,6 +395,13 @@ class _RunningTurn:
             said = f": {event.error_message}" if event.error_message else ""
             return restate.TerminalError(f"The model ended without an answer: {event.error_code}{said}", 502)
         return None
+
+    async def _seal(self, sessions: TurnSessions) -> None:
+        """Do what ADK does with an aborted invocation, where code of the agent keeps it from doing so."""
+        if sessions.events:
+            session = sessions.session
+            for event in seams.abort_events(session, sessions.events[-1].invocation_id, self._author):
+                await sessions.append_event(session, event)
 
     async def _no_app(self, sessions: TurnSessions) -> restate.TerminalError:
         """The app is gone that the turn was posted to."""
@@ -425,6 +443,10 @@ class _RunningTurn:
         if config.tool_thread_pool_config is None and self._config.tool_threads:
             config.tool_thread_pool_config = ToolThreadPoolConfig(max_workers=self._config.tool_threads)
         return config
+
+
+def _told() -> BaseException:
+    return restate.TerminalError("cancelled", CANCELLED)
 
 
 def _text(event: Event) -> str:

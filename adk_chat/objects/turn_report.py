@@ -35,18 +35,16 @@ class TurnReport:
         self._heard = False
         self._error: BaseException | None = None
         _running.add(1, self._app)
-        if not journal.is_replaying:
+        if not journal.resumed:
             logger.info("The turn begins.")
 
-    def hear(self, event: Event) -> None:
-        """The agent brought forth an event."""
+    def hear(self, event: Event, *, new: bool) -> None:
+        """The agent brought forth an event; a new one, unless an attempt before this one has stored it."""
         first, self._heard = not self._heard, True
-        if self._journal.is_replaying:
-            return
-        if first:
+        if first and not self._journal.resumed:
             _first.record(self._since(), self._app)
         usage = event.usage_metadata
-        if usage is not None and not event.partial:
+        if usage is not None and new:
             _tokens.add(usage.prompt_token_count or 0, {**self._app, "type": "input"})
             _tokens.add(usage.candidates_token_count or 0, {**self._app, "type": "output"})
 

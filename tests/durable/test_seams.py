@@ -1,15 +1,11 @@
 """Holds what is private upstream against the installed versions, and says what moved."""
 
-import ast
 import inspect
-import re
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import google.adk
 import pytest
+from google.adk.events import _abort_events
 from google.adk.flows.llm_flows.base_llm_flow import BaseLlmFlow
 from google.adk.flows.llm_flows.tools import _caller
 from google.adk.plugins._reflect_retry_utils import ScopedFailureTracker
@@ -20,24 +16,14 @@ from google.adk.workflow import _function_node
 from google.adk.workflow._tool_node import _ToolNode
 from restate import server_context, vm
 
-import adk_chat.durable  # noqa: F401  installs the wrappers
-from adk_chat.durable import seams
+from adk_chat.durable import install, seams
+from adk_chat.durable.machine import RememberingVm
 
-# The rest of what those modules use: these await nothing that another lane brings about.
-NOT_CONCURRENT = {
-    "google.adk.workflow._parallel_worker": {"gather", "wait_for", "shield"},
-}
-# These run what journals nothing, or one task that its maker waits for.
-ONE_LANE = {
-    "agents/context.py",
-    "agents/llm_agent.py",
-    "flows/llm_flows/extensions/_agent_transfer.py",
-    "flows/llm_flows/tools/_agent_tools.py",
-    "flows/llm_flows/tools/_live_caller.py",
-    "workflow/_dynamic_node_scheduler.py",
-    "workflow/_function_node.py",
-    "workflow/_node_runner_utils.py",
-}
+# These leave no command, or end the handler.
+NOT_LOOKED_FOR = {"sys_input", "sys_signal", "sys_end", "sys_write_output_success", "sys_write_output_failure"}
+
+
+install()
 
 
 def parameters(function: Callable[..., Any]) -> list[str]:
@@ -54,10 +40,24 @@ def parameters(function: Callable[..., Any]) -> list[str]:
             server_context.ServerInvocationContext,
             "create_poll_or_cancel_coroutine",
             ["self", "unresolved_future"],
-            "awaiting the journal in lanes",
+            "awaiting the journal in one place",
         ),
-        (vm.VMWrapper, "is_completed", ["self", "handle"], "awaiting the journal in lanes"),
-        (vm.VMWrapper, "is_replaying", ["self"], "emitting spans once"),
+        (server_context.ServerInvocationContext, "take_and_send_output", ["self"], "sending what was issued"),
+        (server_context.ServerInvocationContext, "must_take_notification", ["self", "handle"], "taking results"),
+        (vm.VMWrapper, "notify_input", ["self", "input_buf"], "keeping the journal of an attempt"),
+        (vm.VMWrapper, "do_progress", ["self", "unresolved_future"], "awaiting the journal in one place"),
+        (vm.VMWrapper, "is_completed", ["self", "handle"], "awaiting the journal in one place"),
+        (vm.VMWrapper, "is_replaying", ["self"], "noticing that the journal of an attempt was not kept"),
+        (vm.VMWrapper, "take_notification", ["self", "handle"], "taking results"),
+        (vm.VMWrapper, "sys_run", ["self", "name"], "issuing recorded steps again"),
+        (vm.VMWrapper, "sys_signal", ["self", "signal_name"], "hearing a cancellation while nothing is awaited"),
+        (vm.VMWrapper, "propose_run_completion_success", ["self", "handle", "output"], "journaling steps"),
+        (
+            _abort_events,
+            "_build_abort_events",
+            ["events", "invocation_id", "root_agent_name", "branch"],
+            "ending a turn whose agent does not heed a cancellation",
+        ),
         (_ToolNode, "_run_tool_with_plugin_callbacks", ["self", "ctx", "args"], "making tools of nodes durable"),
         (_function_node, "_invoke_callable", ["target", "kwargs", "unwrapped"], "making functions of nodes durable"),
     ],
@@ -76,36 +76,12 @@ def test_calls_are_looked_up_where_they_are_replaced() -> None:
     )
 
 
-@pytest.mark.parametrize("module", seams.CONCURRENT, ids=lambda module: module.__name__)
-def test_what_runs_in_parallel_does_so_as_it_did(module: ModuleType) -> None:
-    tree = ast.parse(inspect.getsource(module))
-    used = {
-        node.func.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id == "asyncio"
-    }
-    passed_on = {"create_task"} if "run(asyncio.create_task" in inspect.getsource(module) else set()
-    known = seams.CONCURRENT[module] | NOT_CONCURRENT.get(module.__name__, set())
-    assert used | passed_on == known, (
-        f"{module.__name__} uses {sorted(used)} of asyncio now, not {sorted(known)}; what it runs in parallel may no "
-        "longer replay in order (adk_chat/durable/concurrency.py)."
-    )
-
-
-def test_nothing_else_runs_in_parallel() -> None:
-    root = Path(inspect.getfile(google.adk)).parent
-    found = set()
-    for folder in ("agents", "flows", "workflow"):
-        for file in (root / folder).rglob("*.py"):
-            if re.search(r"asyncio\.(create_task|gather|TaskGroup|ensure_future)\b", file.read_text()):
-                found.add(file.relative_to(root).as_posix())
-    known = {Path(inspect.getfile(module)).relative_to(root).as_posix() for module in seams.CONCURRENT}
-    assert found - known == ONE_LANE, (
-        f"ADK runs tasks in other modules now: {sorted((found - known) ^ ONE_LANE)}. Either they journal nothing, or "
-        "adk_chat.durable.seams.CONCURRENT has to know them."
+def test_whatever_issues_a_command_looks_for_a_recorded_one() -> None:
+    issuing = {name for name in vars(vm.VMWrapper) if name.startswith("sys_")} | {"attach_invocation"}
+    known = {name for name in vars(RememberingVm) if not name.startswith("_")}
+    assert issuing - known == NOT_LOOKED_FOR, (
+        f"The SDK issues other commands now: {sorted((issuing - known) ^ NOT_LOOKED_FOR)}. On a replay "
+        "adk_chat.durable.machine.RememberingVm has to find those that are recorded."
     )
 
 
@@ -114,6 +90,10 @@ def test_nothing_else_runs_in_parallel() -> None:
     [
         (server_context, "_restate_context_var"),
         (server_context, "DisconnectedException"),
+        (vm, "DoProgressWaitExternalProgress"),
+        (vm, "DoProgressCancelSignalReceived"),
+        (vm, "DoProgressExecuteRun"),
+        (vm, "Suspended"),
         (vm, "SingleUnresolvedFuture"),
         (vm, "FirstCompletedUnresolvedFuture"),
         (vm, "AllCompletedUnresolvedFuture"),

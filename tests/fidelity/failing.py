@@ -15,6 +15,7 @@ _PROPOSAL = 0x0005
 _OUTPUT = 0x0401
 _RUN = 0x0411
 _COMMANDS = range(0x0401, 0x8000)
+_STEP = re.compile(r"(?:model \S+ \((?P<model>.*)\)|\S+ (?P<other>.*)) \[[0-9a-f ]+\]")
 _START = re.compile(rb"(inv_\w+).*?(user-\d+)/", re.DOTALL)
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -113,7 +114,8 @@ class _Connection:
         self._attempt.entries += kind in _COMMANDS or kind == _PROPOSAL
         if kind == _RUN:
             fields = _fields(body)
-            self._attempt.steps[fields[11]] = fields[12].decode().partition(" ")[2]
+            found = _STEP.fullmatch(fields[12].decode())
+            self._attempt.steps[fields[11]] = found["model"] or found["other"] if found else ""
         elif kind == _PROPOSAL:
             self._attempt.journaled[self._attempt.steps[_fields(body)[1]]] += 1
         elif kind in (_OUTPUT, _END):

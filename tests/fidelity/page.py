@@ -38,9 +38,8 @@ TAIL = """
 - Plain functions as tools run in threads (`ADK_CHAT_TOOL_THREADS=0` runs them on the event loop, as ADK does).
 - Code outside models and tools (callbacks, plugins, instruction providers, custom agents, functions of a workflow that
   take `ctx`) runs again on a replay, up to where the turn had got to. What it writes as state, artifacts or memory is
-  kept once; what it does to the world outside it should do in a tool.
-- The same code in branches that run in parallel runs in one of them at a time: models and tools run at once, and a
-  callback that waits for a network keeps the other branches waiting.
+  kept once; what it does to the world outside it should do in a tool. Its timers (`asyncio.sleep`, the timeout of a
+  node) begin anew then.
 - A call that was under way when its process died is made again, since nobody knows how far it had got.
 - Agents that are somewhere else (`RemoteA2aAgent`, LangGraph's) are asked again on a replay; a tool whose function
   asks them does so once.

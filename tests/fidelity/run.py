@@ -85,7 +85,9 @@ class Run:
         """The callbacks of the last attempts in order, by strand: code that runs in parallel has one of its own."""
         found: dict[str, list[str]] = {}
         for attempts in self.turns.values():
-            for strand, what in attempts[-1].callbacks:
+            # One that finds that the turn had ended already runs nothing.
+            last = next((attempt for attempt in reversed(attempts) if attempt.callbacks), attempts[-1])
+            for strand, what in last.callbacks:
                 found.setdefault(strand, []).append(what)
         return found
 

@@ -11,8 +11,8 @@ from tests.fidelity.scenario import Scenario
 from tests.fidelity.scenarios.meeting import MEETINGS
 from tests.support import unique
 
-# Run commands and their timers: the crash comes when all three steps have begun and none has ended.
-BEGUN = {"three_branches": 10, "three_tools": 14, "three_nodes": 10}
+# The crash comes when all three steps have begun and none has ended.
+BEGUN = {"three_branches": 8, "three_tools": 10, "three_nodes": 8}
 
 
 @plain

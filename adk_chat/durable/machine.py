@@ -1,0 +1,252 @@
+"""The state machine of the Restate SDK, for code that runs with a memory."""
+
+from collections.abc import Callable, Hashable
+from contextvars import Context
+from functools import partial
+from typing import Any
+
+from adk_chat.durable import keys, seams
+from adk_chat.durable.echo import COMPLETION, ECHOES, INVOCATION_COMPLETION, NAME, STRAND_HEADER
+from adk_chat.durable.entries import Command, Entries, Kind, Message
+from adk_chat.durable.keys import Key
+from adk_chat.durable.memory import Memory, Recorded, run, target
+from adk_chat.durable.outside import outside_journal
+
+_AWAKEABLE = "awakeable"
+_VALUE, _FAILURE = 14, 15
+
+
+class UnknownCommandError(Exception):
+    """A journal has a command that this version does not know."""
+
+
+class RememberingVm:
+    """The state machine of the Restate SDK for code that runs with a memory. It has the methods of the SDK's own."""
+
+    def __init__(self, vm: Any) -> None:
+        self._vm = vm
+        self.memory = Memory()
+        self.ranks: dict[int, int] = {}
+        """The places in the journal of the results that are known, by handle."""
+        self.askers: dict[int, Context] = {}
+        """Where `ctx.run` was asked to run something, by handle: that runs as if it were called there."""
+        self._awakeables: list[tuple[str, int]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vm, name)
+
+    # --- The beginning of an attempt ------------------------------------------------------------------------------
+
+    def begin(self, marker: str, entries: Entries, make: Callable[[], bytes]) -> tuple[bytes, bool]:
+        """Issue the marker of a beginning, and all that is recorded after it.
+
+        Until all is issued nothing may be awaited, which is an error, nor proposed, which the engine would ignore.
+
+        Args:
+            marker: the name of a run.
+            entries: the journal.
+            make: gives the value of the marker, if it is not recorded.
+
+        Returns:
+            The value of the marker, and whether something is recorded after it.
+
+        Raises:
+            UnknownCommandError: one of the commands cannot be issued.
+            SdkInternalBaseException: the handler had ended; the engine was told so again.
+        """
+        names = [command.message.text(NAME) for command in entries.commands]
+        after = entries.commands[names.index(marker) + 1 :] if marker in names else []
+        run = self._vm.sys_run(marker)
+        self._echo(entries, after)
+        if run.replayed:
+            return entries.values[entries.commands[names.index(marker)].message.number(COMPLETION)], bool(after)
+        value = make()
+        self._vm.propose_run_completion_success(run.handle, value)
+        return value, bool(after)
+
+    def _echo(self, entries: Entries, commands: list[Command]) -> None:
+        awakeables = 0
+        for command in commands:
+            message = command.message
+            if command.kind == Kind.OUTPUT:
+                self._write_output(message)
+                raise seams.attempt_over()
+            issue = ECHOES.get(command.kind)
+            if issue is None:
+                raise UnknownCommandError(
+                    f"The journal of this turn has a command {command.kind:#06x} that adk_chat does not know. Kill the "
+                    "turn, and send its message again."
+                )
+            what, recorded, *handles = issue(self._vm, message)
+            number = message.number(COMPLETION)
+            if command.kind == Kind.RUN:
+                recorded.known, recorded.value = number in entries.completed, entries.values.get(number)
+                if what == run(_AWAKEABLE) and recorded.value is not None:
+                    awakeables = max(awakeables, int(recorded.value) + 1)
+            for handle, completion in zip(handles, (number, message.number(INVOCATION_COMPLETION)), strict=False):
+                if completion in entries.completed:
+                    self.ranks[handle] = entries.completed[completion]
+            self.memory.keep(what, recorded)
+        # They are numbered by the order of their making, and leave no command.
+        self._awakeables = [self._vm.sys_awakeable() for _ in range(awakeables)]
+
+    def _write_output(self, message: Message) -> None:
+        if message.has(_FAILURE):
+            failure = message.message(_FAILURE)
+            self._vm.sys_write_output_failure(seams.failure(failure.number(1), failure.text(2)))
+        else:
+            self._vm.sys_write_output_success(message.message(_VALUE).data(1))
+        self._vm.sys_end()
+
+    # --- Steps ----------------------------------------------------------------------------------------------------
+
+    def step(self, key: Key, *, moved: bool = True) -> Recorded:
+        """The run of that key, see `Memory.take`; a new one if none is recorded."""
+        recorded = self.memory.take(run(key.what), key.strand, key.content, moved=moved)
+        if recorded is None:
+            recorded = Recorded(key.strand, key.content, self._vm.sys_run(key.name).handle, taken=True)
+        return recorded
+
+    def record(self, key: Key, make: Callable[[], bytes]) -> tuple[bytes, bool]:
+        """A value that is at hand, as it was recorded, or else as `make` gives it; and whether it was recorded.
+
+        The engine takes what a handler sends in order, so whatever is journaled afterwards is not stored without it.
+        """
+        recorded = self.step(key)
+        if recorded.value is not None:
+            return recorded.value, True
+        value = make()
+        self._vm.propose_run_completion_success(recorded.result, value)
+        return value, False
+
+    def recorded(self, what: str) -> list[bytes]:
+        """The values that were recorded under any key for that."""
+        return [found.value for found in self.memory.take_all(run(what)) if found.value is not None]
+
+    # --- What code asks of its context ----------------------------------------------------------------------------
+
+    def sys_run(self, name: str) -> Any:
+        """See the SDK."""
+        recorded = self.step(Key(name, _path()))
+        if not recorded.known:
+            self.askers[recorded.result] = outside_journal()
+        return seams.run_of(recorded.result, replayed=recorded.known)
+
+    def sys_sleep(self, millis: int, name: str | None = None) -> Any:
+        """See the SDK."""
+        key = Key(name or "sleep", _path())
+        return self._issue((Kind.SLEEP, key.what), self._vm.sys_sleep, millis, key.name)
+
+    def sys_call(
+        self,
+        service: str,
+        handler: str,
+        parameter: bytes,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: list[tuple[str, str]] | None = None,
+        *scope: str | None,
+        **scopes: str | None,
+    ) -> Any:
+        """See the SDK."""
+        headers = [*(headers or []), (STRAND_HEADER, _path())]
+        issue = partial(self._vm.sys_call, service, handler, parameter, key, idempotency_key, headers)
+        return self._issue(target(Kind.CALL, service, handler, parameter, key), issue, *scope, **scopes)
+
+    def sys_send(
+        self,
+        service: str,
+        handler: str,
+        parameter: bytes,
+        key: str | None = None,
+        delay: int | None = None,
+        idempotency_key: str | None = None,
+        headers: list[tuple[str, str]] | None = None,
+        *scope: str | None,
+        **scopes: str | None,
+    ) -> Any:
+        """See the SDK."""
+        headers = [*(headers or []), (STRAND_HEADER, _path())]
+        issue = partial(self._vm.sys_send, service, handler, parameter, key, delay, idempotency_key, headers)
+        return self._issue(target(Kind.SEND, service, handler, parameter, key), issue, *scope, **scopes)
+
+    def sys_awakeable(self) -> tuple[str, int]:
+        """See the SDK."""
+        number = len(self._awakeables)
+        value, _ = self.record(Key(_AWAKEABLE, _path()), lambda: str(number).encode())
+        if int(value) == number:
+            self._awakeables.append(self._vm.sys_awakeable())
+        return self._awakeables[int(value)]
+
+    def sys_get_state(self, name: str, entry_name: str | None = None) -> Any:
+        """See the SDK."""
+        return self._issue((Kind.GET_LAZY_STATE, name), self._vm.sys_get_state, name, entry_name)
+
+    def sys_get_state_keys(self, entry_name: str | None = None) -> Any:
+        """See the SDK."""
+        return self._issue((Kind.GET_LAZY_STATE_KEYS,), self._vm.sys_get_state_keys, entry_name)
+
+    def sys_set_state(self, name: str, value: bytes, entry_name: str | None = None) -> None:
+        """See the SDK."""
+        self._issue((Kind.SET_STATE, name, value), self._vm.sys_set_state, name, value, entry_name)
+
+    def sys_clear_state(self, name: str, entry_name: str | None = None) -> None:
+        """See the SDK."""
+        self._issue((Kind.CLEAR_STATE, name), self._vm.sys_clear_state, name, entry_name)
+
+    def sys_clear_all_state(self, entry_name: str | None = None) -> None:
+        """See the SDK."""
+        self._issue((Kind.CLEAR_ALL_STATE,), self._vm.sys_clear_all_state, entry_name)
+
+    def sys_resolve_awakeable(self, name: str, value: bytes) -> None:
+        """See the SDK."""
+        self._issue((Kind.COMPLETE_AWAKEABLE, name), self._vm.sys_resolve_awakeable, name, value)
+
+    def sys_reject_awakeable(self, name: str, failure: Any) -> None:
+        """See the SDK."""
+        self._issue((Kind.COMPLETE_AWAKEABLE, name), self._vm.sys_reject_awakeable, name, failure)
+
+    def sys_resolve_signal(self, invocation_id: str, signal_name: str, value: bytes) -> None:
+        """See the SDK."""
+        what = (Kind.SEND_SIGNAL, invocation_id, signal_name)
+        self._issue(what, self._vm.sys_resolve_signal, invocation_id, signal_name, value)
+
+    def sys_reject_signal(self, invocation_id: str, signal_name: str, failure: Any) -> None:
+        """See the SDK."""
+        what = (Kind.SEND_SIGNAL, invocation_id, signal_name)
+        self._issue(what, self._vm.sys_reject_signal, invocation_id, signal_name, failure)
+
+    def sys_cancel(self, invocation_id: str) -> None:
+        """See the SDK."""
+        self._issue((Kind.SEND_SIGNAL, invocation_id, ""), self._vm.sys_cancel, invocation_id)
+
+    def attach_invocation(self, invocation_id: str) -> Any:
+        """See the SDK."""
+        return self._issue((Kind.ATTACH, invocation_id), self._vm.attach_invocation, invocation_id)
+
+    def sys_get_promise(self, name: str) -> Any:
+        """See the SDK."""
+        return self._issue((Kind.GET_PROMISE, name), self._vm.sys_get_promise, name)
+
+    def sys_peek_promise(self, name: str) -> Any:
+        """See the SDK."""
+        return self._issue((Kind.PEEK_PROMISE, name), self._vm.sys_peek_promise, name)
+
+    def sys_complete_promise_success(self, name: str, value: bytes) -> Any:
+        """See the SDK."""
+        return self._issue((Kind.COMPLETE_PROMISE, name), self._vm.sys_complete_promise_success, name, value)
+
+    def sys_complete_promise_failure(self, name: str, failure: Any) -> Any:
+        """See the SDK."""
+        return self._issue((Kind.COMPLETE_PROMISE, name), self._vm.sys_complete_promise_failure, name, failure)
+
+    def _issue(self, what: Hashable, issue: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        # What says all that it does is the same wherever it is asked for; a timer is its strand's own.
+        elsewhere = not (isinstance(what, tuple) and what[0] == Kind.SLEEP)
+        recorded = self.memory.take(what, _path(), elsewhere=elsewhere)
+        return recorded.result if recorded is not None else issue(*args, **options)
+
+
+def _path() -> str:
+    strand = keys.current_strand()
+    return keys.ROOT if strand is None else strand.path

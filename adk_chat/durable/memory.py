@@ -1,0 +1,87 @@
+"""The journal as a memory: what is recorded is issued again at once, and then found by what it is for.
+
+Restate replays by order: it wants the same commands in the same order, which code that users write around agents cannot
+promise. So at the beginning of an attempt every recorded command is issued again, in its order and with its parameters.
+The engine is past its replay then. After that each command that code asks for is looked for here:
+
+- One that is recorded is not issued a second time; who asks gets the recorded one, and awaits its result as ever.
+- One that is not recorded is new.
+- A recorded one that nobody asks for does no harm: what it did is done, and what it gave is not needed.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from adk_chat.durable import keys
+from adk_chat.durable.entries import Kind
+
+
+@dataclass(eq=False)
+class Recorded:
+    """A recorded command."""
+
+    strand: str
+    content: str
+    result: Any
+    """What the state machine gave for it: a handle, most often."""
+    known: bool = False
+    """Whether the result is known, of a run."""
+    value: bytes | None = None
+    """What the run gave, if that is known."""
+    taken: bool = False
+
+
+class Memory:
+    """What is recorded and was not asked for yet."""
+
+    def __init__(self) -> None:
+        self._recorded: dict[Hashable, list[Recorded]] = {}
+
+    def keep(self, what: Hashable, recorded: Recorded) -> None:
+        """Keep a command under what it is for; in the order of the journal."""
+        self._recorded.setdefault(what, []).append(recorded)
+
+    def take(
+        self, what: Hashable, strand: str, content: str = "", *, moved: bool = True, elsewhere: bool = False
+    ) -> Recorded | None:
+        """The recorded command for this, which is nobody else's from then on.
+
+        What it is about decides first, then which strand asks for it: a step that is about the same is the same,
+        wherever it is asked for; one that is about something else is the same where the code has changed, or the clock
+        goes into what a model is asked.
+
+        Args:
+            what: what the command is for.
+            strand: the path of the strand that asks.
+            content: stands for what it is about, if that says anything.
+            moved: whether it may be one of the strand that is about something else.
+            elsewhere: whether it may be any.
+        """
+        left = [recorded for recorded in self._recorded.get(what, ()) if not recorded.taken]
+        about = [recorded for recorded in left if content and recorded.content == content]
+        here = [recorded for recorded in left if recorded.strand == strand]
+        best = (
+            [recorded for recorded in about if recorded.strand == strand]
+            or about
+            or (moved and here)
+            or (elsewhere and left)
+        )
+        if not best:
+            return None
+        best[0].taken = True
+        return best[0]
+
+    def take_all(self, what: Hashable) -> list[Recorded]:
+        """All that is recorded for this."""
+        return self._recorded.pop(what, [])
+
+
+def run(name: str) -> Hashable:
+    """What a run is for."""
+    return (Kind.RUN, name)
+
+
+def target(kind: Kind, service: str, handler: str, parameter: bytes, key: str | None) -> Hashable:
+    """What a call, or a one-way call, is for."""
+    return (kind, service, handler, key or "", keys.digest(parameter))

@@ -1,0 +1,258 @@
+"""One pump awaits for all code of an attempt, and always hears a cancellation and the end of the attempt.
+
+Who waits for whom: code waits for the pump, the pump for the engine, and the engine for nobody. What ends a wait is the
+result, a cancellation of the Restate invocation, or the end of the attempt; the last two end every wait at once.
+"""
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import restate
+
+from adk_chat.durable import seams
+from adk_chat.durable.machine import RememberingVm
+
+logger = logging.getLogger(__name__)
+
+_SETTLE = 100
+"""Rounds of the event loop within which code comes to rest that is told something; tasks that pass something on to each
+other take a few."""
+_HEARTBEAT_SECONDS = 25.0
+"""The engine stops listening to a handler that journals nothing for its inactivity timeout, a minute by default."""
+_STOP_SECONDS = 1.0
+_LEAST_GRACE = 0.002
+_AT_ONCE = 1.0
+_MOST_CUTS = 10_000
+_cuts: dict[str, tuple[int, int]] = {}
+"""Of Restate invocations that were suspended: how many commands they had then, and how often there were no more of them
+the next time."""
+
+
+@dataclass(eq=False)
+class _Wait:
+    future: seams.UnresolvedFuture
+    told: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Pump:
+    """Polls the state machine of one attempt for all its code.
+
+    Args:
+        context: of the handler.
+        vm: its state machine.
+        known: how many commands were known when the attempt began.
+        outside: a context of contextvars that has nothing of the attempt: servers make tasks in `send`.
+        on_over: called when the attempt is over, with what its code is told.
+    """
+
+    def __init__(
+        self,
+        context: restate.Context,
+        vm: RememberingVm,
+        known: int,
+        outside: contextvars.Context,
+        on_over: Callable[[BaseException], None],
+    ) -> None:
+        self._engine = seams.Engine(context)
+        self._vm = vm
+        self._known = known
+        self._on_over = on_over
+        self.on_cancel: Callable[[], BaseException] = lambda: restate.TerminalError("cancelled", 409)
+        """What the waiting code is told when the Restate invocation is cancelled; by default the SDK's own error."""
+        self.over: BaseException | None = None
+        self.actions = 0
+        """How many steps are being run."""
+        self._id = context.request().id
+        self._began = time.monotonic()
+        self._never = vm.sys_signal("adk_chat never")
+        self._waits: list[_Wait] = []
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._woken = asyncio.get_running_loop().create_future()
+        self._stopping = False
+        self._incoming: asyncio.Task[Any] | None = None
+        self._closed = 0.0  # when the engine has stopped sending, if it has
+        self._task = asyncio.get_running_loop().create_task(self._run(), context=outside)
+        seams.route_awaits(context, self.wait)
+
+    async def wait(self, future: seams.UnresolvedFuture) -> None:
+        """Wait until a future of the SDK is completed.
+
+        Raises:
+            SdkInternalBaseException: the attempt is over.
+            TerminalError: the Restate invocation was cancelled; or what `on_cancel` gives in its place.
+        """
+        if self.over is not None:
+            raise self.over
+        wait = _Wait(future)
+        self._waits.append(wait)
+        self.wake()
+        try:
+            await wait.told
+        finally:
+            if wait in self._waits:
+                self._waits.remove(wait)
+
+    async def result(self, handle: int) -> Any:
+        """Wait for the result behind a handle, and take it."""
+        await self.wait(seams.single(handle))
+        return await self._engine.take(handle)
+
+    def watch(self, handle: int, then: Callable[[], None]) -> None:
+        """Call `then` when the result behind a handle is there. It may not wait for anything."""
+        self._watched[handle] = then
+        self.wake()
+
+    def unwatch(self, handle: int) -> None:
+        """Watch it no more: somebody is going to wait for it."""
+        self._watched.pop(handle, None)
+
+    def take_now(self, handle: int) -> Any:
+        """Take the result behind a handle that is watched, and is there."""
+        return self._engine.take_now(handle)
+
+    def wake(self) -> None:
+        """Something has changed: code waits, or has issued a command, or ended a step."""
+        if not self._woken.done():
+            self._woken.set_result(None)
+
+    def end(self, over: BaseException) -> None:
+        """End the attempt: all that waits is told, now."""
+        if self.over is not None:
+            return
+        self.over = over
+        self._tell_all(over)
+        self._on_over(over)
+        self.wake()
+
+    async def stop(self) -> None:
+        """Stop polling. What was issued is still sent."""
+        self._stopping = True
+        self.wake()
+        _, late = await asyncio.wait([self._task], timeout=_STOP_SECONDS)
+        for task in late:  # nobody reads what it sends
+            task.cancel()
+        if self._incoming is not None:
+            self._incoming.cancel()
+
+    async def _run(self) -> None:
+        try:
+            while self.over is None and not self._stopping:
+                await self._engine.send_output()
+                if await self._hand_out():
+                    continue
+                if self._closed and not await self._may_suspend():
+                    continue
+                await self._progress()
+        except (seams.DisconnectedException, seams.AttemptOver) as over:
+            self.end(over if isinstance(over, seams.AttemptOver) else seams.attempt_over())
+        except Exception as error:
+            logger.exception("The journal of %s cannot be read on.", self._id)
+            self.end(seams.attempt_over(error))
+
+    async def _hand_out(self) -> bool:
+        """Tell the first of those whose result is there; gives whether there was one.
+
+        Those that became known together are told one by one, in the order of the journal, each when the code that the
+        last one has set free has come to rest: so a replay lets code run on in the order in which it did before.
+        """
+        for handle in [handle for handle in self._watched if self._vm.is_completed(handle)]:
+            self._watched.pop(handle)()
+        due = [wait for wait in self._waits if seams.is_completed(self._vm, wait.future)]
+        if not due:
+            return False
+        first = min(due, key=lambda wait: seams.rank(wait.future, self._vm.ranks))
+        self._waits.remove(first)
+        if not first.told.done():
+            first.told.set_result(None)
+        if len(due) > 1:
+            await _rest()
+        return True
+
+    async def _progress(self) -> None:
+        handles = [self._never, *self._watched]
+        for wait in self._waits:
+            handles += seams.incomplete(self._vm, wait.future)
+        progress = self._engine.progress(handles)
+        if progress is seams.Progress.CANCELLED:
+            self._tell_all(self.on_cancel())
+        elif progress is seams.Progress.WAIT:
+            await self._external()
+        elif isinstance(progress, int):
+            self._start(progress)
+
+    def _start(self, handle: int) -> None:
+        """Run what code has handed to `ctx.run`; steps of an agent run already."""
+        run = self._engine.action(handle)
+        if run is None:
+            return
+
+        async def action() -> None:
+            try:
+                await run()
+            finally:
+                self.actions -= 1
+                self.wake()
+
+        self.actions += 1
+        self._engine.keep(asyncio.get_running_loop().create_task(action(), context=self._vm.askers.pop(handle)))
+
+    async def _external(self) -> None:
+        """Wait for the engine, or for something to change here."""
+        if self._incoming is None:
+            self._incoming = asyncio.ensure_future(self._engine.receive())
+            self._incoming.add_done_callback(lambda _: self.wake())
+        timeout = _HEARTBEAT_SECONDS if self.actions and not self._closed else None
+        await asyncio.wait([self._woken], timeout=timeout)
+        if not self._woken.done():
+            self._vm.sys_sleep(int(_HEARTBEAT_SECONDS * 1000), "heartbeat")
+            return
+        self._woken = asyncio.get_running_loop().create_future()
+        if self._incoming.done():
+            incoming, self._incoming = self._incoming, None
+            if self._engine.notify(incoming.result()):
+                self._closed = self._closed or time.monotonic()
+
+    async def _may_suspend(self) -> bool:
+        """Whether the attempt may be suspended, as the engine asks: not while its code does work of its own.
+
+        Nobody can tell code that works from code that waits for other code which waits for the engine. So where some
+        of it waits for the engine, the rest has as long again as the attempt has taken so far; a moment, where the
+        engine asks at once, as it does to test handlers. Each time that nothing new has come of that, it has twice as
+        long in the next attempt: whatever takes its time ends.
+        """
+        if self.actions or not self._waits:
+            await self._external()
+            return False
+        await _rest()
+        if self._woken.done():
+            self._woken = asyncio.get_running_loop().create_future()
+            return False
+        at_once = self._closed - self._began < _AT_ONCE
+        known, cuts = _cuts.get(self._id, (-1, 0))
+        cuts += known == self._known
+        grace = (_LEAST_GRACE if at_once else time.monotonic() - self._began) * 2**cuts
+        await asyncio.wait([self._woken], timeout=grace)
+        if self._woken.done():
+            self._woken = asyncio.get_running_loop().create_future()
+            return False
+        while len(_cuts) >= _MOST_CUTS:
+            del _cuts[next(iter(_cuts))]
+        _cuts[self._id] = (self._known, cuts)
+        return True
+
+    def _tell_all(self, error: BaseException) -> None:
+        # All in one go: code that is told later would be cancelled by ADK first, and its error callbacks would run.
+        waits, self._waits = self._waits, []
+        for wait in waits:
+            if not wait.told.done():
+                wait.told.set_exception(error)
+
+
+async def _rest() -> None:
+    for _ in range(_SETTLE):
+        await asyncio.sleep(0)

@@ -1,0 +1,231 @@
+"""What a turn has to store, on its way to Chat, in batches that are journaled before they are sent.
+
+Stored events are known by what they say, and not by their place: where an attempt brings forth what an earlier one has
+sent, in whatever order, it is the same event, with the id, the time and the content that it was stored with.
+"""
+
+import asyncio
+from itertools import accumulate
+from typing import Any
+
+import restate
+from google.adk.events.event import Event
+from pydantic_core import from_json, to_json
+
+from adk_chat.durable import Journal
+from adk_chat.objects.live import LiveTurn
+from adk_chat.objects.requests import Reply, TurnEvents, TurnRequest
+from adk_chat.sessions.contract import CHAT, Json, event_json
+from adk_chat.sessions.service import adopt
+from adk_chat.sessions.turn_id import TurnKey
+
+MUCH = 4 * 1024 * 1024
+"""Bytes of events that go into one batch, or one event that is larger."""
+CANCELLED = 409
+"""The status with which the SDK tells a handler that its Restate invocation is cancelled."""
+_SLOW_SECONDS = 0.1
+_EVENTS = "events"
+_MADE_ANEW = {"id", "timestamp"}
+
+
+class Outbox:
+    """The events of one attempt at a turn.
+
+    Where nobody is watching, events are kept back until nothing has been added for 100 ms, or the end; where somebody
+    may be, until a step begins, or likewise.
+
+    Args:
+        context: of the handler.
+        journal: of the attempt.
+        key: of the turn.
+        request: what is asked of the turn.
+        live: who may be watching.
+    """
+
+    def __init__(
+        self,
+        context: restate.ObjectContext,
+        journal: Journal,
+        key: TurnKey,
+        request: TurnRequest,
+        live: LiveTurn | None,
+    ) -> None:
+        self._context = context
+        self._journal = journal
+        self._key = key
+        self._request = request
+        self._live = live
+        self.batches = request.batches
+        """How often the turns of this session have sent events to Chat."""
+        self._pending: list[tuple[Event, bytes]] = []
+        self._unconfirmed: dict[int, TurnEvents] = {}
+        self._refused: restate.TerminalError | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._sent: list[Json] = []
+        """What earlier attempts have sent, and this one has not brought forth yet."""
+        self._replied = False
+        for recorded in journal.recorded(_EVENTS):
+            batch = self._batch(recorded)
+            self._sent += batch.events
+            if live is not None:
+                live.sent(batch.events)
+            self._send(batch)
+        if live is not None:
+            journal.before_step = self.flush
+
+    def sent_before(self, event: Event) -> bool:
+        """Whether an earlier attempt has sent this event; it then becomes what was sent."""
+        if not self._sent:
+            return False
+        made = event_json(event)
+        kind, said = _kind(made), _said(made)
+        alike = [sent for sent in self._sent if _kind(sent) == kind]
+        sent = next((sent for sent in alike if _said(sent) == said), next(iter(alike), None))
+        if sent is None:
+            return False
+        self._sent.remove(sent)
+        adopt(event, sent)
+        self._journal.advance(event.timestamp)
+        return True
+
+    def add(self, event: Event, data: bytes) -> None:
+        """Take an event, and what is stored of it."""
+        self._pending.append((event, data))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._late)
+
+    def flush(self) -> None:
+        """Send what is pending on its way."""
+        while self._pending:
+            self._send(self._next(None))
+
+    async def store(self, reply: Reply | None) -> None:
+        """Store what is pending, and with it all that was sent before.
+
+        Args:
+            reply: sent along for Chat to give to who waits for it, once all is stored; this then waits for nothing,
+                unless somebody may be watching.
+
+        Raises:
+            restate.TerminalError: 404, the session was deleted while the turn ran.
+        """
+        batch = None
+        while self._pending or (batch is None and reply is not None and not self._replied):
+            if batch is not None:
+                self._send(batch)
+            batch = self._next(reply)
+        self.close()
+        if self._live is not None:
+            if batch is not None:
+                self._send(batch)
+            await self._confirmed()
+        elif batch is not None and reply is not None:
+            self._send(batch)
+        elif batch is not None:
+            await self._call(batch)
+
+    def close(self) -> None:
+        """Send nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _late(self) -> None:
+        if self._journal.pump.over is None:
+            self.flush()
+
+    def _next(self, reply: Reply | None) -> TurnEvents:
+        """The next events to send, the last of them with the reply."""
+        sizes = accumulate(len(data) for _, data in self._pending)
+        count = max(1, sum(size <= MUCH for size in sizes))
+        taken, self._pending = self._pending[:count], self._pending[count:]
+        replied = to_json(None if self._pending or self._replied else reply)
+        data = b'{"reply":' + replied + b',"events":[' + b",".join(data for _, data in taken) + b"]}"
+        for event, _ in taken:
+            self._journal.advance(event.timestamp)
+        return self._batch(self._journal.record(_EVENTS, lambda: data))
+
+    def _batch(self, recorded: bytes) -> TurnEvents:
+        first = self.batches == self._request.batches
+        self.batches += 1
+        content = from_json(recorded)
+        events, reply = content["events"], content["reply"]
+        self._replied = self._replied or reply is not None
+        return TurnEvents(
+            app_name=self._key.app_name,
+            session_id=self._key.session_id,
+            events=events,
+            batch=self.batches,
+            create=first and self._request.session is None,
+            created=self._request.created,
+            index_page=self._request.index_page,
+            first_session=self._request.first_session,
+            reply=reply,
+        )
+
+    async def _call(self, batch: TurnEvents) -> None:
+        body = _json(batch)
+        try:
+            await self._context.generic_call(CHAT, "append_turn", body, key=self._key.user_id)
+        except restate.TerminalError as error:
+            if error.status_code == CANCELLED:
+                # The cancellation reached the append as well, or did not; a batch that comes twice is stored once.
+                self._context.generic_send(CHAT, "append_turn", body, key=self._key.user_id)
+            raise
+
+    def _send(self, batch: TurnEvents) -> None:
+        """Send a batch. Where somebody may be watching, Chat confirms it; a call would be cancelled with the turn."""
+        if self._live is not None:
+            signal = f"stored {batch.batch}"
+            batch.confirm_to = self._context.request().id
+            batch.confirm = signal
+            handle = self._journal.vm.sys_signal(signal)
+            self._unconfirmed[handle] = batch
+            self._journal.pump.watch(handle, lambda: self._heard(handle))
+        self._context.generic_send(CHAT, "append_turn", _json(batch), key=self._key.user_id)
+        self._journal.pump.wake()
+
+    def _heard(self, handle: int) -> None:
+        try:
+            self._journal.pump.take_now(handle)
+        except restate.TerminalError as error:
+            self._confirm(handle, error)
+        else:
+            self._confirm(handle)
+
+    async def _confirmed(self) -> None:
+        while self._unconfirmed:
+            handle = next(iter(self._unconfirmed))
+            self._journal.pump.unwatch(handle)
+            try:
+                await self._journal.pump.result(handle)
+            except restate.TerminalError as error:
+                if error.status_code == CANCELLED:
+                    raise
+                self._confirm(handle, error)
+            else:
+                self._confirm(handle)
+        if self._refused is not None:
+            raise self._refused
+
+    def _confirm(self, handle: int, error: restate.TerminalError | None = None) -> None:
+        batch = self._unconfirmed.pop(handle)
+        self._refused = self._refused or error
+        if error is None and self._live is not None:
+            self._live.stored(batch.events)
+
+
+def _kind(event: Json) -> Any:
+    """What sort of event it is: whose, and with which calls and answers."""
+    parts = event.get("content", {}).get("parts", [])
+    named = [part.get("functionCall") or part.get("functionResponse") or {} for part in parts]
+    sorts = sorted({key for part in parts for key in part})
+    return event["author"], event.get("branch"), sorts, [one.get("id") for one in named], event.get("errorCode")
+
+
+def _said(event: Json) -> Any:
+    return {key: value for key, value in event.items() if key not in _MADE_ANEW}
+
+
+def _json(batch: TurnEvents) -> bytes:
+    return to_json(batch.model_dump(exclude_none=True, exclude_defaults=True))
