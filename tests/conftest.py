@@ -20,6 +20,7 @@ import pytest
 import pytest_asyncio
 import restate
 import uvloop
+from google.adk.apps.app import App
 
 from adk_chat import ChatService
 from adk_chat.dev.binary import find_restate_server
@@ -28,7 +29,7 @@ from adk_chat.endpoint import PortTakenError, listen, serve
 from adk_chat.settings import Settings
 from adk_chat.streaming import MemoryBroker
 from tests.gemini import gemini_app, unreachable_app
-from tests.support import ChatClient, choir, scripted_app, unique
+from tests.support import ChatClient, Stubborn, choir, scripted_app, unique
 
 _TEST_SECONDS = 120
 
@@ -148,6 +149,7 @@ async def servers(binary: Path, settings: Settings, broker: MemoryBroker) -> Asy
     from tests.sessions.probe import probe
 
     apps = [scripted_app("scripted"), scripted_app("second"), workshop(), gemini_app(), unreachable_app(), choir()]
+    apps.append(App(name="stubborn", root_agent=Stubborn(name="stubborn")))
 
     def start(kind: str) -> AbstractAsyncContextManager[RestateServer]:
         admin_port = free_port()

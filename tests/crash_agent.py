@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from google.adk.agents.callback_context import CallbackContext
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.apps.app import App
 from google.adk.models.llm_request import LlmRequest
@@ -64,9 +65,24 @@ async def die_once(tool: BaseTool, args: dict[str, Any], tool_context: ToolConte
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def look(callback_context: CallbackContext, llm_request: LlmRequest) -> None:
+    """A callback that only the second version has; it asks nobody."""
+    callback_context.state["looked"] = True
+
+
+async def unused() -> None:
+    """A tool that only the second version has."""
+
+
+SECOND = os.environ.get("CRASH_VERSION") == "2"
 app = App(
     name="crash",
     root_agent=LlmAgent(
-        name="crash", model=ScriptedModel(script=script, gate=gate), tools=[work], before_tool_callback=die_once
+        name="crash",
+        model=ScriptedModel(model="newer" if SECOND else "scripted", script=script, gate=gate),
+        instruction="Be brief." if SECOND else "",
+        tools=[unused, work] if SECOND else [work],
+        before_model_callback=look if SECOND else None,
+        before_tool_callback=die_once,
     ),
 )

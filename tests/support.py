@@ -1,8 +1,10 @@
 """What tests share: a scripted model, an app around it, and a client that speaks as curl would."""
 
 import asyncio
+import contextlib
 import itertools
 import json
+import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
@@ -168,6 +170,31 @@ class Speaker(BaseAgent):
             text = types.Part(text="x" * int(size))
             content = types.Content(role="model", parts=[text])
             yield Event(invocation_id=ctx.invocation_id, author=self.name, branch=ctx.branch, content=content)
+
+
+released, freed = asyncio.Event(), threading.Event()
+"""What `Stubborn` waits for; set by a test that has done with it."""
+taken = asyncio.Lock()
+"""What `Stubborn` waits for as well; a test holds it."""
+
+
+class Stubborn(BaseAgent):
+    """Says something, and then waits in the way that it is asked to, which is none that durability knows of."""
+
+    async def _run_async_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
+        text = (ctx.user_content.parts or [types.Part()])[0].text if ctx.user_content else None
+        content = types.Content(role="model", parts=[types.Part(text=f"I am asked for {text}")])
+        yield Event(invocation_id=ctx.invocation_id, author=self.name, content=content)
+        if text == "a lock":
+            async with taken:
+                pass
+        if text == "a thread":
+            await asyncio.to_thread(freed.wait, 10)
+        if text == "time":
+            await asyncio.sleep(3600)
+        while text == "deaf ears" and not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
 
 
 def choir() -> App:

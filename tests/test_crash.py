@@ -30,13 +30,13 @@ class Machine:
     def _server(self) -> RestateServer:
         return RestateServer(self._binary, self.directory, self.ingress, self.admin)
 
-    async def start_endpoint(self) -> None:
-        """Start `adk-chat serve` and wait until it serves."""
+    async def start_endpoint(self, version: str = "1") -> None:
+        """Start `adk-chat serve` with a version of the agent, and wait until it serves."""
         arguments = ("tests.crash_agent:app", "--endpoint-port", str(self.endpoint_port))
         self._endpoint = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "adk_chat.cli", "serve", *arguments),
             *("--register", self.server.admin_url, "--force"),
-            env={**os.environ, "CRASH_DIR": str(self.directory), "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "CRASH_DIR": str(self.directory), "CRASH_VERSION": version, "PYTHONUNBUFFERED": "1"},
             stdout=asyncio.subprocess.PIPE,
         )
         assert self._endpoint.stdout is not None
@@ -123,7 +123,8 @@ async def test_the_endpoint_is_killed_during_a_call(
     await machine.noted(f"{killed_at} {text}")
     await machine.kill_endpoint()
     machine.open(name)
-    await machine.start_endpoint()
+    # What goes on has another model, instruction, tool and callback: what was done stays done.
+    await machine.start_endpoint(version="2")
     assert await turn == f"echo {text if verb == 'model' else 'work'}"
     assert machine.log(text) == noted
     assert len(await user.call("get_history", "s")) == (2 if verb == "model" else 4)

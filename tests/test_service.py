@@ -1,5 +1,7 @@
 """ChatService, put together from settings."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +42,35 @@ def test_a_program_that_uses_the_library_keeps_its_redis_to_itself(monkeypatch: 
 def test_a_uri_that_means_nothing_is_said_clearly(kind: str) -> None:
     with pytest.raises(ServiceUriError, match=f"ADK knows no {kind} service by the URI 'ftp://somewhere'"):
         service(**{f"{kind}_service_uri": "ftp://somewhere"})
+
+
+PATCHED = """
+import asyncio, sys
+from google.adk.flows.llm_flows.base_llm_flow import BaseLlmFlow
+from google.adk.flows.llm_flows.tools import _caller
+from google.adk.runners import Runner
+from opentelemetry.sdk.trace import Tracer
+from restate.vm import VMWrapper
+
+def found():
+    return [asyncio.Lock.acquire, asyncio.Semaphore.release, Runner._get_or_create_session, BaseLlmFlow._get_llm,
+            _caller._call_tool_async, Tracer.start_span, VMWrapper.notify_input]
+
+before = found()
+import adk_chat, adk_chat.durable
+from adk_chat import RestateSessionService
+RestateSessionService("http://localhost:1")
+assert found() == before, "importing patches"
+assert not [name for name in sys.modules if name.startswith("adk_chat.gateway")], "importing imports the gateway"
+from adk_chat import RestatePlugin
+RestatePlugin()
+after = found()
+RestatePlugin()
+assert not set(after) & set(before), "a plugin does not patch"
+assert found() == after, "a second plugin patches again"
+"""
+
+
+def test_importing_changes_nothing_and_what_runs_turns_patches_once() -> None:
+    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", PATCHED], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

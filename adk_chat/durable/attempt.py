@@ -8,22 +8,31 @@ tasks; nor are those that code leaves behind on purpose when a turn has ended we
 import asyncio
 import sysconfig
 import weakref
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any, ClassVar, TypeVar
 
 from adk_chat.durable import keys, seams
 from adk_chat.durable.errors import ErrorRecord
 from adk_chat.durable.keys import Strand
+from adk_chat.durable.locks import Holds
 
 T = TypeVar("T")
 
 _END_SECONDS = 2.0
 _TOLD_SECONDS = 0.05
-_CANCEL_SECONDS = (1.0, 0.3)
-"""What was told of a cancellation may take the first, and the second once its task is cancelled."""
+_CANCEL_SECONDS = (0.05, 1.0, 0.3)
+"""What was told of a cancellation has the first to end by itself, and then each of the others once it is cancelled."""
 _INSTALLED = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 _LIVE_ON = tuple(f"google.adk.{name}" for name in ("tools", "plugins", "integrations", "memory", "models", "telemetry"))
 """The modules of ADK whose tasks are for what outlives a turn."""
+
+
+async def _nothing() -> AsyncGenerator[None, None]:
+    yield
+
+
+_ASEND = type(anext(_nothing()))
+"""What `anext` gives for an async generator, which a task may run as it is."""
 
 
 class StuckError(Exception):
@@ -45,31 +54,40 @@ class Attempt:
 
     def __init__(self, invocation_id: str) -> None:
         self._id = invocation_id
-        self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        """Those that code of the attempt has made."""
         self._over = asyncio.get_running_loop().create_future()
         self._cancelled = asyncio.get_running_loop().create_future()
         self.strand = Strand(attempt=self)
+        self.holds = Holds()
+        self._beside: set[asyncio.Task[Any]] = set()
         self.abandoned = False
         """Whether code of it goes on although the turn has ended."""
 
     @classmethod
     async def begin(cls, invocation_id: str) -> "Attempt":
-        """A new attempt, once nothing of the one before runs here any more.
-
-        Raises:
-            StuckError: that does not end.
-        """
+        """A new attempt, once nothing of the one before runs here any more; see `check` for what does not end."""
+        attempt = cls(invocation_id)
         before = cls._running.get(invocation_id)
         if before is not None:
             before.end(seams.attempt_over())
-        if before is not None and (left := await before._cancel_tasks()):
-            raise StuckError(
-                f"Code of an earlier attempt at this turn goes on although it was cancelled: {_names(left)}. "
-                "It has to let asyncio.CancelledError through."
-            )
-        attempt = cls._running[invocation_id] = cls(invocation_id)
+            attempt._beside = await before._cancel_tasks(_END_SECONDS)
+        if not attempt._beside:
+            cls._running[invocation_id] = attempt
         _follow_tasks(asyncio.get_running_loop())
         return attempt
+
+    def check(self) -> None:
+        """See that nothing of an earlier attempt runs beside this one.
+
+        Raises:
+            StuckError: something does.
+        """
+        if self._beside:
+            raise StuckError(
+                f"Code of an earlier attempt at this turn goes on although it was cancelled: {_names(self._beside)}. "
+                "It has to let asyncio.CancelledError through."
+            )
 
     def enter(self) -> None:
         """Let what the current context runs belong to the attempt."""
@@ -77,12 +95,14 @@ class Attempt:
 
     def add(self, task: "asyncio.Task[Any]") -> None:
         """A task was made by code of the attempt."""
-        self._tasks.add(task)
+        self.tasks.add(task)
 
     def end(self, over: BaseException) -> None:
         """The attempt is over; `run` raises that."""
         if not self._over.done():
             self._over.set_result(over)
+        for task in self.tasks:
+            task.add_done_callback(retrieve)
 
     def cancel(self) -> None:
         """The turn is cancelled: what `run` runs has been told, and has a moment to end."""
@@ -107,31 +127,38 @@ class Attempt:
             over: BaseException = self._over.result()
             # Code that waits for the engine was told. A cancellation would make ADK call its error callbacks.
             await asyncio.wait([task], timeout=_TOLD_SECONDS)
-            await self._cancel_tasks()
-            if task.done() and not task.cancelled():
-                task.exception()  # which is what has ended the attempt
+            await self._cancel_tasks(_END_SECONDS)
             raise over
         if not task.done():
             self.abandoned = True
             raise IgnoredCancelError(
-                f"Code of the agent goes on although the turn was cancelled: {_names(self._tasks)}."
+                f"Code of the agent goes on although the turn was cancelled: {_names(self.tasks)}."
             )
         return task.result()
 
-    async def close(self, *, again: bool) -> None:
+    async def close(self, *, well: bool, again: bool) -> None:
         """The handler has ended.
 
         Args:
+            well: whether it has come to a good end.
             again: whether there will be another attempt.
         """
-        left = await self._cancel_tasks() if again else set()
+        left: set[asyncio.Task[Any]] = set()
+        if again:
+            left = await self._cancel_tasks(_END_SECONDS)
+        elif not well and not self.abandoned:
+            await self._cancel_tasks(_CANCEL_SECONDS[-1])
+        if well:
+            self.holds.forget()
+        else:
+            self.holds.let_go()
         if not left and self._running.get(self._id) is self:
             del self._running[self._id]
 
-    async def _cancel_tasks(self) -> "set[asyncio.Task[Any]]":
+    async def _cancel_tasks(self, seconds: float) -> "set[asyncio.Task[Any]]":
         """Cancel what runs still; gives what does not heed that."""
-        end = asyncio.get_running_loop().time() + _END_SECONDS
-        left = {task for task in self._tasks if not task.done() and task is not asyncio.current_task()}
+        end = asyncio.get_running_loop().time() + seconds
+        left = {task for task in self.tasks if not task.done() and task is not asyncio.current_task()}
         pause = 0.001
         while left and asyncio.get_running_loop().time() < end:
             # Code may catch it once, or await something as it ends.
@@ -140,6 +167,12 @@ class Attempt:
             _, left = await asyncio.wait(left, timeout=pause)
             pause = min(2 * pause, 0.5)
         return left
+
+
+def retrieve(ended: "asyncio.Task[Any]") -> None:
+    """However code of an attempt ends that is over, nobody needs to hear of it."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 def _names(tasks: "Iterable[asyncio.Task[Any]]") -> str:
@@ -188,9 +221,9 @@ async def _contained(coro: Coroutine[Any, Any, T]) -> T:
 
 
 def _is_of_agent(coro: Any) -> bool:
-    frame = getattr(coro, "cr_frame", None)
+    frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
     if frame is None:
-        return False
+        return type(coro) is _ASEND
     module = str(frame.f_globals.get("__name__", ""))
     if module.startswith("google.adk."):
         return not module.startswith(_LIVE_ON)

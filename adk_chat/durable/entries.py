@@ -15,6 +15,8 @@ _KNOWN_ENTRIES = 3
 _NOTIFICATIONS = 0x8000
 _RUN_COMPLETION = 0x8011
 _COMPLETION_ID, _VALUE = 1, 5
+_SIGNAL = 0xFBFF
+_SIGNAL_INDEX, _CANCEL = 2, 1
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
 
@@ -123,6 +125,8 @@ class Entries:
     """Those that were known when the attempt began, in order."""
     completed: dict[int, int] = field(default_factory=dict)
     """The place in the journal of each completion that was known then, by its id."""
+    cancelled: int | None = None
+    """The place of the cancellation among them, if there is one."""
     values: dict[int, bytes] = field(default_factory=dict)
     """What the completed runs gave, by completion id; those that failed have none."""
     _rest: bytearray = field(default_factory=bytearray)
@@ -153,7 +157,10 @@ class Entries:
             self.commands.append(Command(kind, Message(body)))
             return
         message = Message(body)
-        if message.has(_COMPLETION_ID):
+        if kind == _SIGNAL:
+            if message.number(_SIGNAL_INDEX) == _CANCEL:
+                self.cancelled = len(self.completed)
+        elif message.has(_COMPLETION_ID):
             number = message.number(_COMPLETION_ID)
             self.completed[number] = len(self.completed)
             if kind == _RUN_COMPLETION and message.has(_VALUE):

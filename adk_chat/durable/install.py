@@ -2,19 +2,20 @@
 
 from functools import cache
 
-from adk_chat.durable import plugin, seams, spans, tool
+from adk_chat.durable import locks, plugin, seams, spans, tool
 from adk_chat.durable.model import durable
 
 
 @cache
 def install() -> None:
-    """Make ADK's runs durable where a journal is open, and keep the journals of Restate's SDK; once in a process.
+    """Make ADK's runs durable where a journal is open, keep the journals of Restate's SDK, and follow asyncio's locks.
 
-    Called by what runs durable turns: `ChatService` and `RestatePlugin`. Where no journal is open, everything does
-    what it does without.
+    Does so once in a process. Called by what runs durable turns: `ChatService` and `RestatePlugin`. Where no journal
+    is open, everything does what it does without.
     """
     seams.keep_entries()
     seams.wrap_models(durable)
     tool.install()
     plugin.install()
     spans.install()
+    locks.install()

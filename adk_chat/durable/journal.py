@@ -17,12 +17,12 @@ from google.adk.platform import time as platform_time
 from google.adk.platform import uuid as platform_uuid
 
 from adk_chat.durable import keys, seams
-from adk_chat.durable.attempt import Attempt
+from adk_chat.durable.attempt import Attempt, retrieve
 from adk_chat.durable.errors import is_cancelled
 from adk_chat.durable.keys import Key
 from adk_chat.durable.machine import RememberingVm
 from adk_chat.durable.outside import outside_journal
-from adk_chat.durable.pump import Pump
+from adk_chat.durable.pump import ClosedError, Pump
 from adk_chat.durable.retry import RetryPolicy
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ class Journal:
         self.vm = RememberingVm(seams.state_machine(context))
         began, self.resumed = self.vm.begin(_BEGAN, entries, lambda: str(time.time()).encode())
         seams.set_state_machine(context, self.vm)
-        self.pump = Pump(context, self.vm, len(entries.commands), outside, attempt.end)
+        self.pump = Pump(context, self.vm, entries, outside, attempt.end)
         self.began = float(began)
         """When the first attempt began, in seconds since the epoch."""
         self._now = self.began
@@ -110,6 +110,7 @@ class Journal:
                 attempt = await Attempt.begin(context.request().id)
                 journal = vars(context)[_JOURNAL] = cls(context, attempt, retry, step_timeout, id_prefix)
                 seams.when_handler_ends(context, journal._close)
+                attempt.check()
         if keys.current_strand() is None:
             keys.enter(journal._attempt.strand.child("run"))
         return journal
@@ -166,30 +167,42 @@ class Journal:
         """
         if self.pump.over is not None:
             raise self.pump.over
+        if self._closed:
+            return await action()
         strand = keys.current_strand()
-        step = self.vm.step(Key(what, strand.path if strand else keys.ROOT, content, label), moved=moved)
+        key = Key(what, strand.path if strand else keys.ROOT, content, label)
+        step = self.vm.find(key, moved=moved)
+        if step is None:
+            await self.pump.beyond_cancellation()
+            step = self.vm.issue(key)
         if step.known:
             return await self._take(step.result)
         if self.before_step is not None:
             self.before_step()
         task = asyncio.get_running_loop().create_task(self._act(step.result, action), context=outside_journal())
+        task.add_done_callback(retrieve)  # who waits for the step is told by the engine
         try:
             return await self._take(step.result)
+        except ClosedError:
+            return await task
         except BaseException:
             # A step that nobody waits for any more is not completed. A replay that does not ask for it leaves it so.
             task.cancel()
             raise
 
-    async def _act(self, handle: int, action: Callable[[], Awaitable[bytes]]) -> None:
+    async def _act(self, handle: int, action: Callable[[], Awaitable[bytes]]) -> bytes:
         self.pump.actions += 1
         try:
             result = await action()
+            if not self._closed:
+                self.vm.propose_run_completion_success(handle, result)
+            return result
         except BaseException as error:
             if is_cancelled(error):
                 raise
-            self.vm.propose_run_completion_failure(handle, seams.failure(500, repr(error)))
-        else:
-            self.vm.propose_run_completion_success(handle, result)
+            if not self._closed:
+                self.vm.propose_run_completion_failure(handle, seams.failure(500, repr(error)))
+            raise restate.TerminalError(repr(error), 500) from error
         finally:
             self.pump.actions -= 1
             self.pump.wake()
@@ -253,10 +266,10 @@ class Journal:
         again = raised is not None and not isinstance(raised, restate.TerminalError)
         if again or self._attempt.abandoned:
             self.pump.end(raised if isinstance(raised, seams.AttemptOver) else seams.attempt_over())
-        await self._attempt.close(again=again)
+        await self._attempt.close(well=raised is None, again=again)
+        self._closed = self.pump.over is None
         await self.pump.stop()
         keys.enter(None)
-        self._closed = self.pump.over is None
         if not again:
             for emit in self._spans:
                 emit()

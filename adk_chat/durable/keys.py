@@ -19,7 +19,7 @@ ROOT = "000000"
 """The path of the first task of an attempt."""
 
 _SUFFIX = re.compile(r"(.*) \[([0-9a-f]{6})(?: ([0-9a-f]{6}))?\]", re.DOTALL)
-_LABEL = re.compile(r"(model \S+) \(.*\)", re.DOTALL)
+_LABEL = re.compile(r"(model \S+|save artifact) \((.*)\)", re.DOTALL)
 
 
 def digest(*parts: object) -> str:
@@ -74,7 +74,8 @@ class Key:
         if found is None:
             return cls(name, "")
         labelled = _LABEL.fullmatch(found[1])
-        return cls(labelled[1] if labelled else found[1], found[2], found[3] or "")
+        what, label = (labelled[1], labelled[2]) if labelled else (found[1], "")
+        return cls(what, found[2], found[3] or "", label)
 
 
 _strand: ContextVar[Strand | None] = ContextVar("adk_chat_strand", default=None)

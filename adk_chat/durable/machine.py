@@ -100,19 +100,20 @@ class RememberingVm:
 
     # --- Steps ----------------------------------------------------------------------------------------------------
 
-    def step(self, key: Key, *, moved: bool = True) -> Recorded:
-        """The run of that key, see `Memory.take`; a new one if none is recorded."""
-        recorded = self.memory.take(run(key.what), key.strand, key.content, moved=moved)
-        if recorded is None:
-            recorded = Recorded(key.strand, key.content, self._vm.sys_run(key.name).handle, taken=True)
-        return recorded
+    def find(self, key: Key, *, moved: bool = True) -> Recorded | None:
+        """The recorded run of that key, see `Memory.take`."""
+        return self.memory.take(run(key.what), key.strand, key.content, moved=moved)
+
+    def issue(self, key: Key) -> Recorded:
+        """A new run of that key."""
+        return Recorded(key.strand, key.content, self._vm.sys_run(key.name).handle, taken=True)
 
     def record(self, key: Key, make: Callable[[], bytes]) -> tuple[bytes, bool]:
         """A value that is at hand, as it was recorded, or else as `make` gives it; and whether it was recorded.
 
         The engine takes what a handler sends in order, so whatever is journaled afterwards is not stored without it.
         """
-        recorded = self.step(key)
+        recorded = self.find(key) or self.issue(key)
         if recorded.value is not None:
             return recorded.value, True
         value = make()
@@ -127,7 +128,8 @@ class RememberingVm:
 
     def sys_run(self, name: str) -> Any:
         """See the SDK."""
-        recorded = self.step(Key(name, _path()))
+        key = Key(name, _path())
+        recorded = self.find(key) or self.issue(key)
         if not recorded.known:
             self.askers[recorded.result] = outside_journal()
         return seams.run_of(recorded.result, replayed=recorded.known)

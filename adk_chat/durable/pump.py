@@ -15,22 +15,33 @@ from typing import Any
 import restate
 
 from adk_chat.durable import seams
+from adk_chat.durable.entries import Entries
 from adk_chat.durable.machine import RememberingVm
 
 logger = logging.getLogger(__name__)
 
-_SETTLE = 100
+_SETTLE = 50
 """Rounds of the event loop within which code comes to rest that is told something; tasks that pass something on to each
 other take a few."""
 _HEARTBEAT_SECONDS = 25.0
 """The engine stops listening to a handler that journals nothing for its inactivity timeout, a minute by default."""
 _STOP_SECONDS = 1.0
+_REPLAY_SECONDS, _QUIET_SECONDS = 1.0, 0.05
 _LEAST_GRACE = 0.002
 _AT_ONCE = 1.0
-_MOST_CUTS = 10_000
+_MOST_DOUBLINGS, _MOST_CUTS = 20, 10_000
 _cuts: dict[str, tuple[int, int]] = {}
 """Of Restate invocations that were suspended: how many commands they had then, and how often there were no more of them
 the next time."""
+
+
+class ClosedError(Exception):
+    """A handler has ended well, and code that it has left behind waits for its journal."""
+
+
+def cancelled() -> restate.TerminalError:
+    """What the SDK tells a handler whose Restate invocation is cancelled."""
+    return restate.TerminalError("cancelled", 409)
 
 
 @dataclass(eq=False)
@@ -45,7 +56,7 @@ class Pump:
     Args:
         context: of the handler.
         vm: its state machine.
-        known: how many commands were known when the attempt began.
+        entries: the journal with which the attempt began.
         outside: a context of contextvars that has nothing of the attempt: servers make tasks in `send`.
         on_over: called when the attempt is over, with what its code is told.
     """
@@ -54,16 +65,24 @@ class Pump:
         self,
         context: restate.Context,
         vm: RememberingVm,
-        known: int,
+        entries: Entries,
         outside: contextvars.Context,
         on_over: Callable[[BaseException], None],
     ) -> None:
         self._engine = seams.Engine(context)
         self._vm = vm
-        self._known = known
+        self._known = len(entries.commands)
+        before = -1 if entries.cancelled is None else entries.cancelled
+        self._before_cancel = {handle for handle, rank in vm.ranks.items() if rank < before}
+        """The known results of before the cancellation that nobody was told of yet."""
+        self._cancelled = entries.cancelled is not None
+        """Whether the Restate invocation is cancelled, and code is still to be told."""
+        self._cancel_known = self._cancelled
+        self._beyond = self._quiet = False
         self._on_over = on_over
-        self.on_cancel: Callable[[], BaseException] = lambda: restate.TerminalError("cancelled", 409)
-        """What the waiting code is told when the Restate invocation is cancelled; by default the SDK's own error."""
+        self.on_cancel: Callable[[], BaseException | None] = cancelled
+        """What the waiting code is told when the Restate invocation is cancelled, if anything; by default the SDK's own
+        error."""
         self.over: BaseException | None = None
         self.actions = 0
         """How many steps are being run."""
@@ -88,6 +107,8 @@ class Pump:
         """
         if self.over is not None:
             raise self.over
+        if self._stopping:
+            raise ClosedError("The turn has ended, and this code goes on after it.")
         wait = _Wait(future)
         self._waits.append(wait)
         self.wake()
@@ -101,6 +122,12 @@ class Pump:
         """Wait for the result behind a handle, and take it."""
         await self.wait(seams.single(handle))
         return await self._engine.take(handle)
+
+    async def beyond_cancellation(self) -> None:
+        """Code is about to do something new; if it was cancelled before that, it is told so, and never comes back."""
+        if self._cancelled:
+            self._beyond = True
+            await self.wait(seams.single(self._never))
 
     def watch(self, handle: int, then: Callable[[], None]) -> None:
         """Call `then` when the result behind a handle is there. It may not wait for anything."""
@@ -129,9 +156,15 @@ class Pump:
         self._on_over(over)
         self.wake()
 
+    def break_off(self, error: BaseException) -> None:
+        """End the attempt by an error, which the engine is told: it makes another one."""
+        self._vm.notify_error(repr(error), "", None)
+        self.end(seams.attempt_over(error))
+
     async def stop(self) -> None:
-        """Stop polling. What was issued is still sent."""
+        """Stop polling; what was issued is still sent. Code that waits for something goes on without the engine."""
         self._stopping = True
+        self._tell_all(ClosedError("The turn has ended, and this code goes on after it."))
         self.wake()
         _, late = await asyncio.wait([self._task], timeout=_STOP_SECONDS)
         for task in late:  # nobody reads what it sends
@@ -145,6 +178,11 @@ class Pump:
                 await self._engine.send_output()
                 if await self._hand_out():
                     continue
+                if self._cancelled and self._may_cancel():
+                    error = self.on_cancel()
+                    self._cancelled = error is not None and not self._waits  # then who waits next is told
+                    if error is not None:
+                        self._tell_all(error)
                 if self._closed and not await self._may_suspend():
                     continue
                 await self._progress()
@@ -152,7 +190,7 @@ class Pump:
             self.end(over if isinstance(over, seams.AttemptOver) else seams.attempt_over())
         except Exception as error:
             logger.exception("The journal of %s cannot be read on.", self._id)
-            self.end(seams.attempt_over(error))
+            self.break_off(error)
 
     async def _hand_out(self) -> bool:
         """Tell the first of those whose result is there; gives whether there was one.
@@ -167,6 +205,7 @@ class Pump:
             return False
         first = min(due, key=lambda wait: seams.rank(wait.future, self._vm.ranks))
         self._waits.remove(first)
+        self._before_cancel -= seams.handles(first.future)
         if not first.told.done():
             first.told.set_result(None)
         if len(due) > 1:
@@ -179,7 +218,8 @@ class Pump:
             handles += seams.incomplete(self._vm, wait.future)
         progress = self._engine.progress(handles)
         if progress is seams.Progress.CANCELLED:
-            self._tell_all(self.on_cancel())
+            # One that is in the journal is noticed by the state machine as well.
+            self._cancelled, self._cancel_known = self._cancelled or not self._cancel_known, False
         elif progress is seams.Progress.WAIT:
             await self._external()
         elif isinstance(progress, int):
@@ -207,15 +247,26 @@ class Pump:
             self._incoming = asyncio.ensure_future(self._engine.receive())
             self._incoming.add_done_callback(lambda _: self.wake())
         timeout = _HEARTBEAT_SECONDS if self.actions and not self._closed else None
-        await asyncio.wait([self._woken], timeout=timeout)
+        await asyncio.wait([self._woken], timeout=_QUIET_SECONDS if self._cancelled else timeout)
         if not self._woken.done():
-            self._vm.sys_sleep(int(_HEARTBEAT_SECONDS * 1000), "heartbeat")
+            self._quiet = True
+            if not self._cancelled:
+                self._vm.sys_sleep(int(_HEARTBEAT_SECONDS * 1000), "heartbeat")
             return
         self._woken = asyncio.get_running_loop().create_future()
         if self._incoming.done():
             incoming, self._incoming = self._incoming, None
             if self._engine.notify(incoming.result()):
                 self._closed = self._closed or time.monotonic()
+
+    def _may_cancel(self) -> bool:
+        """Whether code is told of the cancellation: not before it has got to where it was told before.
+
+        It may not ask for all that it asked for then. But it has got there as well when it asks for something new, or
+        for nothing any more.
+        """
+        late = self._quiet or time.monotonic() - self._began > _REPLAY_SECONDS
+        return not self._before_cancel or self._beyond or late
 
     async def _may_suspend(self) -> bool:
         """Whether the attempt may be suspended, as the engine asks: not while its code does work of its own.
@@ -225,7 +276,7 @@ class Pump:
         engine asks at once, as it does to test handlers. Each time that nothing new has come of that, it has twice as
         long in the next attempt: whatever takes its time ends.
         """
-        if self.actions or not self._waits:
+        if self.actions or not self._waits or self._cancelled:
             await self._external()
             return False
         await _rest()
@@ -234,7 +285,7 @@ class Pump:
             return False
         at_once = self._closed - self._began < _AT_ONCE
         known, cuts = _cuts.get(self._id, (-1, 0))
-        cuts += known == self._known
+        cuts = min(cuts + (known == self._known), _MOST_DOUBLINGS)
         grace = (_LEAST_GRACE if at_once else time.monotonic() - self._began) * 2**cuts
         await asyncio.wait([self._woken], timeout=grace)
         if self._woken.done():

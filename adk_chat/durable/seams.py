@@ -242,6 +242,13 @@ def incomplete(machine: Any, future: UnresolvedFuture) -> list[int]:
     return [handle for child in future.children for handle in incomplete(machine, child)]
 
 
+def handles(future: UnresolvedFuture) -> set[int]:
+    """The handles of all that `future` consists of."""
+    if isinstance(future, vm.SingleUnresolvedFuture):
+        return {future.handle}
+    return {handle for child in future.children for handle in handles(child)}
+
+
 def rank(future: UnresolvedFuture, ranks: dict[int, int]) -> float:
     """When `future` was completed: the place in the journal of what completed it, given those of the handles."""
     if isinstance(future, vm.SingleUnresolvedFuture):
@@ -258,6 +265,30 @@ def single(handle: int) -> UnresolvedFuture:
 def first_completed(futures: list[UnresolvedFuture]) -> UnresolvedFuture:
     """The future that completes with the first of `futures`."""
     return vm.FirstCompletedUnresolvedFuture(futures)
+
+
+# --- asyncio: locks -------------------------------------------------------------------------------------------
+
+
+def follow_locks(acquired: Callable[[Any], None], released: Callable[[Any], None]) -> None:
+    """Have it said when a lock or a semaphore of asyncio was acquired, and when it was released."""
+
+    def follow(kind: Any) -> None:
+        acquire, release = kind.acquire, kind.release
+
+        async def followed_acquire(self: Any) -> Any:
+            got = await acquire(self)
+            acquired(self)
+            return got
+
+        def followed_release(self: Any) -> None:
+            release(self)
+            released(self)
+
+        kind.acquire, kind.release = followed_acquire, followed_release
+
+    follow(asyncio.Lock)
+    follow(asyncio.Semaphore)
 
 
 # --- ADK: model calls -----------------------------------------------------------------------------------------

@@ -96,12 +96,13 @@ class _Cancel:
 
     signal: asyncio.Event = field(default_factory=asyncio.Event)
     then: Callable[[], None] = field(default=lambda: None)
+    as_usual: Callable[[], BaseException | None] = field(default=lambda: None)
+    """What is to be done about a cancellation once the agent has ended."""
 
-    def __call__(self) -> BaseException:
+    def __call__(self) -> None:
         if not self.signal.is_set():
             self.signal.set()
             self.then()
-        return asyncio.CancelledError()
 
 
 def turn_object(config: TurnConfig) -> restate.VirtualObject:
@@ -205,7 +206,6 @@ class _RunningTurn:
         self._reply = _Answer()
         self._partial = PartialAnswers()
         self._cancel = _Cancel()
-        self._journal: Journal
         self._report: TurnReport | None = None
         self._sessions: TurnSessions | None = None
         self._stream: LiveTurn | None = None
@@ -213,19 +213,11 @@ class _RunningTurn:
     async def run(self) -> str:
         """Run the turn to its end, which is the same for good and bad ones."""
         running = self._ctx.request().id
-        self._journal = await Journal.open(
-            self._ctx, self._config.model_retry, self._config.step_timeout, event_id_prefix(running)
-        )
-        killed, batches = await self._state.get(_RUNNING, _BATCHES)
-        if killed is not None or batches not in (None, self._request.batches):
-            await self._read_again()
         current_turn.set(TurnId(invocation_id=running, key=self._key))
         self._take_up_trace()
-        self._state.set(_RUNNING, running)
-        self._state.write()
         settled = True
         try:
-            failure = await self._run(running, killed)
+            failure = await self._run(running)
         except Exception as error:
             failure = terminal(error)
             if failure is None:
@@ -269,16 +261,23 @@ class _RunningTurn:
         self._ctx.generic_send(TURN, "settle", body, key=str(self._key))
         return False
 
-    async def _run(self, running: str, killed: str | None) -> restate.TerminalError | None:
-        """Run the agent and store what it brings forth; give what to answer if that ended badly.
+    async def _begin(self, running: str) -> tuple[Journal, str | None]:
+        """Open the journal, and note that this turn runs; with the turn before, if it could not store its end."""
+        journal = await Journal.open(
+            self._ctx, self._config.model_retry, self._config.step_timeout, event_id_prefix(running)
+        )
+        self._cancel.as_usual, journal.pump.on_cancel = journal.pump.on_cancel, self._cancel
+        killed, batches = await self._state.get(_RUNNING, _BATCHES)
+        if killed is not None or batches not in (None, self._request.batches):
+            await self._read_again()
+        self._state.set(_RUNNING, running)
+        self._state.write()
+        return journal, killed
 
-        Args:
-            running: the Restate invocation.
-            killed: that of the turn before, if it could not store that it has ended.
-        """
-        journal = self._journal
+    async def _run(self, running: str) -> restate.TerminalError | None:
+        """Run the agent and store what it brings forth; give what to answer if that ended badly."""
+        journal, killed = await self._begin(running)
         report = self._report = TurnReport(self._key.app_name, journal)
-        journal.pump.on_cancel = self._cancel
         live = self._stream = self._live(running)
         sessions = self._sessions = TurnSessions(self._ctx, journal, self._key, self._request, live)
         if killed is not None:
@@ -286,7 +285,7 @@ class _RunningTurn:
             await sessions.append_event(sessions.session, ended)
         await self._roll_back(sessions)
         failure = await self._run_agent(journal, sessions, live, report)
-        journal.pump.on_cancel = _told
+        journal.pump.on_cancel = self._cancel.as_usual
         reply = None
         if failure is None and self._request.reply_to is not None:
             reply = Reply(to=self._request.reply_to, text=self._reply.text)
@@ -372,6 +371,8 @@ class _RunningTurn:
             journal.cancel()
 
         self._cancel.then = on_cancel
+        if self._cancel.signal.is_set():
+            on_cancel()
         try:
             await journal.run(run())
         except RestartError as error:
@@ -443,10 +444,6 @@ class _RunningTurn:
         if config.tool_thread_pool_config is None and self._config.tool_threads:
             config.tool_thread_pool_config = ToolThreadPoolConfig(max_workers=self._config.tool_threads)
         return config
-
-
-def _told() -> BaseException:
-    return restate.TerminalError("cancelled", CANCELLED)
 
 
 def _text(event: Event) -> str:

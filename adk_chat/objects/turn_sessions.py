@@ -91,6 +91,8 @@ class TurnSessions(RestateSessionService):
         if not sent:
             self.outbox.add(event, data)
             self.new.add(event.id)
+            if Journal.current() is None:  # in a step of a tool, which a replay does not run again
+                self.outbox.flush()
         if self._live is not None:
             self._live.appended(dumped)
         return event

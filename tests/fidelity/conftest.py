@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import os
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -23,7 +25,11 @@ from tests.conftest import Started, free_port
 from tests.fidelity.failing import Failing
 from tests.fidelity.harness import Service, Streams
 from tests.fidelity.scenarios import SCENARIOS
+from tests.fidelity.scenarios.composed import composed
 from tests.fidelity.scenarios.meeting import MEETINGS
+
+SEED = os.environ.get("SOAK_SEED") or str(time.time_ns())
+COMPOSED = [composed(f"composed_{number}", f"{SEED} {number}") for number in range(30)]
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -43,7 +49,8 @@ async def service(request: pytest.FixtureRequest, services: Started[Service]) ->
 async def _serving(binary: Path, settings: Settings, *, replay: bool) -> AsyncIterator[Service]:
     streams = Streams()
     settings = settings.model_copy(update={"replay_always": replay})
-    chat = ChatService(*(scenario.app for scenario in SCENARIOS + MEETINGS), settings=settings, broker=streams)
+    scenarios = [*SCENARIOS, *MEETINGS, *COMPOSED]
+    chat = ChatService(*(scenario.app for scenario in scenarios), settings=settings, broker=streams)
     config = Config()
     config.h2_max_concurrent_streams = 256
     config.keep_alive_max_requests = sys.maxsize
@@ -59,6 +66,6 @@ async def _serving(binary: Path, settings: Settings, *, replay: bool) -> AsyncIt
             app = Failing(restate.app(chat.objects))
             serving = asyncio.create_task(hypercorn.asyncio.serve(app, config, shutdown_trigger=stop.wait))
             await server.register(f"http://127.0.0.1:{port}")
-            yield Service(client, streams)
+            yield Service(client, streams, server)
         stop.set()
         await serving

@@ -10,6 +10,7 @@ from google.adk.events.event import Event
 from google.adk.runners import InMemoryRunner, Runner
 
 from adk_chat import RestateSessionService
+from adk_chat.dev.server import RestateServer
 from adk_chat.sessions.turn_end import TURN_FAILED
 from adk_chat.streaming.entries import AnyEntry, Complete, Partial, Start, parse
 from adk_chat.streaming.memory import MemoryBroker
@@ -44,10 +45,11 @@ class Streams(MemoryBroker):
 
 
 class Service(NamedTuple):
-    """The service under test: a client of its Restate ingress, and what it publishes."""
+    """The service under test: a client of its Restate ingress, what it publishes, and its server."""
 
     http: httpx.AsyncClient
     streams: Streams
+    server: RestateServer
 
 
 _SESSION = "session"
@@ -131,8 +133,7 @@ async def under_adk(scenario: Scenario, streaming: bool) -> Outcome:
 
 async def under_restate(
     scenario: Scenario,
-    http: httpx.AsyncClient,
-    streams: Streams,
+    service: Service,
     streaming: bool,
     breaks: run.Breaks | None = None,
 ) -> tuple[Outcome, run.Run]:
@@ -140,12 +141,12 @@ async def under_restate(
 
     Args:
         scenario: the scenario.
-        http: a client of the Restate ingress.
-        streams: what the service publishes.
+        service: the service.
         streaming: whether the models stream.
         breaks: where attempts at each turn are to break off.
     """
     user = unique("user")
+    http, streams, _ = service
     noted = run.runs[user] = run.Run(breaks=breaks)
     where = {"session_id": _SESSION, "app_name": scenario.app.name}
     failed = []

@@ -61,6 +61,6 @@ async def test_spans_are_those_of_adk(scenario: Scenario, service: Service, coll
     with collector.collecting() as under:
         await under_adk(scenario, streaming=False)
     with collector.collecting() as emitted:
-        await under_restate(scenario, *service, streaming=False)
+        await under_restate(scenario, service, streaming=False)
     assert under
     assert tree(emitted) == tree(under)

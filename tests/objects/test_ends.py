@@ -1,6 +1,7 @@
 """However a turn ends, and whoever ends it: it is stored, who waits is told, and the session takes the next message."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,13 +14,14 @@ from restate.exceptions import RetryableError
 
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
+from adk_chat.durable import Journal, attempt
 from adk_chat.objects import turn
 from adk_chat.objects.turn_sessions import TurnSessions
 from adk_chat.sessions.turn_id import TurnId
 from adk_chat.settings import Settings
 from tests.conftest import hosting, plain, query
 from tests.objects.test_turn import ended, running
-from tests.support import ChatClient, calls, gates, scripted_app, unique, until
+from tests.support import ChatClient, calls, freed, gates, released, scripted_app, taken, unique, until
 
 END_SECONDS = 2
 
@@ -129,17 +131,67 @@ async def until_running(chat: ChatClient, server: RestateServer) -> str:
     return str(rows[0]["id"])
 
 
+@plain
+@pytest.mark.parametrize("what", ["a lock", "a thread", "time", "deaf ears"])
+async def test_whatever_an_agent_waits_for_a_cancellation_ends_it(chat: ChatClient, what: str) -> None:
+    where = {"session_id": "s", "app_name": "stubborn"}
+    released.clear()
+    freed.clear()
+    async with taken:
+        turn_id = (await chat.call("post", {"message": what, **where}))["turn_id"]
+
+        async def waits() -> bool:
+            events = await chat.send("get_history", where)
+            return events.is_success and len(events.json()) == 2
+
+        await until(waits)
+        async with asyncio.timeout(END_SECONDS):
+            assert await chat.call("cancel", where) is True
+            assert await ended(chat, turn_id) == 409
+    assert (await last_event(chat, app_name="stubborn"))["errorCode"] == "INVOCATION_ABORTED"
+    assert await chat.message("s", "anything", app_name="stubborn") == "I am asked for anything"
+    released.set()
+    freed.set()
+
+
+@plain
+async def test_code_that_runs_beside_the_next_attempt_is_named(
+    chat: ChatClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "_END_SECONDS", 0.1)
+    where = {"session_id": "s", "app_name": "stubborn"}
+    released.clear()
+    waiting = asyncio.create_task(chat.send("message", {"message": "deaf ears", **where}))
+
+    async def running() -> list[Journal]:
+        found = [one for one in gc.get_objects() if isinstance(one, Journal)]
+        return [one for one in found if one.context.key().startswith(f"{chat.user}/")]  # type: ignore[attr-defined]
+
+    async def said() -> bool:
+        events = await chat.send("get_history", where)
+        return events.is_success and len(events.json()) == 2
+
+    await until(said)
+    for journal in await running():
+        journal.pump.break_off(RuntimeError("on purpose"))
+    answer = await waiting
+    assert (answer.status_code, "Stubborn" in answer.text or "run" in answer.text) == (500, True), answer.text
+    assert "goes on although it was cancelled" in answer.text
+    released.set()
+    assert await chat.message("s", "anything", app_name="stubborn") == "I am asked for anything"
+
+
 @pytest.fixture
 def stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every attempt of a turn that is told "stuck" fails, and the next one is far away."""
-    run = turn._RunningTurn._run
+    run = turn._RunningTurn._run_agent
 
     async def failing(self: turn._RunningTurn, *args: Any) -> Any:
         if (self._request.content or {})["parts"][0]["text"] == "stuck":
             raise RetryableError("again and again", retry_after=timedelta(minutes=10))
         return await run(self, *args)
 
-    monkeypatch.setattr(turn._RunningTurn, "_run", failing)
+    monkeypatch.setattr(turn._RunningTurn, "_run_agent", failing)
 
 
 async def until_stuck(chat: ChatClient, server: RestateServer) -> str:

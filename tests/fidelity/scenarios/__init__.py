@@ -1,7 +1,17 @@
 """All scenarios."""
 
 from tests.fidelity.scenario import Scenario
-from tests.fidelity.scenarios import callbacks, many_agents, models, one_agent, outside, runner, tools, workflows
+from tests.fidelity.scenarios import (
+    callbacks,
+    many_agents,
+    models,
+    one_agent,
+    outside,
+    own_code,
+    runner,
+    tools,
+    workflows,
+)
 
 GROUPS: dict[str, list[Scenario]] = {
     "One agent": one_agent.SCENARIOS,
@@ -9,6 +19,7 @@ GROUPS: dict[str, list[Scenario]] = {
     "Tools": tools.SCENARIOS,
     "Many agents": many_agents.SCENARIOS,
     "Workflows": workflows.SCENARIOS,
+    "Code of one's own": own_code.SCENARIOS,
     "Models": models.SCENARIOS,
     "MCP and credentials": outside.SCENARIOS,
     "Runner and App": runner.SCENARIOS,
