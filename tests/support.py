@@ -121,6 +121,9 @@ async def obey(request: LlmRequest) -> list[LlmResponse]:
         return [reply("x" * int(rest))]
     if verb == "refused":
         raise restate.TerminalError("not with me", 451)
+    if verb == "busy":
+        calls[asked] += 1
+        raise ConnectionError("nobody is there")
     if verb == "exit":
         raise SystemExit(3)
     if verb == "error":

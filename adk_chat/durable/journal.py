@@ -108,7 +108,11 @@ class Journal:
             journal: Journal | None = vars(context).get(_JOURNAL)
             if journal is None:
                 attempt = await Attempt.begin(context.request().id)
-                journal = vars(context)[_JOURNAL] = cls(context, attempt, retry, step_timeout, id_prefix)
+                try:
+                    journal = vars(context)[_JOURNAL] = cls(context, attempt, retry, step_timeout, id_prefix)
+                except BaseException:  # the turn had ended already, most likely
+                    await attempt.close(well=False, again=False)
+                    raise
                 seams.when_handler_ends(context, journal._close)
                 attempt.check()
         if keys.current_strand() is None:

@@ -91,7 +91,7 @@ class Pump:
         self._never = vm.sys_signal("adk_chat never")
         self._waits: list[_Wait] = []
         self._watched: dict[int, Callable[[], None]] = {}
-        self._woken = asyncio.get_running_loop().create_future()
+        self._woken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._stopping = False
         self._incoming: asyncio.Task[Any] | None = None
         self._closed = 0.0  # when the engine has stopped sending, if it has
@@ -145,7 +145,7 @@ class Pump:
     def wake(self) -> None:
         """Something has changed: code waits, or has issued a command, or ended a step."""
         if not self._woken.done():
-            self._woken.set_result(None)
+            self._woken.set_result(True)
 
     def end(self, over: BaseException) -> None:
         """End the attempt: all that waits is told, now."""
@@ -246,18 +246,29 @@ class Pump:
         if self._incoming is None:
             self._incoming = asyncio.ensure_future(self._engine.receive())
             self._incoming.add_done_callback(lambda _: self.wake())
-        timeout = _HEARTBEAT_SECONDS if self.actions and not self._closed else None
-        await asyncio.wait([self._woken], timeout=_QUIET_SECONDS if self._cancelled else timeout)
-        if not self._woken.done():
+        seconds = _HEARTBEAT_SECONDS if self.actions and not self._closed else None
+        if not self._incoming.done() and not await self._change(_QUIET_SECONDS if self._cancelled else seconds):
             self._quiet = True
             if not self._cancelled:
                 self._vm.sys_sleep(int(_HEARTBEAT_SECONDS * 1000), "heartbeat")
-            return
-        self._woken = asyncio.get_running_loop().create_future()
         if self._incoming.done():
             incoming, self._incoming = self._incoming, None
             if self._engine.notify(incoming.result()):
                 self._closed = self._closed or time.monotonic()
+
+    async def _change(self, seconds: float | None) -> bool:
+        """Wait until something changes here, for so long; gives whether it has."""
+        loop = asyncio.get_running_loop()
+        if self._woken.done() or seconds == 0:
+            changed = self._woken.done()
+        else:
+            timer = None if seconds is None else loop.call_later(seconds, _let_go, self._woken)
+            changed = await self._woken
+            if timer is not None:
+                timer.cancel()
+        if self._woken.done():
+            self._woken = loop.create_future()
+        return changed
 
     def _may_cancel(self) -> bool:
         """Whether code is told of the cancellation: not before it has got to where it was told before.
@@ -280,16 +291,13 @@ class Pump:
             await self._external()
             return False
         await _rest()
-        if self._woken.done():
-            self._woken = asyncio.get_running_loop().create_future()
+        if await self._change(0):
             return False
         at_once = self._closed - self._began < _AT_ONCE
         known, cuts = _cuts.get(self._id, (-1, 0))
         cuts = min(cuts + (known == self._known), _MOST_DOUBLINGS)
         grace = (_LEAST_GRACE if at_once else time.monotonic() - self._began) * 2**cuts
-        await asyncio.wait([self._woken], timeout=grace)
-        if self._woken.done():
-            self._woken = asyncio.get_running_loop().create_future()
+        if await self._change(grace):
             return False
         while len(_cuts) >= _MOST_CUTS:
             del _cuts[next(iter(_cuts))]
@@ -302,6 +310,11 @@ class Pump:
         for wait in waits:
             if not wait.told.done():
                 wait.told.set_exception(error)
+
+
+def _let_go(woken: "asyncio.Future[bool]") -> None:
+    if not woken.done():
+        woken.set_result(False)
 
 
 async def _rest() -> None:

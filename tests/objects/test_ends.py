@@ -14,7 +14,7 @@ from restate.exceptions import RetryableError
 
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
-from adk_chat.durable import Journal, attempt
+from adk_chat.durable import Journal, RetryPolicy, attempt
 from adk_chat.objects import turn
 from adk_chat.objects.turn_sessions import TurnSessions
 from adk_chat.sessions.turn_id import TurnId
@@ -152,6 +152,24 @@ async def test_whatever_an_agent_waits_for_a_cancellation_ends_it(chat: ChatClie
     assert await chat.message("s", "anything", app_name="stubborn") == "I am asked for anything"
     released.set()
     freed.set()
+
+
+@plain
+async def test_a_turn_that_waits_to_ask_the_model_again_is_cancelled(
+    chat: ChatClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RetryPolicy, "pause", lambda *_: timedelta(minutes=10))
+    asked = f"busy {chat.user}"
+    turn_id = (await chat.call("post", {"message": asked, "session_id": "s"}))["turn_id"]
+
+    async def failed() -> bool:
+        return calls[asked] > 0
+
+    await until(failed)
+    async with asyncio.timeout(END_SECONDS):
+        assert await chat.call("cancel", {"session_id": "s"}) is True
+        assert await ended(chat, turn_id) == 409
+    assert await chat.message("s", "hello") == "echo hello"
 
 
 @plain

@@ -35,8 +35,8 @@ def shared(context: CallbackContext, make: Callable[[], Any]) -> Any:
 Callback = Callable[[CallbackContext, LlmRequest], Awaitable[None]]
 
 
-def branches(before: Callback, after: Any = None) -> ParallelAgent:
-    """Three agents side by side with these callbacks around their models."""
+def branches(before: Callback, after: Any = None, names: tuple[str, ...] = ("left", "right")) -> ParallelAgent:
+    """Agents side by side with these callbacks around their models."""
     return ParallelAgent(
         name="parallel",
         sub_agents=[
@@ -46,7 +46,7 @@ def branches(before: Callback, after: Any = None) -> ParallelAgent:
                 before_model_callback=before,
                 after_model_callback=after,
             )
-            for name in ("left", "middle", "right")
+            for name in names
         ],
     )
 
@@ -254,7 +254,7 @@ async def left(callback_context: CallbackContext) -> None:
 
 SCENARIOS = [
     Scenario("a lock that is held while a model is asked", branches(locked, released), parallel=True),
-    Scenario("a limit on calls at once", branches(limited, released), parallel=True),
+    Scenario("a limit on calls at once", branches(limited, released, ("left", "middle", "right")), parallel=True),
     Scenario("an event that another branch sets", branches(told), parallel=True),
     Scenario("a queue between branches", branches(handed), parallel=True),
     Scenario("a condition", branches(notified), parallel=True),
