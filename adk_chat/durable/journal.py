@@ -197,6 +197,7 @@ class Journal:
     async def _act(self, handle: int, action: Callable[[], Awaitable[bytes]]) -> bytes:
         self.pump.actions += 1
         try:
+            await self.pump.sent()
             result = await action()
             if not self._closed:
                 self.vm.propose_run_completion_success(handle, result)

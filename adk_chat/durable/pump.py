@@ -92,6 +92,7 @@ class Pump:
         self._waits: list[_Wait] = []
         self._watched: dict[int, Callable[[], None]] = {}
         self._woken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._unsent: list[asyncio.Future[None]] = []
         self._stopping = False
         self._incoming: asyncio.Task[Any] | None = None
         self._closed = 0.0  # when the engine has stopped sending, if it has
@@ -129,6 +130,20 @@ class Pump:
             self._beyond = True
             await self.wait(seams.single(self._never))
 
+    async def sent(self) -> None:
+        """Wait until what was issued is sent: what a step does before that, no later attempt would know of."""
+        if not self._stopping:
+            sent = asyncio.get_running_loop().create_future()
+            self._unsent.append(sent)
+            self.wake()
+            await sent
+
+    def _were_sent(self, sent: "list[asyncio.Future[None]]") -> None:
+        self._unsent = [one for one in self._unsent if one not in sent]
+        for one in sent:
+            if not one.done():
+                one.set_result(None)
+
     def watch(self, handle: int, then: Callable[[], None]) -> None:
         """Call `then` when the result behind a handle is there. It may not wait for anything."""
         self._watched[handle] = then
@@ -164,6 +179,7 @@ class Pump:
     async def stop(self) -> None:
         """Stop polling; what was issued is still sent. Code that waits for something goes on without the engine."""
         self._stopping = True
+        self._were_sent(self._unsent[:])
         self._tell_all(ClosedError("The turn has ended, and this code goes on after it."))
         self.wake()
         _, late = await asyncio.wait([self._task], timeout=_STOP_SECONDS)
@@ -175,7 +191,9 @@ class Pump:
     async def _run(self) -> None:
         try:
             while self.over is None and not self._stopping:
+                unsent = self._unsent[:]
                 await self._engine.send_output()
+                self._were_sent(unsent)
                 if await self._hand_out():
                     continue
                 if self._cancelled and self._may_cancel():
