@@ -179,9 +179,6 @@ def _names(tasks: "Iterable[asyncio.Task[Any]]") -> str:
     return ", ".join(sorted({getattr(task.get_coro(), "__qualname__", "?") for task in tasks if not task.done()}))
 
 
-_Factory = Callable[..., "asyncio.Future[Any]"]
-
-
 def _follow_tasks(loop: asyncio.AbstractEventLoop) -> None:
     """Give each task that code of an attempt makes a strand of its own."""
     factory: Any = loop.get_task_factory()

@@ -35,37 +35,25 @@ def _sleep(vm: Any, message: Message) -> Echoed:
 
 
 def _call(vm: Any, message: Message) -> Echoed:
-    to, headers, strand = _request(message)
-    call = vm.sys_call(
-        **to,
-        headers=headers,
-        key=message.optional_text(5),
-        idempotency_key=message.optional_text(6),
-        scope=message.optional_text(7),
-        limit_key=message.optional_text(8),
-    )
-    what = target(Kind.CALL, **to, key=message.optional_text(5))
+    what, strand, request = _request(Kind.CALL, message, headers=4)
+    call = vm.sys_call(**request)
     return what, Recorded(strand, "", call), call.result_handle, call.invocation_id_handle
 
 
 def _send(vm: Any, message: Message) -> Echoed:
-    to, headers, strand = _request(message)
-    handle = vm.sys_send(
-        **to,
-        headers=headers,
-        key=message.optional_text(6),
-        idempotency_key=message.optional_text(7),
-        scope=message.optional_text(8),
-        limit_key=message.optional_text(9),
-    )
-    return target(Kind.SEND, **to, key=message.optional_text(6)), Recorded(strand, "", handle), -1, handle
+    what, strand, request = _request(Kind.SEND, message, headers=5)
+    handle = vm.sys_send(**request)
+    return what, Recorded(strand, "", handle), -1, handle
 
 
-def _request(message: Message) -> tuple[dict[str, Any], list[tuple[str, str]], str]:
-    of_send = message.has(INVOCATION_COMPLETION) and not message.has(COMPLETION)
-    headers = [(header.text(1), header.text(2)) for header in message.messages(5 if of_send else 4)]
-    to = {"service": message.text(1), "handler": message.text(2), "parameter": message.data(3)}
-    return to, headers, dict(headers).get(STRAND_HEADER, keys.ROOT)
+def _request(kind: Kind, message: Message, headers: int) -> tuple[Hashable, str, dict[str, Any]]:
+    """What a call is for, its strand, and all that it says; the fields after its headers come in the same order."""
+    said = [(header.text(1), header.text(2)) for header in message.messages(headers)]
+    to = message.text(1), message.text(2), message.data(3), message.optional_text(headers + 1)
+    request = dict(zip(("service", "handler", "parameter", "key"), to, strict=True))
+    for number, name in enumerate(("idempotency_key", "scope", "limit_key"), headers + 2):
+        request[name] = message.optional_text(number)
+    return target(kind, *to), dict(said).get(STRAND_HEADER, keys.ROOT), {**request, "headers": said}
 
 
 def _signal(vm: Any, message: Message) -> Echoed:

@@ -1,6 +1,6 @@
-"""What the engine sends to a handler: first what is in its journal, then what becomes known.
+"""The journal with which an attempt begins, as the engine sends it to a handler before all else.
 
-Restate's service protocol, version 5 and 6, as far as an echo needs it: frames of a header and a protobuf message each.
+Restate's service protocol as far as an echo needs it: frames of a header and a protobuf message each.
 """
 
 import struct

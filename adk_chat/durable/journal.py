@@ -22,7 +22,7 @@ from adk_chat.durable.errors import is_cancelled
 from adk_chat.durable.keys import Key
 from adk_chat.durable.machine import RememberingVm
 from adk_chat.durable.outside import outside_journal
-from adk_chat.durable.pump import ClosedError, Pump
+from adk_chat.durable.pump import BrokenOffError, ClosedError, Pump
 from adk_chat.durable.retry import RetryPolicy
 
 T = TypeVar("T")
@@ -42,6 +42,27 @@ class RestartError(seams.AttemptOver):
 
     def __init__(self) -> None:
         super().__init__("A streamed model call broke off and is made again.")
+
+
+class AtEnd:
+    """What is done when the handler has ended for good, and not at all by an attempt that is made again."""
+
+    def __init__(self) -> None:
+        self._todo: list[Callable[[], None]] = []
+        self._for_good: bool | None = None
+
+    def do(self, what: Callable[[], None]) -> None:
+        """Call `what` then; at once if it has come to that."""
+        if self._for_good is None:
+            self._todo.append(what)
+        elif self._for_good:
+            what()
+
+    def come(self, *, for_good: bool) -> None:
+        """The attempt has ended."""
+        todo, self._todo, self._for_good = self._todo, [], for_good
+        for what in todo if for_good else []:
+            what()
 
 
 class Journal:
@@ -71,7 +92,7 @@ class Journal:
         self._attempt = attempt
         self._thread = threading.get_ident()
         self._closed = False
-        self._spans: list[Callable[[], None]] = []
+        self.at_end = AtEnd()
 
         outside = contextvars.copy_context()
         attempt.enter()
@@ -173,8 +194,7 @@ class Journal:
             raise self.pump.over
         if self._closed:
             return await action()
-        strand = keys.current_strand()
-        key = Key(what, strand.path if strand else keys.ROOT, content, label)
+        key = Key(what, keys.current_path(), content, label)
         step = self.vm.find(key, moved=moved)
         if step is None:
             await self.pump.beyond_cancellation()
@@ -218,7 +238,7 @@ class Journal:
 
     def record(self, what: str, make: Callable[[], bytes]) -> bytes:
         """Journal a value that is at hand; a replay gives that back without asking `make`."""
-        value, _ = self.vm.record(Key(what, keys.ROOT), make)
+        value = self.vm.record(Key(what, keys.ROOT), make)
         self.pump.wake()
         return value
 
@@ -242,13 +262,6 @@ class Journal:
         strand = keys.current_strand() or self._attempt.strand
         strand.spans += 1
         return uuid.uuid5(_IDS, f"{self._id}/{strand.path}/span {strand.spans}")
-
-    def at_end(self, emit: Callable[[], None]) -> None:
-        """Call `emit` when the handler has ended for good: what every attempt does again is emitted once so."""
-        if self._closed:
-            emit()
-        else:
-            self._spans.append(emit)
 
     def random(self) -> random.Random:
         """A generator whose numbers are the same on every replay where the code does the same."""
@@ -275,9 +288,9 @@ class Journal:
         self._closed = self.pump.over is None
         await self.pump.stop()
         keys.enter(None)
-        if not again:
-            for emit in self._spans:
-                emit()
+        self.at_end.come(for_good=not again)
+        if isinstance(raised, BrokenOffError):  # which the SDK takes for something that the engine knows
+            self.vm.notify_error(str(raised), "", None)
 
 
 def install_providers() -> None:

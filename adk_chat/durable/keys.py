@@ -86,6 +86,12 @@ def current_strand() -> Strand | None:
     return _strand.get()
 
 
+def current_path() -> str:
+    """The path of the strand of the code that asks."""
+    strand = _strand.get()
+    return ROOT if strand is None else strand.path
+
+
 def enter(strand: Strand | None) -> None:
     """Let the code of the current context belong to `strand`."""
     _strand.set(strand)

@@ -5,10 +5,10 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
-from adk_chat.durable import keys, seams
+from adk_chat.durable import seams
 from adk_chat.durable.echo import COMPLETION, ECHOES, INVOCATION_COMPLETION, NAME, STRAND_HEADER
 from adk_chat.durable.entries import Command, Entries, Kind, Message
-from adk_chat.durable.keys import Key
+from adk_chat.durable.keys import Key, current_path
 from adk_chat.durable.memory import Memory, Recorded, run, target
 from adk_chat.durable.outside import outside_journal
 
@@ -108,17 +108,17 @@ class RememberingVm:
         """A new run of that key."""
         return Recorded(key.strand, key.content, self._vm.sys_run(key.name).handle, taken=True)
 
-    def record(self, key: Key, make: Callable[[], bytes]) -> tuple[bytes, bool]:
-        """A value that is at hand, as it was recorded, or else as `make` gives it; and whether it was recorded.
+    def record(self, key: Key, make: Callable[[], bytes]) -> bytes:
+        """A value that is at hand, as it was recorded, or else as `make` gives it.
 
         The engine takes what a handler sends in order, so whatever is journaled afterwards is not stored without it.
         """
         recorded = self.find(key) or self.issue(key)
         if recorded.value is not None:
-            return recorded.value, True
+            return recorded.value
         value = make()
         self._vm.propose_run_completion_success(recorded.result, value)
-        return value, False
+        return value
 
     def recorded(self, what: str) -> list[bytes]:
         """The values that were recorded under any key for that."""
@@ -128,7 +128,7 @@ class RememberingVm:
 
     def sys_run(self, name: str) -> Any:
         """See the SDK."""
-        key = Key(name, _path())
+        key = Key(name, current_path())
         recorded = self.find(key) or self.issue(key)
         if not recorded.known:
             self.askers[recorded.result] = outside_journal()
@@ -136,7 +136,7 @@ class RememberingVm:
 
     def sys_sleep(self, millis: int, name: str | None = None) -> Any:
         """See the SDK."""
-        key = Key(name or "sleep", _path())
+        key = Key(name or "sleep", current_path())
         return self._issue((Kind.SLEEP, key.what), self._vm.sys_sleep, millis, key.name)
 
     def sys_call(
@@ -151,7 +151,7 @@ class RememberingVm:
         **scopes: str | None,
     ) -> Any:
         """See the SDK."""
-        headers = [*(headers or []), (STRAND_HEADER, _path())]
+        headers = [*(headers or []), (STRAND_HEADER, current_path())]
         issue = partial(self._vm.sys_call, service, handler, parameter, key, idempotency_key, headers)
         return self._issue(target(Kind.CALL, service, handler, parameter, key), issue, *scope, **scopes)
 
@@ -168,17 +168,17 @@ class RememberingVm:
         **scopes: str | None,
     ) -> Any:
         """See the SDK."""
-        headers = [*(headers or []), (STRAND_HEADER, _path())]
+        headers = [*(headers or []), (STRAND_HEADER, current_path())]
         issue = partial(self._vm.sys_send, service, handler, parameter, key, delay, idempotency_key, headers)
         return self._issue(target(Kind.SEND, service, handler, parameter, key), issue, *scope, **scopes)
 
     def sys_awakeable(self) -> tuple[str, int]:
         """See the SDK."""
         number = len(self._awakeables)
-        value, _ = self.record(Key(_AWAKEABLE, _path()), lambda: str(number).encode())
-        if int(value) == number:
+        recorded = int(self.record(Key(_AWAKEABLE, current_path()), lambda: str(number).encode()))
+        if recorded == number:
             self._awakeables.append(self._vm.sys_awakeable())
-        return self._awakeables[int(value)]
+        return self._awakeables[recorded]
 
     def sys_get_state(self, name: str, entry_name: str | None = None) -> Any:
         """See the SDK."""
@@ -245,10 +245,5 @@ class RememberingVm:
     def _issue(self, what: Hashable, issue: Callable[..., Any], *args: Any, **options: Any) -> Any:
         # What says all that it does is the same wherever it is asked for; a timer is its strand's own.
         elsewhere = not (isinstance(what, tuple) and what[0] == Kind.SLEEP)
-        recorded = self.memory.take(what, _path(), elsewhere=elsewhere)
+        recorded = self.memory.take(what, current_path(), elsewhere=elsewhere)
         return recorded.result if recorded is not None else issue(*args, **options)
-
-
-def _path() -> str:
-    strand = keys.current_strand()
-    return keys.ROOT if strand is None else strand.path

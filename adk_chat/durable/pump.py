@@ -35,13 +35,12 @@ _cuts: dict[str, tuple[int, int]] = {}
 the next time."""
 
 
+class BrokenOffError(seams.AttemptOver):
+    """The attempt cannot go on: a bug of ours, or a journal that cannot be read on. Its cause says which."""
+
+
 class ClosedError(Exception):
     """A handler has ended well, and code that it has left behind waits for its journal."""
-
-
-def cancelled() -> restate.TerminalError:
-    """What the SDK tells a handler whose Restate invocation is cancelled."""
-    return restate.TerminalError("cancelled", 409)
 
 
 @dataclass(eq=False)
@@ -80,9 +79,9 @@ class Pump:
         self._cancel_known = self._cancelled
         self._beyond = self._quiet = False
         self._on_over = on_over
-        self.on_cancel: Callable[[], BaseException | None] = cancelled
-        """What the waiting code is told when the Restate invocation is cancelled, if anything; by default the SDK's own
-        error."""
+        self.on_cancel: Callable[[], None] | None = None
+        """Called when the Restate invocation is cancelled. Without it the waiting code is told, by the SDK's own error.
+        """
         self.over: BaseException | None = None
         self.actions = 0
         """How many steps are being run."""
@@ -172,9 +171,10 @@ class Pump:
         self.wake()
 
     def break_off(self, error: BaseException) -> None:
-        """End the attempt by an error, which the engine is told: it makes another one."""
-        self._vm.notify_error(repr(error), "", None)
-        self.end(seams.attempt_over(error))
+        """End the attempt by an error."""
+        over = BrokenOffError(repr(error))
+        over.__cause__ = error
+        self.end(over)
 
     async def stop(self) -> None:
         """Stop polling; what was issued is still sent. Code that waits for something goes on without the engine."""
@@ -197,17 +197,14 @@ class Pump:
                 if await self._hand_out():
                     continue
                 if self._cancelled and self._may_cancel():
-                    error = self.on_cancel()
-                    self._cancelled = error is not None and not self._waits  # then who waits next is told
-                    if error is not None:
-                        self._tell_all(error)
+                    self._cancel()
                 if self._closed and not await self._may_suspend():
                     continue
                 await self._progress()
         except (seams.DisconnectedException, seams.AttemptOver) as over:
             self.end(over if isinstance(over, seams.AttemptOver) else seams.attempt_over())
         except Exception as error:
-            logger.exception("The journal of %s cannot be read on.", self._id)
+            logger.exception("An attempt at %s breaks off.", self._id)
             self.break_off(error)
 
     async def _hand_out(self) -> bool:
@@ -287,6 +284,14 @@ class Pump:
         if self._woken.done():
             self._woken = loop.create_future()
         return changed
+
+    def _cancel(self) -> None:
+        if self.on_cancel is None:
+            self._cancelled = not self._waits  # then who waits next is told
+            self._tell_all(restate.TerminalError("cancelled", 409))
+        else:
+            self._cancelled = False
+            self.on_cancel()
 
     def _may_cancel(self) -> bool:
         """Whether code is told of the cancellation: not before it has got to where it was told before.

@@ -43,11 +43,9 @@ AttemptOver = SdkInternalBaseException
 """What the SDK raises in a handler whose attempt is over: suspended, disconnected or failed. Never swallow it."""
 
 
-def attempt_over(because: BaseException | None = None) -> SdkInternalBaseException:
+def attempt_over() -> SdkInternalBaseException:
     """The exception that ends an attempt without being an `Exception`, so that no agent's handler sees it."""
-    over = SdkInternalException()
-    over.__cause__ = because
-    return over
+    return SdkInternalException()
 
 
 # --- Restate: the context of the running handler --------------------------------------------------------------

@@ -44,16 +44,15 @@ def start_span(self: Tracer, *args: Any, **options: Any) -> Span:
         options.setdefault("start_time", int(journal.time() * _NS))
     span = _start_span(tracer, *args, **options)
     end = span.end
-    # Whoever collects spans may keep them for long.
+    at_end = journal.at_end
+    # Whoever collects spans may keep them for long, and what they hold with them.
     attempt = weakref.ref(journal)
 
     def end_once(end_time: int | None = None) -> None:
         journal = attempt()
-        if journal is None:
-            end(end_time)
-            return
-        now = end_time or (int(journal.time() * _NS) if journal.resumed else time.time_ns())
-        journal.at_end(lambda: end(now))
+        replayed = journal is not None and journal.resumed
+        now = end_time or (int(journal.time() * _NS) if journal is not None and replayed else time.time_ns())
+        at_end.do(lambda: end(now))
 
     span.end = end_once  # type: ignore[method-assign]
     return span

@@ -311,8 +311,7 @@ class _Handlers:
         key, turn = await self._turn(ctx, request)
         turn.alone = request.multitask_strategy == "reject"
         if running is not None:
-            ctx.cancel_invocation(running)
-            _cancel(ctx, key, running)  # who sees to it that this is heard
+            _cancel(ctx, key, running)
             turn.roll_back = running if request.multitask_strategy == "rollback" else None
         return key, turn
 

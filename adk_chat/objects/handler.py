@@ -57,7 +57,7 @@ def _sentence(error: ValidationError) -> str:
     return f"{where}: {said}." if where else f"{said}."
 
 
-def terminal(error: Exception) -> restate.TerminalError | None:
+def terminal(error: BaseException) -> restate.TerminalError | None:
     """What a handler that raised `error` ends with: the session contract's exceptions have their status in `STATUS`.
 
     Whatever else is raised here is a bug or damaged data. It is the same in the next attempt, and would keep the key

@@ -10,12 +10,14 @@ from typing import Any
 
 import restate
 from google.adk.events.event import Event
-from pydantic_core import from_json, to_json
+from pydantic import TypeAdapter
+from pydantic_core import to_json
+from typing_extensions import TypedDict
 
 from adk_chat.durable import Journal
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.requests import Reply, TurnEvents, TurnRequest
-from adk_chat.sessions.contract import CHAT, Json, event_json
+from adk_chat.sessions.contract import CHAT, Json
 from adk_chat.sessions.service import adopt
 from adk_chat.sessions.turn_id import TurnKey
 
@@ -28,11 +30,19 @@ _EVENTS = "events"
 _MADE_ANEW = {"id", "timestamp"}
 
 
+class _Record(TypedDict):
+    events: list[Json]
+    reply: Reply | None
+
+
+_RECORD = TypeAdapter(_Record)
+
+
 class Outbox:
     """The events of one attempt at a turn.
 
-    Where nobody is watching, events are kept back until nothing has been added for 100 ms, or the end; where somebody
-    may be, until a step begins, or likewise.
+    They are kept back for 100 ms, or until the end; where somebody may be watching, until a step begins, if that is
+    sooner.
 
     Args:
         context: of the handler.
@@ -57,7 +67,7 @@ class Outbox:
         self._live = live
         self.batches = request.batches
         """How often the turns of this session have sent events to Chat."""
-        self._pending: list[tuple[Event, bytes]] = []
+        self._pending: list[tuple[Json, int]] = []  # with its size in bytes as JSON
         self._unconfirmed: dict[int, TurnEvents] = {}
         self._refused: restate.TerminalError | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -65,7 +75,7 @@ class Outbox:
         """What earlier attempts have sent, and this one has not brought forth yet."""
         self._replied = False
         for recorded in journal.recorded(_EVENTS):
-            batch = self._batch(recorded)
+            batch = self._batch(**_RECORD.validate_json(recorded))
             self._sent += batch.events
             if live is not None:
                 live.sent(batch.events)
@@ -73,11 +83,10 @@ class Outbox:
         if live is not None:
             journal.before_step = self.flush
 
-    def sent_before(self, event: Event) -> bool:
-        """Whether an earlier attempt has sent this event; it then becomes what was sent."""
+    def sent_before(self, event: Event, made: Json) -> bool:
+        """Whether an earlier attempt has sent this event, of which that is stored; it then becomes what was sent."""
         if not self._sent:
             return False
-        made = event_json(event)
         kind, said = _kind(made), _said(made)
         alike = [sent for sent in self._sent if _kind(sent) == kind]
         sent = next((sent for sent in alike if _said(sent) == said), next(iter(alike), None))
@@ -88,15 +97,15 @@ class Outbox:
         self._journal.advance(event.timestamp)
         return True
 
-    def add(self, event: Event, data: bytes) -> None:
-        """Take an event, and what is stored of it."""
-        self._pending.append((event, data))
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._late)
+    def add(self, stored: Json, size: int) -> None:
+        """Take what is stored of an event, and how many bytes that are as JSON."""
+        self._pending.append((stored, size))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._late)
 
     def flush(self) -> None:
         """Send what is pending on its way."""
+        self.close()
         while self._pending:
             self._send(self._next(None))
 
@@ -126,9 +135,10 @@ class Outbox:
             await self._call(batch)
 
     def close(self) -> None:
-        """Send nothing more."""
+        """Send nothing by itself any more, unless something is added."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _late(self) -> None:
         if self._journal.pump.over is None:
@@ -136,20 +146,19 @@ class Outbox:
 
     def _next(self, reply: Reply | None) -> TurnEvents:
         """The next events to send, the last of them with the reply."""
-        sizes = accumulate(len(data) for _, data in self._pending)
+        sizes = accumulate(size for _, size in self._pending)
         count = max(1, sum(size <= MUCH for size in sizes))
-        taken, self._pending = self._pending[:count], self._pending[count:]
-        replied = to_json(None if self._pending or self._replied else reply)
-        data = b'{"reply":' + replied + b',"events":[' + b",".join(data for _, data in taken) + b"]}"
-        for event, _ in taken:
-            self._journal.advance(event.timestamp)
-        return self._batch(self._journal.record(_EVENTS, lambda: data))
+        events, self._pending = [stored for stored, _ in self._pending[:count]], self._pending[count:]
+        if self._pending or self._replied:
+            reply = None
+        self._journal.record(_EVENTS, lambda: to_json({"events": events, "reply": reply}))
+        for event in events:
+            self._journal.advance(event["timestamp"])
+        return self._batch(events, reply)
 
-    def _batch(self, recorded: bytes) -> TurnEvents:
+    def _batch(self, events: list[Json], reply: Reply | None) -> TurnEvents:
         first = self.batches == self._request.batches
         self.batches += 1
-        content = from_json(recorded)
-        events, reply = content["events"], content["reply"]
         self._replied = self._replied or reply is not None
         return TurnEvents(
             app_name=self._key.app_name,
@@ -228,4 +237,4 @@ def _said(event: Json) -> Any:
 
 
 def _json(batch: TurnEvents) -> bytes:
-    return to_json(batch.model_dump(exclude_none=True, exclude_defaults=True))
+    return batch.model_dump_json(exclude_none=True, exclude_defaults=True).encode()

@@ -25,11 +25,12 @@ from restate.retry_policy import InvocationRetryPolicy
 from adk_chat.durable import Journal, RestartError, RetryPolicy, seams
 from adk_chat.durable.attempt import IgnoredCancelError
 from adk_chat.durable.errors import Raisable, is_cancelled, is_transient
+from adk_chat.durable.pump import BrokenOffError
 from adk_chat.objects.app_state import Nothing
 from adk_chat.objects.ended import ended_event
 from adk_chat.objects.handler import handler, terminal
 from adk_chat.objects.live import LiveTurn
-from adk_chat.objects.outbox import CANCELLED
+from adk_chat.objects.outbox import CANCELLED, Outbox
 from adk_chat.objects.partial import PartialAnswers, kept
 from adk_chat.objects.requests import LoadedSession, Reply, RunningTurn, TurnEvents, TurnRequest
 from adk_chat.objects.rollback import Cancelled
@@ -96,8 +97,6 @@ class _Cancel:
 
     signal: asyncio.Event = field(default_factory=asyncio.Event)
     then: Callable[[], None] = field(default=lambda: None)
-    as_usual: Callable[[], BaseException | None] = field(default=lambda: None)
-    """What is to be done about a cancellation once the agent has ended."""
 
     def __call__(self) -> None:
         if not self.signal.is_set():
@@ -207,6 +206,7 @@ class _RunningTurn:
         self._partial = PartialAnswers()
         self._cancel = _Cancel()
         self._report: TurnReport | None = None
+        self._outbox: Outbox | None = None
         self._sessions: TurnSessions | None = None
         self._stream: LiveTurn | None = None
 
@@ -218,7 +218,7 @@ class _RunningTurn:
         settled = True
         try:
             failure = await self._run(running)
-        except Exception as error:
+        except (Exception, BrokenOffError) as error:
             failure = terminal(error)
             if failure is None:
                 raise
@@ -237,7 +237,7 @@ class _RunningTurn:
             raise failure
         return self._reply.text
 
-    async def _fail(self, running: str, error: Exception, failure: restate.TerminalError) -> bool:
+    async def _fail(self, running: str, error: BaseException, failure: restate.TerminalError) -> bool:
         """A bug of ours has shown. Give whether that is stored; if not, it is left to `settle`.
 
         Raises:
@@ -247,14 +247,14 @@ class _RunningTurn:
         if self._failures[running] < _ATTEMPTS:
             raise RetryableError(repr(error), retry_after=_SOON) from error
         try:
-            if self._sessions is not None:
+            if self._sessions is not None and self._outbox is not None:
                 await self._store_failure(self._sessions, type(error).__name__, failure.message)
-                await self._sessions.store()
+                await self._outbox.store(None)
                 if self._stream is not None:
                     self._stream.end(failure)
-                self._state.set(_BATCHES, self._sessions.outbox.batches)
+                self._state.set(_BATCHES, self._outbox.batches)
                 return True
-        except Exception as again:
+        except (Exception, BrokenOffError) as again:
             if terminal(again) is None:
                 raise
         body = RunningTurn(invocation_id=running).model_dump_json().encode()
@@ -266,7 +266,7 @@ class _RunningTurn:
         journal = await Journal.open(
             self._ctx, self._config.model_retry, self._config.step_timeout, event_id_prefix(running)
         )
-        self._cancel.as_usual, journal.pump.on_cancel = journal.pump.on_cancel, self._cancel
+        journal.pump.on_cancel = self._cancel
         killed, batches = await self._state.get(_RUNNING, _BATCHES)
         if killed is not None or batches not in (None, self._request.batches):
             await self._read_again()
@@ -279,27 +279,29 @@ class _RunningTurn:
         journal, killed = await self._begin(running)
         report = self._report = TurnReport(self._key.app_name, journal)
         live = self._stream = self._live(running)
-        sessions = self._sessions = TurnSessions(self._ctx, journal, self._key, self._request, live)
+        outbox = self._outbox = Outbox(self._ctx, journal, self._key, self._request, live)
+        sessions = self._sessions = TurnSessions(journal, self._key, self._request, outbox, live)
         if killed is not None:
             ended = ended_event(killed, sessions.session.events, self._author, journal.time())
             await sessions.append_event(sessions.session, ended)
         await self._roll_back(sessions)
         failure = await self._run_agent(journal, sessions, live, report)
-        journal.pump.on_cancel = self._cancel.as_usual
+        # From here on it is too late to cancel the turn: it has ended, and only has to be stored.
+        cancelled = self._cancel.signal.is_set()
         reply = None
         if failure is None and self._request.reply_to is not None:
             reply = Reply(to=self._request.reply_to, text=self._reply.text)
         try:
-            await sessions.store(reply)
+            await outbox.store(reply)
         except restate.TerminalError as error:
             failure = failure or error
         else:
             if live is not None:
                 live.end(failure)
-        self._state.set(_BATCHES, sessions.outbox.batches)
-        if self._cancel.signal.is_set():
-            cancelled = Cancelled.of(running, sessions.before, sessions.events)
-            self._state.set(_CANCELLED, cancelled.model_dump())
+        self._state.set(_BATCHES, outbox.batches)
+        if cancelled:
+            undo = Cancelled.of(running, sessions.before, sessions.events)
+            self._state.set(_CANCELLED, undo.model_dump())
         return failure
 
     def _take_up_trace(self) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 
-import restate
 from google.adk.events.event import Event
 from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig
 from google.adk.sessions.session import Session
@@ -12,7 +11,7 @@ from typing_extensions import override
 from adk_chat.durable import Journal
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.outbox import MUCH, Outbox
-from adk_chat.objects.requests import Reply, TurnRequest
+from adk_chat.objects.requests import TurnRequest
 from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.contract import MAX_STATE_BYTES, Json, StoredSession, event_json, sized
 from adk_chat.sessions.store import ScopedState, merged, without_temp
@@ -24,10 +23,10 @@ class TurnSessions(RestateSessionService):
 
     def __init__(
         self,
-        context: restate.ObjectContext,
         journal: Journal,
         key: TurnKey,
         request: TurnRequest,
+        outbox: Outbox,
         live: LiveTurn | None,
     ) -> None:
         super().__init__()
@@ -35,7 +34,7 @@ class TurnSessions(RestateSessionService):
         self._key = key
         self._request = request
         self._live = live
-        self.outbox = Outbox(context, journal, key, request, live)
+        self._outbox = outbox
         self.session = self._load(request)
         self._before = to_json(self.session.state)
         self._state_bytes = len(self._before)
@@ -80,19 +79,21 @@ class TurnSessions(RestateSessionService):
         if self.before_append is not None:
             before, self.before_append = self.before_append, None
             await before()
-        sent = self.outbox.sent_before(event)
         dumped = without_temp(event_json(event))
+        sent = self._outbox.sent_before(event, dumped)
+        if sent:
+            dumped = without_temp(event_json(event))
         # Such an event, what is kept back and the reply fit into one message.
-        data = sized(to_json(dumped), f"An event of {event.author}", 2 * MUCH)
-        self._limit_state(event, len(data))
+        size = len(sized(to_json(dumped), f"An event of {event.author}", 2 * MUCH))
+        self._limit_state(event, size)
         event = await BaseSessionService.append_event(self, session, event)
         session.last_update_time = event.timestamp
         self.events.append(event)
         if not sent:
-            self.outbox.add(event, data)
+            self._outbox.add(dumped, size)
             self.new.add(event.id)
             if Journal.current() is None:  # in a step of a tool, which a replay does not run again
-                self.outbox.flush()
+                self._outbox.flush()
         if self._live is not None:
             self._live.appended(dumped)
         return event
@@ -106,7 +107,3 @@ class TurnSessions(RestateSessionService):
             state = ScopedState({**self.session.state, **event.actions.state_delta})
             for scope in (state.session, state.user, state.app):
                 sized(to_json(scope), f"The state with that of an event of {event.author}", MAX_STATE_BYTES)
-
-    async def store(self, reply: Reply | None = None) -> None:
-        """See `Outbox.store`."""
-        await self.outbox.store(reply)

@@ -72,7 +72,7 @@ def error_of(status: int, message: str) -> Exception:
     return AnswerError(status, message) if kind is None else kind(message)
 
 
-def status_of(error: Exception) -> int | None:
+def status_of(error: BaseException) -> int | None:
     """The status of HTTP for an exception of a transport; None if it is none."""
     if isinstance(error, AnswerError):
         return error.status

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from adk_chat.durable.entries import Message
 from tests.fidelity import run
 
 _HEADER = struct.Struct(">HHI")  # type, flags, length: Restate's service protocol
@@ -113,11 +114,11 @@ class _Connection:
     def _note(self, kind: int, body: bytes) -> None:
         self._attempt.entries += kind in _COMMANDS or kind == _PROPOSAL
         if kind == _RUN:
-            fields = _fields(body)
-            found = _STEP.fullmatch(fields[12].decode())
-            self._attempt.steps[fields[11]] = found["model"] or found["other"] if found else ""
+            command = Message(body)
+            found = _STEP.fullmatch(command.text(12))
+            self._attempt.steps[command.number(11)] = found["model"] or found["other"] if found else ""
         elif kind == _PROPOSAL:
-            self._attempt.journaled[self._attempt.steps[_fields(body)[1]]] += 1
+            self._attempt.journaled[self._attempt.steps[Message(body).number(1)]] += 1
         elif kind in (_OUTPUT, _END):
             self._attempt.ended = True
 
@@ -129,29 +130,3 @@ class _Connection:
             {"type": "http.response.body", "body": _HEADER.pack(_ERROR, 0, len(body)) + body, "more_body": True}
         )
         self._failed.set_result(None)
-
-
-def _fields(message: bytes) -> dict[int, Any]:
-    """The fields of a protobuf message that has numbers and strings only."""
-    fields: dict[int, Any] = {}
-    at = 0
-
-    def number() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = message[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while at < len(message):
-        tag = number()
-        value: Any = number()
-        if tag & 7 == 2:
-            at += value
-            value = message[at - value : at]
-        fields[tag >> 3] = value
-    return fields

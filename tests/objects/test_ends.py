@@ -16,7 +16,8 @@ from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
 from adk_chat.durable import Journal, RetryPolicy, attempt
 from adk_chat.objects import turn
-from adk_chat.objects.turn_sessions import TurnSessions
+from adk_chat.objects.live import LiveTurn
+from adk_chat.objects.outbox import Outbox
 from adk_chat.sessions.turn_id import TurnId
 from adk_chat.settings import Settings
 from tests.conftest import hosting, plain, query
@@ -79,9 +80,29 @@ async def test_a_bug_in_storing_is_settled_afterwards(chat: ChatClient, monkeypa
         raise ArithmeticError("a bug")
 
     with monkeypatch.context() as broken:
-        broken.setattr(TurnSessions, "store", store)
+        broken.setattr(Outbox, "store", store)
         answer = await chat.send("message", {"message": "hello", "session_id": "s"})
     assert answer.status_code == 500
+    await until_ended(chat)
+    assert await chat.message("s", "again") == "echo again"
+
+
+async def test_a_bug_in_what_hears_the_engine_is_not_tried_for_ever(
+    chat: ChatClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await chat.message("s", "hello")
+    shown = 0
+
+    def stored(_self: LiveTurn, _events: object) -> None:
+        nonlocal shown
+        shown += 1
+        raise ArithmeticError("a bug")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(LiveTurn, "stored", stored)
+        turn_id = (await chat.call("post", {"message": "hello", "session_id": "s"}))["turn_id"]
+        assert await ended(chat, turn_id) == 500
+    assert shown >= 3
     await until_ended(chat)
     assert await chat.message("s", "again") == "echo again"
 
