@@ -9,8 +9,8 @@ from tests.fidelity.harness import Service, under_adk, under_restate
 from tests.fidelity.scenario import Scenario
 
 ONCE = 9
-STRIDE = 5
-"""One run breaks off after the 1st, 6th, 11th ... entry of each turn, one after the 2nd, 7th, ...: all, in all."""
+STRIDE = 3
+"""One run breaks off after the 1st, 4th, 7th ... entry of each turn, one after the 2nd, 5th, ...: all, in all."""
 
 
 @each
