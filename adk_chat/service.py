@@ -32,7 +32,8 @@ from adk_chat.gateway.tokens import AuthError, verifier
 from adk_chat.objects.admin import AdminApi
 from adk_chat.objects.app_state import app_state_object
 from adk_chat.objects.chat import OUTAGE, ChatConfig, chat_object
-from adk_chat.objects.turn import TurnConfig, turn_object
+from adk_chat.objects.turn import turn_object
+from adk_chat.objects.turn_attempt import TurnConfig
 from adk_chat.settings import Settings
 from adk_chat.streaming import Broker, open_broker
 

@@ -48,12 +48,14 @@ class Attempt:
 
     Args:
         invocation_id: the Restate invocation.
+        abort: set when it is cancelled, if what `run` runs is to be told by that.
     """
 
     _running: ClassVar["dict[str, Attempt]"] = {}
 
-    def __init__(self, invocation_id: str) -> None:
+    def __init__(self, invocation_id: str, abort: asyncio.Event | None) -> None:
         self._id = invocation_id
+        self._abort = abort
         self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         """Those that code of the attempt has made."""
         self._over = asyncio.get_running_loop().create_future()
@@ -65,9 +67,9 @@ class Attempt:
         """Whether code of it goes on although the turn has ended."""
 
     @classmethod
-    async def begin(cls, invocation_id: str) -> "Attempt":
+    async def begin(cls, invocation_id: str, abort: asyncio.Event | None) -> "Attempt":
         """A new attempt, once nothing of the one before runs here any more; see `check` for what does not end."""
-        attempt = cls(invocation_id)
+        attempt = cls(invocation_id, abort)
         before = cls._running.get(invocation_id)
         if before is not None:
             before.end(seams.attempt_over())
@@ -104,10 +106,17 @@ class Attempt:
         for task in self.tasks:
             task.add_done_callback(retrieve)
 
-    def cancel(self) -> None:
-        """The turn is cancelled: what `run` runs has been told, and has a moment to end."""
+    def cancel(self) -> bool:
+        """Tell what `run` runs that the turn is cancelled; it has a moment to end.
+
+        Gives whether it is told like that.
+        """
+        if self._abort is None:
+            return False
+        self._abort.set()
         if not self._cancelled.done():
             self._cancelled.set_result(None)
+        return True
 
     async def run(self, code: Coroutine[Any, Any, T]) -> T:
         """Run code in a task of its own until it ends, or the attempt is over.

@@ -100,7 +100,7 @@ class Journal:
         self.vm = RememberingVm(seams.state_machine(context))
         began, self.resumed = self.vm.begin(_BEGAN, entries, lambda: str(time.time()).encode())
         seams.set_state_machine(context, self.vm)
-        self.pump = Pump(context, self.vm, entries, outside, attempt.end)
+        self.pump = Pump(context, self.vm, entries, outside, attempt)
         self.began = float(began)
         """When the first attempt began, in seconds since the epoch."""
         self._now = self.began
@@ -108,7 +108,12 @@ class Journal:
 
     @classmethod
     async def open(
-        cls, context: restate.Context, retry: RetryPolicy, step_timeout: timedelta | None = None, id_prefix: str = ""
+        cls,
+        context: restate.Context,
+        retry: RetryPolicy,
+        step_timeout: timedelta | None = None,
+        id_prefix: str = "",
+        abort: asyncio.Event | None = None,
     ) -> "Journal":
         """The journal of `context`, opened by the first call in each attempt.
 
@@ -118,6 +123,8 @@ class Journal:
             step_timeout: how long one model or tool call may take; longer is an error that may pass.
             id_prefix: how the ids begin that ADK makes, so that what came from this invocation is known by them; by
                 default a beginning that no other invocation has.
+            abort: set when the Restate invocation is cancelled. Without it the code that waits is told, by the SDK's
+                own error.
 
         Raises:
             StuckError: code of an earlier attempt goes on in this process, whatever it is told.
@@ -128,7 +135,7 @@ class Journal:
         async with vars(context).setdefault(_OPENING, asyncio.Lock()):
             journal: Journal | None = vars(context).get(_JOURNAL)
             if journal is None:
-                attempt = await Attempt.begin(context.request().id)
+                attempt = await Attempt.begin(context.request().id, abort)
                 try:
                     journal = vars(context)[_JOURNAL] = cls(context, attempt, retry, step_timeout, id_prefix)
                 except BaseException:  # the turn had ended already, most likely
@@ -159,10 +166,6 @@ class Journal:
             BaseException: what the code raised, or that with which the attempt was ended.
         """
         return await self._attempt.run(code)
-
-    def cancel(self) -> None:
-        """The turn is cancelled, and its code has been told."""
-        self._attempt.cancel()
 
     def restart(self) -> RestartError:
         """End the attempt so that another one is made; gives what to raise."""

@@ -15,6 +15,7 @@ from typing import Any
 import restate
 
 from adk_chat.durable import seams
+from adk_chat.durable.attempt import Attempt
 from adk_chat.durable.entries import Entries
 from adk_chat.durable.machine import RememberingVm
 
@@ -57,7 +58,7 @@ class Pump:
         vm: its state machine.
         entries: the journal with which the attempt began.
         outside: a context of contextvars that has nothing of the attempt: servers make tasks in `send`.
-        on_over: called when the attempt is over, with what its code is told.
+        attempt: hears of its end, and of a cancellation if it takes them.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Pump:
         vm: RememberingVm,
         entries: Entries,
         outside: contextvars.Context,
-        on_over: Callable[[BaseException], None],
+        attempt: Attempt,
     ) -> None:
         self._engine = seams.Engine(context)
         self._vm = vm
@@ -78,10 +79,7 @@ class Pump:
         """Whether the Restate invocation is cancelled, and code is still to be told."""
         self._cancel_known = self._cancelled
         self._beyond = self._quiet = False
-        self._on_over = on_over
-        self.on_cancel: Callable[[], None] | None = None
-        """Called when the Restate invocation is cancelled. Without it the waiting code is told, by the SDK's own error.
-        """
+        self._attempt = attempt
         self.over: BaseException | None = None
         self.actions = 0
         """How many steps are being run."""
@@ -103,7 +101,7 @@ class Pump:
 
         Raises:
             SdkInternalBaseException: the attempt is over.
-            TerminalError: the Restate invocation was cancelled; or what `on_cancel` gives in its place.
+            TerminalError: the Restate invocation was cancelled, and the attempt takes no cancellation.
         """
         if self.over is not None:
             raise self.over
@@ -167,7 +165,7 @@ class Pump:
             return
         self.over = over
         self._tell_all(over)
-        self._on_over(over)
+        self._attempt.end(over)
         self.wake()
 
     def break_off(self, error: BaseException) -> None:
@@ -286,12 +284,11 @@ class Pump:
         return changed
 
     def _cancel(self) -> None:
-        if self.on_cancel is None:
+        if self._attempt.cancel():
+            self._cancelled = False
+        else:
             self._cancelled = not self._waits  # then who waits next is told
             self._tell_all(restate.TerminalError("cancelled", 409))
-        else:
-            self._cancelled = False
-            self.on_cancel()
 
     def _may_cancel(self) -> bool:
         """Whether code is told of the cancellation: not before it has got to where it was told before.

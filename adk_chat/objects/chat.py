@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any, cast
 
 import restate
@@ -13,10 +12,13 @@ from pydantic_core import from_json, to_json
 from restate.retry_policy import InvocationRetryPolicy
 from restate.serde import BytesSerde
 
-from adk_chat.objects.admin import AdminApi, EndOutcome
+from adk_chat.objects.admin import AdminApi
 from adk_chat.objects.app_state import AppStates
+from adk_chat.objects.ending import AnyContext, ends, is_running, send_cancel
 from adk_chat.objects.handler import handler, terminal
 from adk_chat.objects.requests import (
+    TRACE_HEADERS,
+    TURN,
     CancelTurn,
     History,
     ListSessions,
@@ -28,7 +30,6 @@ from adk_chat.objects.requests import (
 )
 from adk_chat.objects.run_config import streams, window
 from adk_chat.objects.state import ObjectState
-from adk_chat.objects.turn import TRACE_HEADERS, TURN
 from adk_chat.sessions.contract import (
     CHAT,
     MAX_BYTES,
@@ -49,15 +50,6 @@ from adk_chat.sessions.turn_id import TurnId, TurnKey
 _HISTORY_BYTES = 16 * 1024 * 1024
 """The most a turn is given of its session; model APIs take no more than that either."""
 _ENVELOPE_BYTES = 64 * 1024
-_AT_ONCE = timedelta(milliseconds=100)
-_PATIENCE = timedelta(seconds=0.5)
-_MORE_PATIENCE = timedelta(seconds=1.5)
-_TEXT: restate.RunOptions[str] = restate.RunOptions(serde=restate.serde.DefaultSerde(), max_attempts=1)
-_NOT_ENDED = (
-    "The turn was told to end, and has not. If it is paused, or fails at each attempt, only Restate's admin API can "
-    "end it, which does not answer or is not known here: set ADK_CHAT_ADMIN_URL, or use adk-chat turns kill."
-)
-_AnyContext = restate.ObjectContext | restate.ObjectSharedContext
 
 OUTAGE = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=250),
@@ -131,7 +123,7 @@ class _Handlers:
                 if error.message != KILLED:
                     raise
                 # Somebody has to store that, and may be the first to hear of it.
-                _cancel(ctx, key, await running.invocation_id())
+                send_cancel(ctx, key, await running.invocation_id())
                 raise restate.TerminalError(KILLED_SENTENCE, error.status_code) from error
         return cast(str, from_json(await reply))
 
@@ -153,26 +145,7 @@ class _Handlers:
             wanted.invocation_id = turn_id.invocation_id
         answer = await ctx.generic_call(TURN, "cancel", _json(wanted), key=str(key))
         running = RunningTurn.model_validate_json(answer).invocation_id
-        return running is not None and await self._ends(ctx, key, running)
-
-    async def _ends(self, ctx: restate.ObjectSharedContext, key: TurnKey, invocation_id: str) -> bool:
-        """Whether a turn that was cancelled ends by that; one that is in no state to hear of it is killed."""
-        ended = ctx.attach_invocation(invocation_id, serde=BytesSerde())
-        done, _ = await restate.wait_completed(ended, ctx.sleep(_PATIENCE))
-        outcome: EndOutcome = "hears"
-        if ended in done:
-            outcome = "was killed" if await _was_killed(ended) else "hears"
-        elif self._config.admin is not None:
-            end = partial(self._config.admin.end, invocation_id)
-            outcome = cast(EndOutcome, await ctx.run_typed("end what hears nothing", end, _TEXT))
-        else:
-            done, _ = await restate.wait_completed(ended, ctx.sleep(_MORE_PATIENCE))
-            outcome = "hears" if ended in done else "unknown"
-        if outcome in ("killed", "was killed"):
-            ctx.generic_send(TURN, "settle", _json(RunningTurn(invocation_id=invocation_id)), key=str(key))
-        if outcome == "unknown":
-            raise restate.TerminalError(_NOT_ENDED, 503)
-        return outcome != "was killed"
+        return running is not None and await ends(ctx, key, running, self._config.admin)
 
     async def get_history(self, ctx: restate.ObjectSharedContext, request: History) -> list[Json]:
         """The events of a session, oldest first."""
@@ -294,7 +267,7 @@ class _Handlers:
         """The state that all sessions of the user share, keys without prefix."""
         return await self._store(ctx, request).user_state()
 
-    async def _admitted(self, ctx: _AnyContext, request: Message) -> tuple[TurnKey, TurnRequest]:
+    async def _admitted(self, ctx: AnyContext, request: Message) -> tuple[TurnKey, TurnRequest]:
         """The turn to run, once its strategy has dealt with the one that may be running."""
         if request.multitask_strategy == "enqueue":
             return await self._turn(ctx, request)
@@ -302,7 +275,7 @@ class _Handlers:
         # Asked before the session is read, so that what this turn has said by then is seen, and not taken for another.
         answer = await ctx.generic_call(TURN, "status", b"{}", key=str(key))
         running = RunningTurn.model_validate_json(answer).invocation_id
-        if running is not None and request.multitask_strategy == "reject" and await _is_running(ctx, running):
+        if running is not None and request.multitask_strategy == "reject" and await is_running(ctx, running):
             raise restate.TerminalError(
                 f"A turn is running in session {request.session_id}. Send the message again when it has ended, "
                 "or with another multitask_strategy: enqueue, interrupt or rollback.",
@@ -311,11 +284,11 @@ class _Handlers:
         key, turn = await self._turn(ctx, request)
         turn.alone = request.multitask_strategy == "reject"
         if running is not None:
-            _cancel(ctx, key, running)
+            send_cancel(ctx, key, running)
             turn.roll_back = running if request.multitask_strategy == "rollback" else None
         return key, turn
 
-    async def _turn(self, ctx: _AnyContext, request: Message) -> tuple[TurnKey, TurnRequest]:
+    async def _turn(self, ctx: AnyContext, request: Message) -> tuple[TurnKey, TurnRequest]:
         app = self._app(request)
         self._known(app)
         self._limit("session_id", request.session_id)
@@ -368,7 +341,7 @@ class _Handlers:
                 record, _, _ = await store.read(row.id)
                 row.state = record.state if record is not None else {}
 
-    def _store(self, ctx: _AnyContext, request: Request) -> SessionStore:
+    def _store(self, ctx: AnyContext, request: Request) -> SessionStore:
         self._limit("user_id", ctx.key())
         return SessionStore(ObjectState(ctx), ctx.key(), self._app(request), self._config.apps[0])
 
@@ -386,27 +359,6 @@ class _Handlers:
         if len(value) > self._config.max_id_length:
             most = self._config.max_id_length
             raise restate.TerminalError(f"{what}: has {len(value)} characters; at most {most} are accepted.", 400)
-
-
-def _cancel(ctx: _AnyContext, key: TurnKey, invocation_id: str) -> None:
-    turn_id = str(TurnId(invocation_id=invocation_id, key=key))
-    request = CancelTurn(app_name=key.app_name, session_id=key.session_id, turn_id=turn_id)
-    ctx.generic_send(CHAT, "cancel", _json(request), key=ctx.key())
-
-
-async def _was_killed(ended: restate.RestateDurableFuture[bytes]) -> bool:
-    try:
-        await ended
-    except restate.TerminalError as error:
-        return error.message == KILLED
-    return False
-
-
-async def _is_running(ctx: _AnyContext, invocation_id: str) -> bool:
-    """Whether a turn that has said so is running still, and was not killed since."""
-    ended = ctx.attach_invocation(invocation_id, serde=BytesSerde())
-    done, _ = await restate.wait_completed(ended, ctx.sleep(_AT_ONCE))
-    return ended not in done
 
 
 def _room(message: int, *states: Json) -> int:
@@ -427,7 +379,7 @@ def _answer(record: SessionRecord, events: list[Json], user: Json, shared: Json)
     }
 
 
-def _trace(ctx: _AnyContext) -> dict[str, str]:
+def _trace(ctx: AnyContext) -> dict[str, str]:
     """The trace that a request belongs to. Restate hands it on by itself only where it traces as well."""
     headers = ctx.request().headers
     return {name: headers[name] for name in TRACE_HEADERS if name in headers}

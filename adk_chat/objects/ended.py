@@ -3,10 +3,12 @@
 import uuid
 from collections.abc import Iterable
 
+import restate
 from google.adk.events.event import Event
 
+from adk_chat.objects.requests import TURN, RunningTurn
 from adk_chat.sessions.turn_end import TURN_FAILED
-from adk_chat.sessions.turn_id import event_id_prefix
+from adk_chat.sessions.turn_id import TurnKey, event_id_prefix
 
 _IDS = uuid.UUID("3d3f4a0e-52cd-5d0c-9e0d-4f6d7f0c8b11")
 
@@ -32,3 +34,9 @@ def ended_event(invocation_id: str, events: Iterable[Event], author: str, time: 
         error_message="The turn was ended before it was done; what it had said until then is stored.",
         custom_metadata={TURN_FAILED: True},
     )
+
+
+def send_settle(ctx: restate.Context, key: TurnKey, invocation_id: str) -> None:
+    """Have Turn store it, once no turn runs."""
+    request = RunningTurn(invocation_id=invocation_id)
+    ctx.generic_send(TURN, "settle", request.model_dump_json().encode(), key=str(key))

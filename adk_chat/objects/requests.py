@@ -9,6 +9,10 @@ from adk_chat.objects.run_config import RunConfigJson
 from adk_chat.sessions.contract import OBJECTS, Json, Request, SessionRequest
 from adk_chat.sessions.history import GetHistory
 
+TURN = "Turn"
+TRACE_HEADERS = ("traceparent", "tracestate")
+"""The headers that carry the trace of a request on to its turn."""
+
 MultitaskStrategy = Literal["enqueue", "reject", "interrupt", "rollback"]
 
 

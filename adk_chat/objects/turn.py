@@ -1,107 +1,20 @@
 """Turn: runs the ADK Runner for one message. Its key is a session, whose queue and lock its exclusive `run` is."""
 
-import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 import restate
-from google.adk.agents.run_config import RunConfig, ToolThreadPoolConfig
-from google.adk.apps.app import App
-from google.adk.artifacts.base_artifact_service import BaseArtifactService
-from google.adk.auth.credential_service.base_credential_service import BaseCredentialService
-from google.adk.events.event import Event
-from google.adk.memory.base_memory_service import BaseMemoryService
-from google.adk.platform import uuid as platform_uuid
-from google.adk.runners import Runner
-from google.genai import types
-from opentelemetry import context, propagate
-from pydantic_core import to_json
-from restate.exceptions import RetryableError
-from restate.retry_policy import InvocationRetryPolicy
 
-from adk_chat.durable import Journal, RestartError, RetryPolicy, seams
-from adk_chat.durable.attempt import IgnoredCancelError
-from adk_chat.durable.errors import Raisable, is_cancelled, is_transient
-from adk_chat.durable.pump import BrokenOffError
 from adk_chat.objects.app_state import Nothing
 from adk_chat.objects.ended import ended_event
-from adk_chat.objects.handler import handler, terminal
-from adk_chat.objects.live import LiveTurn
-from adk_chat.objects.outbox import CANCELLED, Outbox
-from adk_chat.objects.partial import PartialAnswers, kept
-from adk_chat.objects.requests import LoadedSession, Reply, RunningTurn, TurnEvents, TurnRequest
-from adk_chat.objects.rollback import Cancelled
-from adk_chat.objects.run_config import merged, window
+from adk_chat.objects.handler import handler
+from adk_chat.objects.requests import TURN, RunningTurn, TurnEvents, TurnRequest
 from adk_chat.objects.state import ObjectState
-from adk_chat.objects.turn_report import TurnReport, current_turn
-from adk_chat.objects.turn_sessions import TurnSessions
-from adk_chat.sessions.contract import CHAT, GetSession, StoredSession, event_json
-from adk_chat.sessions.transport import request_json, status_of
-from adk_chat.sessions.turn_end import TURN_FAILED, failure_sentence
-from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
-from adk_chat.streaming import Broker
-
-TURN = "Turn"
-TRACE_HEADERS = ("traceparent", "tracestate")
-_RUNNING = "running"
-_BATCHES = "batches"
-_CANCELLED = "cancelled"
-_AT_ONCE = timedelta(milliseconds=1)
-_ATTEMPTS = 3
-"""How often a turn is begun in a process where a bug of ours ends it: one that another order of things brings forth may
-not show again."""
-_SOON = timedelta(milliseconds=100)
-
-
-@dataclass(frozen=True)
-class TurnConfig:
-    """What Turn needs to run an app."""
-
-    apps: Mapping[str, App]
-    artifact_service: BaseArtifactService
-    memory_service: BaseMemoryService
-    credential_service: BaseCredentialService | None
-    model_retry: RetryPolicy
-    history_events: int | None
-    run_config: RunConfig | None
-    tool_threads: int
-    step_timeout: timedelta
-    journal_retention: timedelta
-    retry_policy: InvocationRetryPolicy
-    inactivity_timeout: timedelta | None
-    broker: Broker | None
-
-
-@dataclass
-class _Answer:
-    """The answer of a turn as far as its events have told it."""
-
-    text: str = ""
-    error: Event | None = None
-
-    def hear(self, event: Event) -> None:
-        if event.partial or event.author == "user":
-            return
-        if event.error_code:
-            self.error = event
-        elif event.is_final_response() and (text := _text(event) or _output(event)):
-            self.text, self.error = text, None
-
-
-@dataclass
-class _Cancel:
-    """A cancelled turn is ended by ADK itself, which answers the open function calls."""
-
-    signal: asyncio.Event = field(default_factory=asyncio.Event)
-    then: Callable[[], None] = field(default=lambda: None)
-
-    def __call__(self) -> None:
-        if not self.signal.is_set():
-            self.signal.set()
-            self.then()
+from adk_chat.objects.turn_attempt import BATCHES, RUNNING, TurnAttempt, TurnConfig, load
+from adk_chat.sessions.contract import CHAT, StoredSession, event_json
+from adk_chat.sessions.transport import request_json
+from adk_chat.sessions.turn_id import TurnKey
 
 
 def turn_object(config: TurnConfig) -> restate.VirtualObject:
@@ -122,12 +35,12 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
     )
     async def run(ctx: restate.ObjectContext, request: TurnRequest) -> str:
         """Run one turn; answers the reply's text. All events of the turn are stored then."""
-        return await _RunningTurn(config, failures, ctx, request).run()
+        return await TurnAttempt(config, failures, ctx, request).run()
 
     @handler(turn, RunningTurn, kind="shared", journal_retention=timedelta(0))
     async def cancel(ctx: restate.ObjectSharedContext, request: RunningTurn) -> RunningTurn:
         """Cancel the turn that is running; answers which."""
-        (running,) = await ObjectState(ctx).get(_RUNNING)
+        (running,) = await ObjectState(ctx).get(RUNNING)
         if running is None or request.invocation_id not in (None, running):
             return RunningTurn()
         ctx.cancel_invocation(running)
@@ -137,10 +50,10 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
     async def settle(ctx: restate.ObjectContext, request: RunningTurn) -> None:
         """Store that a turn has ended which could not do so itself, unless a turn after it has stored that."""
         state, key = ObjectState(ctx), TurnKey.parse(ctx.key())
-        (running,) = await state.get(_RUNNING)
+        (running,) = await state.get(RUNNING)
         if running is None or running != request.invocation_id:
             return
-        loaded = await _load(ctx, key, 1)
+        loaded = await load(ctx, key, 1)
         if loaded.session is not None:
             events = StoredSession.parse(loaded.session).events
             batch = TurnEvents(
@@ -153,8 +66,8 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
             )
             with contextlib.suppress(restate.TerminalError):  # it is being deleted
                 await ctx.generic_call(CHAT, "append_turn", request_json(batch), key=key.user_id)
-                state.set(_BATCHES, batch.batch)
-        state.clear(_RUNNING)
+                state.set(BATCHES, batch.batch)
+        state.clear(RUNNING)
         state.write()
 
     @handler(turn, Nothing, journal_retention=timedelta(0))
@@ -165,296 +78,7 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
     @handler(turn, Nothing, kind="shared", journal_retention=timedelta(0))
     async def status(ctx: restate.ObjectSharedContext, request: Nothing) -> RunningTurn:
         """Which turn is running."""
-        (running,) = await ObjectState(ctx).get(_RUNNING)
+        (running,) = await ObjectState(ctx).get(RUNNING)
         return RunningTurn(invocation_id=running)
 
     return turn
-
-
-async def _load(
-    ctx: restate.ObjectContext, key: TurnKey, last: int | None = None, after: float | None = None
-) -> LoadedSession:
-    """A session as Chat has it once all is stored that was sent before."""
-    request = GetSession(
-        app_name=key.app_name, session_id=key.session_id, num_recent_events=last, after_timestamp=after
-    )
-    answer = await ctx.generic_call(CHAT, "load_session", request_json(request), key=key.user_id)
-    return LoadedSession.model_validate_json(answer)
-
-
-class _RunningTurn:
-    """One attempt at a turn.
-
-    Args:
-        config: what it needs.
-        failures: how often each turn was begun in this process, and ended by a bug of ours.
-        ctx: of the handler.
-        request: what is asked.
-    """
-
-    def __init__(
-        self, config: TurnConfig, failures: Counter[str], ctx: restate.ObjectContext, request: TurnRequest
-    ) -> None:
-        self._config = config
-        self._failures = failures
-        self._ctx = ctx
-        self._request = request
-        self._key = TurnKey.parse(ctx.key())
-        self._app = config.apps.get(self._key.app_name)
-        self._state = ObjectState(ctx)
-        self._reply = _Answer()
-        self._partial = PartialAnswers()
-        self._cancel = _Cancel()
-        self._report: TurnReport | None = None
-        self._outbox: Outbox | None = None
-        self._sessions: TurnSessions | None = None
-        self._stream: LiveTurn | None = None
-
-    async def run(self) -> str:
-        """Run the turn to its end, which is the same for good and bad ones."""
-        running = self._ctx.request().id
-        current_turn.set(TurnId(invocation_id=running, key=self._key))
-        self._take_up_trace()
-        settled = True
-        try:
-            failure = await self._run(running)
-        except (Exception, BrokenOffError) as error:
-            failure = terminal(error)
-            if failure is None:
-                raise
-            if status_of(error) is None and error is not failure:
-                settled = await self._fail(running, error, failure)
-        finally:
-            if self._report is not None:
-                self._report.leave()
-        if self._report is not None:
-            self._report.end(failure)
-        self._failures.pop(running, None)
-        if settled:
-            self._state.clear(_RUNNING)
-        self._state.write()
-        if failure is not None:
-            raise failure
-        return self._reply.text
-
-    async def _fail(self, running: str, error: BaseException, failure: restate.TerminalError) -> bool:
-        """A bug of ours has shown. Give whether that is stored; if not, it is left to `settle`.
-
-        Raises:
-            RetryableError: the turn is begun again, since the bug may not show again.
-        """
-        self._failures[running] += 1
-        if self._failures[running] < _ATTEMPTS:
-            raise RetryableError(repr(error), retry_after=_SOON) from error
-        try:
-            if self._sessions is not None and self._outbox is not None:
-                await self._store_failure(self._sessions, type(error).__name__, failure.message)
-                await self._outbox.store(None)
-                if self._stream is not None:
-                    self._stream.end(failure)
-                self._state.set(_BATCHES, self._outbox.batches)
-                return True
-        except (Exception, BrokenOffError) as again:
-            if terminal(again) is None:
-                raise
-        body = RunningTurn(invocation_id=running).model_dump_json().encode()
-        self._ctx.generic_send(TURN, "settle", body, key=str(self._key))
-        return False
-
-    async def _begin(self, running: str) -> tuple[Journal, str | None]:
-        """Open the journal, and note that this turn runs; with the turn before, if it could not store its end."""
-        journal = await Journal.open(
-            self._ctx, self._config.model_retry, self._config.step_timeout, event_id_prefix(running)
-        )
-        journal.pump.on_cancel = self._cancel
-        killed, batches = await self._state.get(_RUNNING, _BATCHES)
-        if killed is not None or batches not in (None, self._request.batches):
-            await self._read_again()
-        self._state.set(_RUNNING, running)
-        self._state.write()
-        return journal, killed
-
-    async def _run(self, running: str) -> restate.TerminalError | None:
-        """Run the agent and store what it brings forth; give what to answer if that ended badly."""
-        journal, killed = await self._begin(running)
-        report = self._report = TurnReport(self._key.app_name, journal)
-        live = self._stream = self._live(running)
-        outbox = self._outbox = Outbox(self._ctx, journal, self._key, self._request, live)
-        sessions = self._sessions = TurnSessions(journal, self._key, self._request, outbox, live)
-        if killed is not None:
-            ended = ended_event(killed, sessions.session.events, self._author, journal.time())
-            await sessions.append_event(sessions.session, ended)
-        await self._roll_back(sessions)
-        failure = await self._run_agent(journal, sessions, live, report)
-        # From here on it is too late to cancel the turn: it has ended, and only has to be stored.
-        cancelled = self._cancel.signal.is_set()
-        reply = None
-        if failure is None and self._request.reply_to is not None:
-            reply = Reply(to=self._request.reply_to, text=self._reply.text)
-        try:
-            await outbox.store(reply)
-        except restate.TerminalError as error:
-            failure = failure or error
-        else:
-            if live is not None:
-                live.end(failure)
-        self._state.set(_BATCHES, outbox.batches)
-        if cancelled:
-            undo = Cancelled.of(running, sessions.before, sessions.events)
-            self._state.set(_CANCELLED, undo.model_dump())
-        return failure
-
-    def _take_up_trace(self) -> None:
-        """Spans of the agent belong to the trace of the request, or to that of Restate where it traces as well."""
-        request = self._ctx.request()
-        headers = request.attempt_headers if "traceparent" in request.attempt_headers else request.headers
-        context.attach(propagate.extract({name: headers[name] for name in TRACE_HEADERS if name in headers}))
-
-    async def _read_again(self) -> None:
-        """Read the session again: a turn before this one has appended to it since Chat read it."""
-        loaded = await _load(self._ctx, self._key, *window(self._request.run_config, self._config.history_events))
-        moved_on = (loaded.created, loaded.batches) != (self._request.created, self._request.batches)
-        if self._request.alone and moved_on:
-            raise restate.TerminalError("Another turn of the session has got in between; send the message again.", 409)
-        self._request = self._request.model_copy(update=dict(loaded))
-
-    def _live(self, running: str) -> LiveTurn | None:
-        if not self._request.publish:
-            return None
-        return LiveTurn(self._config.broker, TurnId(invocation_id=running, key=self._key))
-
-    async def _roll_back(self, sessions: TurnSessions) -> None:
-        if self._request.roll_back is None:
-            return
-        (cancelled,) = await self._state.get(_CANCELLED)
-        if cancelled is not None and cancelled["invocation_id"] == self._request.roll_back:
-            rewind = Cancelled.model_validate(cancelled).rewind(sessions.session)
-            if rewind is not None:
-                await sessions.append_event(sessions.session, rewind)
-
-    async def _run_agent(
-        self, journal: Journal, sessions: TurnSessions, live: LiveTurn | None, report: TurnReport
-    ) -> restate.TerminalError | None:
-        """Run the agent to its end, good or bad; give what to answer if it ended badly."""
-        if self._app is None:
-            return await self._no_app(sessions)
-        runner = Runner(
-            app=self._app,
-            session_service=sessions,
-            artifact_service=self._config.artifact_service,
-            memory_service=self._config.memory_service,
-            credential_service=self._config.credential_service,
-        )
-        content = self._request.content
-
-        async def keep_partial() -> None:
-            # An answer was cut off inside its step, so a replay has nothing of it.
-            for answer in kept(journal.record("interrupted", self._partial.dump)):
-                await sessions.append_event(sessions.session, answer)
-
-        async def run() -> None:
-            async for event in runner.run_async(
-                user_id=self._key.user_id,
-                session_id=self._key.session_id,
-                invocation_id=self._request.invocation_id,
-                new_message=types.Content.model_validate(content) if content is not None else None,
-                state_delta=self._request.state_delta,
-                run_config=self._run_config(),
-                abort_signal=self._cancel.signal,
-            ):
-                self._reply.hear(event)
-                report.hear(event, new=event.id in sessions.new)
-                self._partial.hear(event)
-                if live is not None and event.partial:
-                    live.partial(event)
-
-        def on_cancel() -> None:
-            sessions.before_append = keep_partial
-            journal.cancel()
-
-        self._cancel.then = on_cancel
-        if self._cancel.signal.is_set():
-            on_cancel()
-        try:
-            await journal.run(run())
-        except RestartError as error:
-            raise RetryableError(str(error), retry_after=_AT_ONCE) from error
-        except IgnoredCancelError as error:
-            report.failed(error)
-            await self._seal(sessions)
-        except (Exception, asyncio.CancelledError) as error:
-            if is_cancelled(error):
-                raise
-            if not self._cancel.signal.is_set():
-                report.failed(error)
-                return await self._failed(error, sessions)
-        if self._cancel.signal.is_set():
-            if sessions.before_append is not None:
-                sessions.before_append = None
-                await keep_partial()
-            return restate.TerminalError("The turn was cancelled.", CANCELLED)
-        if self._reply.error is not None:
-            event = self._reply.error
-            said = f": {event.error_message}" if event.error_message else ""
-            return restate.TerminalError(f"The model ended without an answer: {event.error_code}{said}", 502)
-        return None
-
-    async def _seal(self, sessions: TurnSessions) -> None:
-        """Do what ADK does with an aborted invocation, where code of the agent keeps it from doing so."""
-        if sessions.events:
-            session = sessions.session
-            for event in seams.abort_events(session, sessions.events[-1].invocation_id, self._author):
-                await sessions.append_event(session, event)
-
-    async def _no_app(self, sessions: TurnSessions) -> restate.TerminalError:
-        """The app is gone that the turn was posted to."""
-        name, apps = self._key.app_name, ", ".join(self._config.apps)
-        said = f"There is no app {name} here any more, only {apps}; the message is not answered."
-        if self._request.content is not None:
-            content = types.Content.model_validate(self._request.content)
-            invocation_id = f"e-{platform_uuid.new_uuid()}"
-            message = Event(invocation_id=invocation_id, author="user", content=content)
-            await sessions.append_event(sessions.session, message)
-        await self._store_failure(sessions, "AppNotFoundError", said)
-        return restate.TerminalError(said, 404)
-
-    @property
-    def _author(self) -> str:
-        """Who says that a turn has failed."""
-        return getattr(self._app.root_agent, "name", "agent") if self._app is not None else self._key.app_name
-
-    async def _store_failure(self, sessions: TurnSessions, code: str, message: str) -> None:
-        event = Event(
-            invocation_id=sessions.events[-1].invocation_id if sessions.events else "",
-            author=self._author,
-            error_code=code,
-            error_message=message,
-            custom_metadata={TURN_FAILED: True},
-        )
-        await sessions.append_event(sessions.session, event)
-
-    async def _failed(self, error: Raisable, sessions: TurnSessions) -> restate.TerminalError:
-        if isinstance(error, ValueError) and not sessions.events:
-            return restate.TerminalError(f"The message was refused: {error}", status_of(error) or 400)
-        if self._reply.error is None:
-            await self._store_failure(sessions, type(error).__name__, str(error))
-        of_model = is_transient(error) or isinstance(getattr(error, "code", None), int)
-        return restate.TerminalError(failure_sentence(error, of_model=of_model), 502 if of_model else 500)
-
-    def _run_config(self) -> RunConfig:
-        config = merged(self._config.run_config, self._request.run_config)
-        if config.tool_thread_pool_config is None and self._config.tool_threads:
-            config.tool_thread_pool_config = ToolThreadPoolConfig(max_workers=self._config.tool_threads)
-        return config
-
-
-def _text(event: Event) -> str:
-    parts = (event.content.parts if event.content else None) or []
-    return "".join(part.text for part in parts if part.text and not part.thought)
-
-
-def _output(event: Event) -> str:
-    """What a node of a workflow came to, which says nothing in words."""
-    if event.output is None:
-        return ""
-    return event.output if isinstance(event.output, str) else to_json(event.output, fallback=repr).decode()

@@ -1,7 +1,5 @@
 """The session service of a running turn: its own session is at hand, and what is appended goes to Chat in batches."""
 
-from collections.abc import Awaitable, Callable
-
 from google.adk.events.event import Event
 from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig
 from google.adk.sessions.session import Session
@@ -9,6 +7,7 @@ from pydantic_core import from_json, to_json
 from typing_extensions import override
 
 from adk_chat.durable import Journal
+from adk_chat.objects.cancellation import Cancellation
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.outbox import MUCH, Outbox
 from adk_chat.objects.requests import TurnRequest
@@ -28,6 +27,7 @@ class TurnSessions(RestateSessionService):
         request: TurnRequest,
         outbox: Outbox,
         live: LiveTurn | None,
+        cancellation: Cancellation,
     ) -> None:
         super().__init__()
         self._journal = journal
@@ -35,6 +35,7 @@ class TurnSessions(RestateSessionService):
         self._request = request
         self._live = live
         self._outbox = outbox
+        self._cancellation = cancellation
         self.session = self._load(request)
         self._before = to_json(self.session.state)
         self._state_bytes = len(self._before)
@@ -42,8 +43,6 @@ class TurnSessions(RestateSessionService):
         """What this turn has brought forth."""
         self.new: set[str] = set()
         """The ids of those that no attempt before this one has."""
-        self.before_append: Callable[[], Awaitable[None]] | None = None
-        """Awaited before the next event is appended, if it is set; it may append events itself."""
 
     def _load(self, request: TurnRequest) -> StoredSession:
         if request.session is not None:
@@ -74,11 +73,18 @@ class TurnSessions(RestateSessionService):
     async def append_event(self, session: Session, event: Event) -> Event:
         if event.partial or session is not self.session:
             return await super().append_event(session, event)
+        await self.keep_cut_off()
+        return await self.add(event)
+
+    async def keep_cut_off(self) -> None:
+        """Append what models had said of the answers that a cancellation has cut off, unless that is done."""
+        for answer in self._cancellation.cut_off():
+            await self.add(answer)
+
+    async def add(self, event: Event) -> Event:
+        """Append an event to the session of the turn, whatever was cut off."""
         if self._journal.pump.over is not None:
             raise self._journal.pump.over
-        if self.before_append is not None:
-            before, self.before_append = self.before_append, None
-            await before()
         dumped = without_temp(event_json(event))
         sent = self._outbox.sent_before(event, dumped)
         if sent:
@@ -86,8 +92,8 @@ class TurnSessions(RestateSessionService):
         # Such an event, what is kept back and the reply fit into one message.
         size = len(sized(to_json(dumped), f"An event of {event.author}", 2 * MUCH))
         self._limit_state(event, size)
-        event = await BaseSessionService.append_event(self, session, event)
-        session.last_update_time = event.timestamp
+        event = await BaseSessionService.append_event(self, self.session, event)
+        self.session.last_update_time = event.timestamp
         self.events.append(event)
         if not sent:
             self._outbox.add(dumped, size)

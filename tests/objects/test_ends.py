@@ -15,9 +15,9 @@ from restate.exceptions import RetryableError
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
 from adk_chat.durable import Journal, RetryPolicy, attempt
-from adk_chat.objects import turn
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.outbox import Outbox
+from adk_chat.objects.turn_attempt import TurnAttempt
 from adk_chat.sessions.turn_id import TurnId
 from adk_chat.settings import Settings
 from tests.conftest import hosting, plain, query
@@ -66,7 +66,7 @@ async def test_a_bug_of_ours_shows_a_few_times_and_ends_the_turn(
         raise ArithmeticError("a bug")
 
     with monkeypatch.context() as broken:
-        broken.setattr(turn._RunningTurn, "_roll_back", roll_back)
+        broken.setattr(TurnAttempt, "_roll_back", roll_back)
         answer = await chat.send("message", {"message": "hello", "session_id": "s"})
     assert (answer.status_code, "ArithmeticError('a bug')" in answer.text, shown >= 3) == (500, True, True), answer.text
     assert (await last_event(chat))["errorCode"] == "ArithmeticError"
@@ -223,14 +223,14 @@ async def test_code_that_runs_beside_the_next_attempt_is_named(
 @pytest.fixture
 def stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every attempt of a turn that is told "stuck" fails, and the next one is far away."""
-    run = turn._RunningTurn._run_agent
+    run = TurnAttempt._run_agent
 
-    async def failing(self: turn._RunningTurn, *args: Any) -> Any:
+    async def failing(self: TurnAttempt, *args: Any) -> Any:
         if (self._request.content or {})["parts"][0]["text"] == "stuck":
             raise RetryableError("again and again", retry_after=timedelta(minutes=10))
         return await run(self, *args)
 
-    monkeypatch.setattr(turn._RunningTurn, "_run_agent", failing)
+    monkeypatch.setattr(TurnAttempt, "_run_agent", failing)
 
 
 async def until_stuck(chat: ChatClient, server: RestateServer) -> str:

@@ -1,0 +1,334 @@
+"""One attempt at a turn: the agent is run, and what it brings forth is stored."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import restate
+from google.adk.agents.run_config import RunConfig, ToolThreadPoolConfig
+from google.adk.apps.app import App
+from google.adk.artifacts.base_artifact_service import BaseArtifactService
+from google.adk.auth.credential_service.base_credential_service import BaseCredentialService
+from google.adk.events.event import Event
+from google.adk.memory.base_memory_service import BaseMemoryService
+from google.adk.platform import uuid as platform_uuid
+from google.adk.runners import Runner
+from google.genai import types
+from opentelemetry import context, propagate
+from restate.exceptions import RetryableError
+from restate.retry_policy import InvocationRetryPolicy
+
+from adk_chat.durable import Journal, RestartError, RetryPolicy, seams
+from adk_chat.durable.attempt import IgnoredCancelError
+from adk_chat.durable.errors import Raisable, is_cancelled, is_transient
+from adk_chat.durable.pump import BrokenOffError
+from adk_chat.objects.answer import Answer
+from adk_chat.objects.cancellation import Cancellation
+from adk_chat.objects.ended import ended_event, send_settle
+from adk_chat.objects.handler import terminal
+from adk_chat.objects.live import LiveTurn
+from adk_chat.objects.outbox import CANCELLED, Outbox
+from adk_chat.objects.requests import TRACE_HEADERS, LoadedSession, Reply, TurnRequest
+from adk_chat.objects.rollback import Cancelled
+from adk_chat.objects.run_config import merged, window
+from adk_chat.objects.state import ObjectState
+from adk_chat.objects.turn_report import TurnReport, current_turn
+from adk_chat.objects.turn_sessions import TurnSessions
+from adk_chat.sessions.contract import CHAT, GetSession
+from adk_chat.sessions.transport import request_json, status_of
+from adk_chat.sessions.turn_end import TURN_FAILED, failure_sentence
+from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
+from adk_chat.streaming import Broker
+
+RUNNING = "running"
+"""The key of Turn's K/V with the Restate invocation of the turn that runs."""
+BATCHES = "batches"
+"""The key with how often its turns have sent events to Chat."""
+_CANCELLED = "cancelled"
+_AT_ONCE = timedelta(milliseconds=1)
+_ATTEMPTS = 3
+"""How often a turn is begun in a process where a bug of ours ends it: one that another order of things brings forth may
+not show again."""
+_SOON = timedelta(milliseconds=100)
+
+
+@dataclass(frozen=True)
+class TurnConfig:
+    """What Turn needs to run an app."""
+
+    apps: Mapping[str, App]
+    artifact_service: BaseArtifactService
+    memory_service: BaseMemoryService
+    credential_service: BaseCredentialService | None
+    model_retry: RetryPolicy
+    history_events: int | None
+    run_config: RunConfig | None
+    tool_threads: int
+    step_timeout: timedelta
+    journal_retention: timedelta
+    retry_policy: InvocationRetryPolicy
+    inactivity_timeout: timedelta | None
+    broker: Broker | None
+
+
+async def load(
+    ctx: restate.ObjectContext, key: TurnKey, last: int | None = None, after: float | None = None
+) -> LoadedSession:
+    """A session as Chat has it once all is stored that was sent before."""
+    request = GetSession(
+        app_name=key.app_name, session_id=key.session_id, num_recent_events=last, after_timestamp=after
+    )
+    answer = await ctx.generic_call(CHAT, "load_session", request_json(request), key=key.user_id)
+    return LoadedSession.model_validate_json(answer)
+
+
+class TurnAttempt:
+    """One attempt at a turn.
+
+    Args:
+        config: what it needs.
+        failures: how often each turn was begun in this process, and ended by a bug of ours.
+        ctx: of the handler.
+        request: what is asked.
+    """
+
+    def __init__(
+        self, config: TurnConfig, failures: Counter[str], ctx: restate.ObjectContext, request: TurnRequest
+    ) -> None:
+        self._config = config
+        self._failures = failures
+        self._ctx = ctx
+        self._request = request
+        self._key = TurnKey.parse(ctx.key())
+        self._app = config.apps.get(self._key.app_name)
+        self._state = ObjectState(ctx)
+        self._answer = Answer()
+        self._report: TurnReport | None = None
+        self._outbox: Outbox | None = None
+        self._sessions: TurnSessions | None = None
+        self._stream: LiveTurn | None = None
+
+    async def run(self) -> str:
+        """Run the turn to its end, which is the same for good and bad ones."""
+        running = self._ctx.request().id
+        current_turn.set(TurnId(invocation_id=running, key=self._key))
+        self._take_up_trace()
+        settled = True
+        try:
+            failure = await self._run(running)
+        except (Exception, BrokenOffError) as error:
+            failure = terminal(error)
+            if failure is None:
+                raise
+            if status_of(error) is None and error is not failure:
+                settled = await self._fail(running, error, failure)
+        finally:
+            if self._report is not None:
+                self._report.leave()
+        if self._report is not None:
+            self._report.end(failure)
+        self._failures.pop(running, None)
+        if settled:
+            self._state.clear(RUNNING)
+        self._state.write()
+        if failure is not None:
+            raise failure
+        return self._answer.text
+
+    async def _fail(self, running: str, error: BaseException, failure: restate.TerminalError) -> bool:
+        """A bug of ours has shown. Give whether that is stored; if not, it is left to `settle`.
+
+        Raises:
+            RetryableError: the turn is begun again, since the bug may not show again.
+        """
+        self._failures[running] += 1
+        if self._failures[running] < _ATTEMPTS:
+            raise RetryableError(repr(error), retry_after=_SOON) from error
+        try:
+            if self._sessions is not None and self._outbox is not None:
+                await self._store_failure(self._sessions, type(error).__name__, failure.message)
+                await self._outbox.store(None)
+                if self._stream is not None:
+                    self._stream.end(failure)
+                self._state.set(BATCHES, self._outbox.batches)
+                return True
+        except (Exception, BrokenOffError) as again:
+            if terminal(again) is None:
+                raise
+        send_settle(self._ctx, self._key, running)
+        return False
+
+    async def _begin(self, running: str) -> tuple[Journal, Cancellation, str | None]:
+        """Open the journal, and note that this turn runs; with the turn before, if it could not store its end."""
+        abort = asyncio.Event()
+        journal = await Journal.open(
+            self._ctx, self._config.model_retry, self._config.step_timeout, event_id_prefix(running), abort
+        )
+        killed, batches = await self._state.get(RUNNING, BATCHES)
+        if killed is not None or batches not in (None, self._request.batches):
+            await self._read_again()
+        self._state.set(RUNNING, running)
+        self._state.write()
+        return journal, Cancellation(journal, abort), killed
+
+    async def _run(self, running: str) -> restate.TerminalError | None:
+        """Run the agent and store what it brings forth; give what to answer if that ended badly."""
+        journal, cancellation, killed = await self._begin(running)
+        report = self._report = TurnReport(self._key.app_name, journal)
+        live = self._stream = self._live(running)
+        outbox = self._outbox = Outbox(self._ctx, journal, self._key, self._request, live)
+        sessions = self._sessions = TurnSessions(journal, self._key, self._request, outbox, live, cancellation)
+        if killed is not None:
+            ended = ended_event(killed, sessions.session.events, self._author, journal.time())
+            await sessions.add(ended)
+        await self._roll_back(sessions)
+        failure = await self._run_agent(journal, sessions, cancellation, live, report)
+        # From here on it is too late to cancel the turn: it has ended, and only has to be stored.
+        cancelled = cancellation.signal.is_set()
+        reply = None
+        if failure is None and self._request.reply_to is not None:
+            reply = Reply(to=self._request.reply_to, text=self._answer.text)
+        try:
+            await outbox.store(reply)
+        except restate.TerminalError as error:
+            failure = failure or error
+        else:
+            if live is not None:
+                live.end(failure)
+        self._state.set(BATCHES, outbox.batches)
+        if cancelled:
+            undo = Cancelled.of(running, sessions.before, sessions.events)
+            self._state.set(_CANCELLED, undo.model_dump())
+        return failure
+
+    def _take_up_trace(self) -> None:
+        """Spans of the agent belong to the trace of the request, or to that of Restate where it traces as well."""
+        request = self._ctx.request()
+        headers = request.attempt_headers if "traceparent" in request.attempt_headers else request.headers
+        context.attach(propagate.extract({name: headers[name] for name in TRACE_HEADERS if name in headers}))
+
+    async def _read_again(self) -> None:
+        """Read the session again: a turn before this one has appended to it since Chat read it."""
+        loaded = await load(self._ctx, self._key, *window(self._request.run_config, self._config.history_events))
+        moved_on = (loaded.created, loaded.batches) != (self._request.created, self._request.batches)
+        if self._request.alone and moved_on:
+            raise restate.TerminalError("Another turn of the session has got in between; send the message again.", 409)
+        self._request = self._request.model_copy(update=dict(loaded))
+
+    def _live(self, running: str) -> LiveTurn | None:
+        if not self._request.publish:
+            return None
+        return LiveTurn(self._config.broker, TurnId(invocation_id=running, key=self._key))
+
+    async def _roll_back(self, sessions: TurnSessions) -> None:
+        if self._request.roll_back is None:
+            return
+        (cancelled,) = await self._state.get(_CANCELLED)
+        if cancelled is not None and cancelled["invocation_id"] == self._request.roll_back:
+            rewind = Cancelled.model_validate(cancelled).rewind(sessions.session)
+            if rewind is not None:
+                await sessions.add(rewind)
+
+    async def _run_agent(
+        self,
+        journal: Journal,
+        sessions: TurnSessions,
+        cancellation: Cancellation,
+        live: LiveTurn | None,
+        report: TurnReport,
+    ) -> restate.TerminalError | None:
+        """Run the agent to its end, good or bad; give what to answer if it ended badly."""
+        if self._app is None:
+            return await self._no_app(sessions)
+        runner = Runner(
+            app=self._app,
+            session_service=sessions,
+            artifact_service=self._config.artifact_service,
+            memory_service=self._config.memory_service,
+            credential_service=self._config.credential_service,
+        )
+        content = self._request.content
+
+        async def run() -> None:
+            async for event in runner.run_async(
+                user_id=self._key.user_id,
+                session_id=self._key.session_id,
+                invocation_id=self._request.invocation_id,
+                new_message=types.Content.model_validate(content) if content is not None else None,
+                state_delta=self._request.state_delta,
+                run_config=self._run_config(),
+                abort_signal=cancellation.signal,
+            ):
+                self._answer.hear(event)
+                report.hear(event, new=event.id in sessions.new)
+                cancellation.hear(event)
+                if live is not None and event.partial:
+                    live.partial(event)
+
+        try:
+            await journal.run(run())
+        except RestartError as error:
+            raise RetryableError(str(error), retry_after=_AT_ONCE) from error
+        except IgnoredCancelError as error:
+            report.failed(error)
+            await self._seal(sessions)
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled(error):
+                raise
+            if not cancellation.signal.is_set():
+                report.failed(error)
+                return await self._failed(error, sessions)
+        if cancellation.signal.is_set():
+            await sessions.keep_cut_off()
+            return restate.TerminalError("The turn was cancelled.", CANCELLED)
+        return self._answer.failure()
+
+    async def _seal(self, sessions: TurnSessions) -> None:
+        """Do what ADK does with an aborted invocation, where code of the agent keeps it from doing so."""
+        if sessions.events:
+            await sessions.keep_cut_off()
+            for event in seams.abort_events(sessions.session, sessions.events[-1].invocation_id, self._author):
+                await sessions.add(event)
+
+    async def _no_app(self, sessions: TurnSessions) -> restate.TerminalError:
+        """The app is gone that the turn was posted to."""
+        name, apps = self._key.app_name, ", ".join(self._config.apps)
+        said = f"There is no app {name} here any more, only {apps}; the message is not answered."
+        if self._request.content is not None:
+            content = types.Content.model_validate(self._request.content)
+            invocation_id = f"e-{platform_uuid.new_uuid()}"
+            message = Event(invocation_id=invocation_id, author="user", content=content)
+            await sessions.add(message)
+        await self._store_failure(sessions, "AppNotFoundError", said)
+        return restate.TerminalError(said, 404)
+
+    @property
+    def _author(self) -> str:
+        """Who says that a turn has failed."""
+        return getattr(self._app.root_agent, "name", "agent") if self._app is not None else self._key.app_name
+
+    async def _store_failure(self, sessions: TurnSessions, code: str, message: str) -> None:
+        event = Event(
+            invocation_id=sessions.events[-1].invocation_id if sessions.events else "",
+            author=self._author,
+            error_code=code,
+            error_message=message,
+            custom_metadata={TURN_FAILED: True},
+        )
+        await sessions.add(event)
+
+    async def _failed(self, error: Raisable, sessions: TurnSessions) -> restate.TerminalError:
+        if isinstance(error, ValueError) and not sessions.events:
+            return restate.TerminalError(f"The message was refused: {error}", status_of(error) or 400)
+        if self._answer.error is None:
+            await self._store_failure(sessions, type(error).__name__, str(error))
+        of_model = is_transient(error) or isinstance(getattr(error, "code", None), int)
+        return restate.TerminalError(failure_sentence(error, of_model=of_model), 502 if of_model else 500)
+
+    def _run_config(self) -> RunConfig:
+        config = merged(self._config.run_config, self._request.run_config)
+        if config.tool_thread_pool_config is None and self._config.tool_threads:
+            config.tool_thread_pool_config = ToolThreadPoolConfig(max_workers=self._config.tool_threads)
+        return config
