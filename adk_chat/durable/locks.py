@@ -11,7 +11,8 @@ from typing import Any
 
 from adk_chat.durable import keys, seams
 
-_holders: "list[Holds]" = []
+_holders: "dict[int, list[Holds]]" = {}
+"""Who holds each lock that is held, by the `id` of the lock, once for each time that it was acquired."""
 _letting_go: ContextVar[bool] = ContextVar("adk_chat_letting_go", default=False)
 
 
@@ -20,20 +21,13 @@ class Holds:
 
     def __init__(self) -> None:
         self._held: list[Any] = []
+        self._over = False
 
     def take(self, lock: Any) -> None:
-        """Code of the attempt has acquired a lock."""
-        self._held.append(lock)
-        if self not in _holders:
-            _holders.append(self)
-
-    def give_back(self, lock: Any) -> bool:
-        """Somebody has released a lock; gives whether it was held here."""
-        for number, held in enumerate(self._held):
-            if held is lock:
-                del self._held[number]
-                return True
-        return False
+        """Code of the attempt has acquired a lock; one that was acquired after the end of it is its own affair."""
+        if not self._over:
+            self._held.append(lock)
+            _holders.setdefault(id(lock), []).append(self)
 
     def let_go(self) -> None:
         """Release all that is held."""
@@ -47,9 +41,13 @@ class Holds:
 
     def forget(self) -> None:
         """What is held stays so: the turn has ended well, and its code knows why."""
-        self._held.clear()
-        if self in _holders:
-            _holders.remove(self)
+        self._over = True
+        while self._held:
+            _given_back(self._held[-1], self)
+
+    def drop(self, lock: Any) -> None:
+        """A lock that is held was released."""
+        del self._held[max(number for number, held in enumerate(self._held) if held is lock)]
 
 
 def install() -> None:
@@ -64,8 +62,16 @@ def _acquired(lock: Any) -> None:
 
 
 def _released(lock: Any) -> None:
-    strand = keys.current_strand()
-    if _letting_go.get():
-        return
-    if strand is None or not strand.attempt.holds.give_back(lock):
-        any(holder.give_back(lock) for holder in _holders)
+    if id(lock) in _holders and not _letting_go.get():
+        strand = keys.current_strand()
+        _given_back(lock, None if strand is None else strand.attempt.holds)
+
+
+def _given_back(lock: Any, by: Holds | None) -> None:
+    """A lock was released, by code of that attempt; who releases a semaphore need not be who has acquired it."""
+    holders = _holders[id(lock)]
+    holder = by if by in holders else holders[0]
+    holders.remove(holder)
+    if not holders:
+        del _holders[id(lock)]
+    holder.drop(lock)

@@ -85,14 +85,14 @@ class _Connection:
             await self._send(event)
             return
         self._rest += event.get("body", b"")
+        body = b""
         for frame in self._frames():
-            await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+            body += frame
             self._note(_HEADER.unpack_from(frame)[0], frame[_HEADER.size :])
             if self._attempt.entries == self._fail_after:
-                await self._fail()
+                await self._fail(body)
                 return
-        if not event.get("more_body", False):
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._send({**event, "body": body})
 
     async def ended(self) -> None:
         """A response that ends before the engine has stopped sending would break the whole connection."""
@@ -122,11 +122,11 @@ class _Connection:
         elif kind in (_OUTPUT, _END):
             self._attempt.ended = True
 
-    async def _fail(self) -> None:
+    async def _fail(self, last: bytes) -> None:
         self._attempt.ended = False  # there will be another one, be the output journaled or not
         text = b"failed on purpose"
         body = b"\x08\xf4\x03" + b"\x12" + bytes([len(text)]) + text + b"\x40\x01"  # code 500, and again in 1 ms
         await self._send(
-            {"type": "http.response.body", "body": _HEADER.pack(_ERROR, 0, len(body)) + body, "more_body": True}
+            {"type": "http.response.body", "body": last + _HEADER.pack(_ERROR, 0, len(body)) + body, "more_body": True}
         )
         self._failed.set_result(None)

@@ -1,5 +1,6 @@
 """Runs a scenario under ADK's own InMemoryRunner and under the service, and says what either made of it."""
 
+import copy
 import json
 import re
 from dataclasses import dataclass
@@ -94,8 +95,18 @@ class Outcome:
         )
 
 
+_under_adk: dict[tuple[str, bool], Outcome] = {}
+
+
 async def under_adk(scenario: Scenario, streaming: bool) -> Outcome:
-    """Run it as ADK runs it."""
+    """What it comes to under ADK alone, which is run once."""
+    asked = scenario.name, streaming
+    if asked not in _under_adk:
+        _under_adk[asked] = await _run_under_adk(scenario, streaming)
+    return copy.deepcopy(_under_adk[asked])
+
+
+async def _run_under_adk(scenario: Scenario, streaming: bool) -> Outcome:
     user = unique("user")
     noted = run.runs[user] = run.Run()
     runner = InMemoryRunner(app=scenario.app)
@@ -150,9 +161,11 @@ async def under_restate(
     noted = run.runs[user] = run.Run(breaks=breaks)
     where = {"session_id": _SESSION, "app_name": scenario.app.name}
     failed = []
-    for say in scenario.messages:
-        session = (await http.post(f"/Chat/{user}/get_session", json=where)).json()
-        events = [Event.model_validate(event) for event in (session or {}).get("events", [])]
+    for number, say in enumerate(scenario.messages):
+        events = []
+        if number:
+            session = (await http.post(f"/Chat/{user}/get_session", json=where)).json()
+            events = [Event.model_validate(event) for event in (session or {}).get("events", [])]
         if say.rewind:
             sessions = RestateSessionService(str(http.base_url))
             await _rewind(Runner(app=scenario.app, session_service=sessions), user, events)

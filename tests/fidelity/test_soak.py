@@ -7,6 +7,7 @@ from random import Random
 
 import httpx
 
+from adk_chat.durable import locks
 from adk_chat.durable.attempt import Attempt
 from tests.conftest import query
 from tests.fidelity import run
@@ -30,6 +31,7 @@ async def test_whatever_is_composed_ends(service: Service) -> None:
     gc.collect()
     attempts = [one for one in gc.get_objects() if isinstance(one, Attempt)]
     assert not [task for attempt in attempts for task in attempt.tasks if not task.done()]
+    assert not locks._holders
 
 
 async def talk(http: httpx.AsyncClient, random: Random, end: float) -> None:

@@ -24,7 +24,7 @@ from tests.gateway.sse import Screen, watching
 from tests.support import gates, scripted_app, unique, until
 
 STREAMS = 100
-WORDS = [f"{number:02d}{'-' * 1000}" for number in range(16)]
+WORDS = [f"{number:02d}{'-' * 1000}" for number in range(8)]
 HALF = len(WORDS) // 2
 """The words after these are said once every client has heard these: that is how all streams run at once."""
 

@@ -239,7 +239,7 @@ async def test_the_restate_ui_shows_the_conversation(
     for text in ("a nice cup of tea", "echo a nice cup of tea"):
 
         async def scrolled_to(text: str = text) -> bool:
-            await page.keyboard.press("ArrowDown")
+            await page.keyboard.press("PageDown")
             return f'"text": "{text}"' in (await value.inner_text()).replace("\xa0", " ")
 
         await until(scrolled_to, PATIENCE_MS / 1000)
