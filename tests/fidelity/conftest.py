@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import os
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -25,11 +23,8 @@ from tests.conftest import Started, free_port
 from tests.fidelity.failing import Failing
 from tests.fidelity.harness import Service, Streams
 from tests.fidelity.scenarios import SCENARIOS
-from tests.fidelity.scenarios.composed import composed
+from tests.fidelity.scenarios.composed import COMPOSED
 from tests.fidelity.scenarios.meeting import MEETINGS
-
-SEED = os.environ.get("SOAK_SEED") or str(time.time_ns())
-COMPOSED = [composed(f"composed_{number}", f"{SEED} {number}") for number in range(30)]
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -99,14 +99,15 @@ _under_adk: dict[tuple[str, bool], Outcome] = {}
 
 
 async def under_adk(scenario: Scenario, streaming: bool) -> Outcome:
-    """What it comes to under ADK alone, which is run once."""
+    """What it comes to under ADK alone, which is asked once."""
     asked = scenario.name, streaming
     if asked not in _under_adk:
-        _under_adk[asked] = await _run_under_adk(scenario, streaming)
+        _under_adk[asked] = await run_under_adk(scenario, streaming)
     return copy.deepcopy(_under_adk[asked])
 
 
-async def _run_under_adk(scenario: Scenario, streaming: bool) -> Outcome:
+async def run_under_adk(scenario: Scenario, streaming: bool) -> Outcome:
+    """Run it as ADK runs it."""
     user = unique("user")
     noted = run.runs[user] = run.Run()
     runner = InMemoryRunner(app=scenario.app)

@@ -2,36 +2,88 @@
 
 import asyncio
 import gc
+import os
+import signal
+import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 
 import httpx
 
+from adk_chat.dev.server import RestateServer
 from adk_chat.durable import locks
 from adk_chat.durable.attempt import Attempt
-from tests.conftest import query
+from tests.conftest import free_port, query
 from tests.fidelity import run
 from tests.fidelity.comparison import plain
-from tests.fidelity.conftest import COMPOSED, SEED
 from tests.fidelity.harness import Service
+from tests.fidelity.scenarios.composed import COMPOSED, SEED
 from tests.support import ChatClient, unique
 
-SECONDS = 8
+SECONDS = 6
 USERS = 4
 END_SECONDS = 20
 
 
 @plain
 async def test_whatever_is_composed_ends(service: Service) -> None:
-    print(f"the seed is {SEED}; set SOAK_SEED to it to run the same agents")  # noqa: T201  pytest shows it on failure
-    end = time.monotonic() + SECONDS
-    await asyncio.gather(*(talk(service.http, Random(f"{SEED} {number}"), end) for number in range(USERS)))
+    await soak(service.http)
     left = await query(service.server, "SELECT id, status FROM sys_invocation WHERE status != 'completed'")
     assert not left
     gc.collect()
     attempts = [one for one in gc.get_objects() if isinstance(one, Attempt)]
     assert not [task for attempt in attempts for task in attempt.tasks if not task.done()]
     assert not locks._holders
+
+
+async def test_whatever_is_composed_ends_whose_process_is_killed(binary: Path, tmp_path: Path) -> None:
+    async with (
+        RestateServer(binary, tmp_path, free_port(), free_port()) as server,
+        httpx.AsyncClient(base_url=server.ingress_url, timeout=60) as http,
+        killed_again_and_again(server),
+    ):
+        await soak(http)
+        assert not await query(server, "SELECT id, status FROM sys_invocation WHERE status != 'completed'")
+
+
+@asynccontextmanager
+async def killed_again_and_again(server: RestateServer) -> AsyncIterator[None]:
+    """An endpoint, SIGKILLed now and then."""
+    port = free_port()
+    mortal = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.fidelity.mortal", str(port), server.admin_url), stdout=asyncio.subprocess.PIPE
+    )
+    said = mortal.stdout
+    assert said is not None
+    process = int(await said.readline())
+
+    async def kill() -> None:
+        nonlocal process
+        random = Random(SEED)
+        while True:
+            await asyncio.sleep(random.uniform(0.2, 1))
+            os.kill(process, signal.SIGKILL)
+            process = int(await said.readline())
+
+    await server.register(f"http://127.0.0.1:{port}")
+    killing = asyncio.create_task(kill())
+    try:
+        yield
+    finally:
+        killing.cancel()
+        mortal.kill()
+        os.kill(process, signal.SIGKILL)
+        await mortal.wait()
+
+
+async def soak(http: httpx.AsyncClient) -> None:
+    """Let some users talk for a while."""
+    print(f"the seed is {SEED}; set SOAK_SEED to it to run the same agents")  # noqa: T201  pytest shows it on failure
+    end = time.monotonic() + SECONDS
+    await asyncio.gather(*(talk(http, Random(f"{SEED} {number}"), end) for number in range(USERS)))
 
 
 async def talk(http: httpx.AsyncClient, random: Random, end: float) -> None:

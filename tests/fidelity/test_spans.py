@@ -8,7 +8,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
-from tests.fidelity.harness import Service, under_adk, under_restate
+from tests.fidelity.harness import Service, run_under_adk, under_restate
 from tests.fidelity.scenario import Scenario
 from tests.fidelity.scenarios import SCENARIOS
 
@@ -59,7 +59,7 @@ def tree(spans: list[ReadableSpan]) -> Counter[tuple[str, str | None]]:
 @pytest.mark.parametrize("scenario", [s for s in SCENARIOS if s.id in CHOSEN], ids=lambda scenario: scenario.id)
 async def test_spans_are_those_of_adk(scenario: Scenario, service: Service, collector: Collector) -> None:
     with collector.collecting() as under:
-        await under_adk(scenario, streaming=False)
+        await run_under_adk(scenario, streaming=False)
     with collector.collecting() as emitted:
         await under_restate(scenario, service, streaming=False)
     assert under

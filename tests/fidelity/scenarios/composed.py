@@ -1,6 +1,8 @@
 """Agents that are put together at random from what users write around ADK's constructs."""
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncGenerator
 from random import Random
 from typing import Any
@@ -95,3 +97,7 @@ def composed(name: str, seed: str) -> Scenario:
         return composite
 
     return Scenario(name, agent(2, tools=True))
+
+
+SEED = os.environ.setdefault("SOAK_SEED", str(time.time_ns()))
+COMPOSED = [composed(f"composed_{number}", f"{SEED} {number}") for number in range(30)]
