@@ -37,7 +37,8 @@ async def newest_first(page: Page) -> AsyncGenerator[list[Json], None]:
         except TooLargeError:
             if limit == 1:
                 raise
-            limit //= 2
+            # Each answer that is too large was read for nothing.
+            limit = max(1, limit // 4)
             continue
         yield events
         if len(events) < limit:

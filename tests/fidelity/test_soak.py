@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ from tests.fidelity.harness import Service
 from tests.fidelity.scenarios.composed import COMPOSED, SEED
 from tests.support import ChatClient, unique
 
-SECONDS = 6
+SECONDS = 5
 USERS = 4
 END_SECONDS = 20
 
@@ -39,14 +40,15 @@ async def test_whatever_is_composed_ends(service: Service) -> None:
     assert not locks._holders
 
 
-async def test_whatever_is_composed_ends_whose_process_is_killed(binary: Path, tmp_path: Path) -> None:
-    async with (
-        RestateServer(binary, tmp_path, free_port(), free_port()) as server,
-        httpx.AsyncClient(base_url=server.ingress_url, timeout=60) as http,
-        killed_again_and_again(server),
-    ):
-        await soak(http)
-        assert not await query(server, "SELECT id, status FROM sys_invocation WHERE status != 'completed'")
+async def test_whatever_is_composed_ends_whose_process_is_killed(binary: Path) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        async with (
+            RestateServer(binary, Path(directory), free_port(), free_port()) as server,
+            httpx.AsyncClient(base_url=server.ingress_url, timeout=60) as http,
+            killed_again_and_again(server),
+        ):
+            await soak(http)
+            assert not await query(server, "SELECT id, status FROM sys_invocation WHERE status != 'completed'")
 
 
 @asynccontextmanager
