@@ -24,6 +24,9 @@ from adk_chat.sessions.turn_id import TurnId, TurnKey
 _PAUSE = 0.5
 _ATTACHED_SECONDS = 60
 """How long one request waits for the end of a turn; a connection that died unnoticed is found out by then."""
+_ON_ITS_WAY_SECONDS = 1.0
+"""How long the engine may say that it knows no such turn: one that was posted a moment ago may be on its way still."""
+_UNKNOWN = "not found"
 _SENTENCES = {
     "canceled": "The turn was cancelled before it began.",
     KILLED: KILLED_SENTENCE,
@@ -113,7 +116,7 @@ class Turns:
         Raises:
             RefusedError: 503, Restate is away for longer than `patience` seconds.
         """
-        seen = time.monotonic()
+        asked = seen = time.monotonic()
         while True:
             try:
                 response = await self._waiting.get(f"/restate/invocation/{turn_id.invocation_id}/attach")
@@ -127,7 +130,10 @@ class Turns:
                 seen = time.monotonic()
             if response is not None and response.is_success:
                 return Outcome(response.status_code)
-            if response is not None and (said := _invocation_error(response)) is not None:
+            said = None if response is None else _invocation_error(response)
+            if said == _UNKNOWN and time.monotonic() - asked < _ON_ITS_WAY_SECONDS:
+                said = None
+            if response is not None and said is not None:
                 if said == KILLED_SENTENCE:
                     with suppress(RefusedError):  # nobody may have stored that yet; the next turn would
                         await self._call("cancel", turn_id.key, _cancelling(turn_id))

@@ -23,7 +23,7 @@ from adk_chat.settings import Settings
 from adk_chat.streaming.redis_broker import RedisBroker
 from tests.conftest import free_port, plain, query
 from tests.gateway.conftest import gateway_config, served
-from tests.support import scripted_app, unique, until
+from tests.support import ChatClient, scripted_app, unique, until
 
 NOT_OFFERED = [
     ("GET", "/dev/apps/scripted/builder"),
@@ -171,6 +171,18 @@ async def test_who_waits_for_a_turn_is_told_when_restate_stays_away() -> None:
     with pytest.raises(RefusedError, match=f"The turn goes on when it is back; GET /turns/{turn_id}/events") as refused:
         await turns.outcome(turn_id, patience=0)
     assert refused.value.status_code == 503
+    await turns.close()
+
+
+@plain
+async def test_a_turn_that_is_on_its_way_is_waited_for(
+    server: RestateServer, chat: ChatClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = Turns(server.ingress_url, None)
+    turn_id = TurnId.parse((await chat.call("post", {"message": "hello", "session_id": "s"}))["turn_id"])
+    attach, unknown = turns._waiting.get, iter(["/restate/invocation/inv_1cnwHTQ9gZUK6kyEtqsO2BfMA5hJwPOZGd/attach"])
+    monkeypatch.setattr(turns._waiting, "get", lambda path: attach(next(unknown, path)))
+    assert (await turns.outcome(turn_id)).status == 200
     await turns.close()
 
 
