@@ -1,19 +1,21 @@
-"""The end of a turn that runs: told to end, or killed where it is in no state to hear of it."""
+"""The end of a turn that does not end by itself: it is told to, or killed, and what is stored in its place."""
 
+import uuid
+from collections.abc import Iterable
 from datetime import timedelta
 from functools import partial
 from typing import cast
 
 import restate
+from google.adk.events.event import Event
 from restate.serde import BytesSerde
 
 from adk_chat.objects.admin import AdminApi, EndOutcome
-from adk_chat.objects.ended import send_settle
-from adk_chat.objects.requests import CancelTurn
+from adk_chat.objects.requests import TURN, CancelTurn, RunningTurn
 from adk_chat.sessions.contract import CHAT
 from adk_chat.sessions.transport import request_json
-from adk_chat.sessions.turn_end import KILLED
-from adk_chat.sessions.turn_id import TurnId, TurnKey
+from adk_chat.sessions.turn_end import KILLED, TURN_FAILED
+from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
 
 _AT_ONCE = timedelta(milliseconds=100)
 _PATIENCE = timedelta(seconds=0.5)
@@ -23,6 +25,7 @@ _NOT_ENDED = (
     "The turn was told to end, and has not. If it is paused, or fails at each attempt, only Restate's admin API can "
     "end it, which does not answer or is not known here: set ADK_CHAT_ADMIN_URL, or use adk-chat turns kill."
 )
+_IDS = uuid.UUID("3d3f4a0e-52cd-5d0c-9e0d-4f6d7f0c8b11")
 AnyContext = restate.ObjectContext | restate.ObjectSharedContext
 
 
@@ -76,3 +79,32 @@ async def _was_killed(ended: restate.RestateDurableFuture[bytes]) -> bool:
     except restate.TerminalError as error:
         return error.message == KILLED
     return False
+
+
+def ended_event(invocation_id: str, events: Iterable[Event], author: str, time: float) -> Event:
+    """The event that says that a turn has ended which could not store its own end, the same whoever makes it.
+
+    Args:
+        invocation_id: the Restate invocation of the turn.
+        events: those of the session.
+        author: of the event.
+        time: when it is made, in seconds since the epoch.
+    """
+    mark = event_id_prefix(invocation_id)
+    made = mark + str(uuid.uuid5(_IDS, invocation_id))[len(mark) :]
+    of_turn = (event.invocation_id for event in events if event.id.startswith(mark))
+    return Event(
+        id=made,
+        invocation_id=next(of_turn, f"e-{made}"),
+        author=author,
+        timestamp=time,
+        error_code="TURN_ENDED",
+        error_message="The turn was ended before it was done; what it had said until then is stored.",
+        custom_metadata={TURN_FAILED: True},
+    )
+
+
+def send_settle(ctx: restate.Context, key: TurnKey, invocation_id: str) -> None:
+    """Have Turn store that a turn has ended, once no turn runs."""
+    request = RunningTurn(invocation_id=invocation_id)
+    ctx.generic_send(TURN, "settle", request.model_dump_json().encode(), key=str(key))

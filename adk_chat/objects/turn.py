@@ -7,7 +7,7 @@ from datetime import timedelta
 import restate
 
 from adk_chat.objects.app_state import Nothing
-from adk_chat.objects.ended import ended_event
+from adk_chat.objects.ending import ended_event
 from adk_chat.objects.handler import handler
 from adk_chat.objects.requests import TURN, RunningTurn, TurnEvents, TurnRequest
 from adk_chat.objects.state import ObjectState

@@ -26,7 +26,7 @@ from adk_chat.durable.errors import Raisable, is_cancelled, is_transient
 from adk_chat.durable.pump import BrokenOffError
 from adk_chat.objects.answer import Answer
 from adk_chat.objects.cancellation import Cancellation
-from adk_chat.objects.ended import ended_event, send_settle
+from adk_chat.objects.ending import ended_event, send_settle
 from adk_chat.objects.handler import terminal
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.outbox import CANCELLED, Outbox

@@ -17,7 +17,7 @@ import httpx
 from adk_chat.dev.server import RestateServer
 from adk_chat.durable import locks
 from adk_chat.durable.attempt import Attempt
-from tests.conftest import free_port, query
+from tests.conftest import free_port, query, unfinished
 from tests.fidelity import run
 from tests.fidelity.comparison import plain
 from tests.fidelity.harness import Service
@@ -50,7 +50,7 @@ async def test_whatever_is_composed_ends_whose_process_is_killed(binary: Path) -
             killed_again_and_again(server),
         ):
             await soak(http)
-            assert not await query(server, "SELECT id, status FROM sys_invocation WHERE status != 'completed'")
+            assert not await unfinished(server)
 
 
 @asynccontextmanager
@@ -58,7 +58,9 @@ async def killed_again_and_again(server: RestateServer) -> AsyncIterator[None]:
     """An endpoint, SIGKILLed now and then."""
     port = free_port()
     mortal = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.fidelity.mortal", str(port), server.admin_url), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "tests.fidelity.mortal", str(port), server.admin_url),
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     said = mortal.stdout
     assert said is not None
@@ -72,14 +74,13 @@ async def killed_again_and_again(server: RestateServer) -> AsyncIterator[None]:
             os.kill(process, signal.SIGKILL)
             process = int(await said.readline())
 
-    await server.register(f"http://127.0.0.1:{port}")
-    killing = asyncio.create_task(kill())
     try:
-        yield
+        await server.register(f"http://127.0.0.1:{port}")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(kill())
+            yield
     finally:
-        killing.cancel()
-        mortal.kill()
-        os.kill(process, signal.SIGKILL)
+        os.killpg(mortal.pid, signal.SIGKILL)
         await mortal.wait()
 
 

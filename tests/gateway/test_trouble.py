@@ -38,17 +38,14 @@ def turn_of(user: str, invocation_id: str) -> str:
 
 
 @plain
-async def test_a_session_that_fits_into_no_answer_is_opened_and_changed(
-    gateway: httpx.AsyncClient, chat: ChatClient
-) -> None:
-    path = SESSIONS.format("scripted", chat.user)
+async def test_a_session_that_fits_into_no_answer_is_opened_and_changed(gateway: httpx.AsyncClient) -> None:
+    user = unique("user")
+    path = SESSIONS.format("choir", user)
     await gateway.post(path, json={"sessionId": "s", "state": {"mood": "fine"}})
-    for number in range(2):
-        text = {"parts": [{"text": "x" * 13_000_000}]}
-        event = {"id": str(number), "timestamp": number, "author": "user", "content": text}
-        await chat.call("append_events", {"session_id": "s", "events": [event]})
+    assert (await gateway.post("/run", json=run("choir", user, f"4 {7_000_000}"))).is_success
     session = (await gateway.get(f"{path}/s")).json()
-    assert [event["id"] for event in session["events"]] == ["0", "1"]
+    assert sorted(event["author"] for event in session["events"]) == ["soloist", *["speaker"] * 4, "user"]
+    assert session["events"][0]["author"] == "user"
     changed = (await gateway.patch(f"{path}/s", json={"stateDelta": {"mood": "better"}})).json()
     assert changed["state"]["mood"] == "better"
 
