@@ -79,7 +79,8 @@ def main() -> None:
 def dev(reload: bool, without_server: bool, **options: Any) -> None:
     """Run everything on this machine: restate-server, the handlers, and ADK's API and dev UI.
 
-    AGENT is a directory with ADK's agent.py, or package.module:attribute; by default a built-in assistant.
+    AGENT is the directory of an agent of ADK's, or of several, or package.module:attribute; by default a built-in
+    assistant.
     """
     if reload:
         arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
@@ -101,7 +102,7 @@ def dev(reload: bool, without_server: bool, **options: Any) -> None:
 def web(**options: Any) -> None:
     """Serve ADK's API and dev UI for a service that runs elsewhere; as many copies as you like.
 
-    AGENT is the one that the service runs: a directory with ADK's agent.py, or package.module:attribute.
+    AGENT is what the service runs: the directory of an agent of ADK's, or of several, or package.module:attribute.
     """
     _run("web", _settings(options))
 
@@ -129,7 +130,8 @@ def web(**options: Any) -> None:
 def serve_command(admin_url: str | None, url: str | None, force: bool, **options: Any) -> None:
     """Serve the handlers alone, for any Restate. SIGTERM drains: no new work, and running handlers may end.
 
-    AGENT is a directory with ADK's agent.py, or package.module:attribute; by default a built-in assistant.
+    AGENT is the directory of an agent of ADK's, or of several, or package.module:attribute; by default a built-in
+    assistant.
     """
     _run("serve", _settings(options), admin_url=admin_url, url=url, force=force)
 

@@ -14,12 +14,11 @@ from typing import Any
 
 import click
 import uvloop
-from google.adk.apps.app import App
 from google.adk.artifacts.file_artifact_service import FileArtifactService
 
 from adk_chat import telemetry
 from adk_chat.agents.demo_model import DemoModel
-from adk_chat.agents.loader import AgentError, load_app
+from adk_chat.agents.loader import AgentError, Loaded, load
 from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.npm import InstallError
 from adk_chat.dev.reload import directory_of, reloading
@@ -63,9 +62,7 @@ def run(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, *
     ending = _Ending()
     try:
         telemetry.check()
-        # What reloads it runs in a process of its own.
-        app = [] if command is reload else [load_app(settings.agent, settings.model)]
-        (uvloop.run if sys.platform != "win32" else asyncio.run)(ending.of(command(*app, settings, **more)))
+        (uvloop.run if sys.platform != "win32" else asyncio.run)(ending.of(_loaded(command, settings, more)))
     except _ERRORS as error:
         said = str(error)
         if "MAKELEVEL" in os.environ and " --" in said:
@@ -73,6 +70,12 @@ def run(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, *
         raise click.ClickException(said) from error
     finally:
         ending.leave()
+
+
+async def _loaded(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, more: dict[str, Any]) -> None:
+    # What reloads it runs in a process of its own.
+    loaded = [] if command is reload else [await load(settings.agent, settings.model)]
+    await command(*loaded, settings, **more)
 
 
 class _Ending:
@@ -103,13 +106,13 @@ class _Ending:
             os._exit(0)
 
 
-async def serve(app: App, settings: Settings, *, admin_url: str | None, url: str | None, force: bool) -> None:
+async def serve(loaded: Loaded, settings: Settings, *, admin_url: str | None, url: str | None, force: bool) -> None:
     """Serve the handlers alone, and register them with the Restate whose admin API is at `admin_url`."""
     listening = _listen(settings.endpoint_host, settings.endpoint_port, "--endpoint-port")
     port = listening.getsockname()[1]
     if admin_url is not None:
         settings = settings.model_copy(update={"admin_url": admin_url})
-    service = ChatService(app, settings=settings)
+    service = ChatService(*loaded.apps, aliases=loaded.aliases, settings=settings)
     await service.warm_up()
     telemetry.start(beside_adk=False)
     stop = stop_event()
@@ -133,7 +136,7 @@ async def serve(app: App, settings: Settings, *, admin_url: str | None, url: str
             return
         await registering
     registered = f", registered as {at} with the Restate at {admin_url}" if admin_url else ""
-    click.echo(f"Serving {app.name} on http://{settings.endpoint_host}:{port}{registered}.")
+    click.echo(f"Serving {_names(loaded)} on http://{settings.endpoint_host}:{port}{registered}.")
     _say_what_is_not_shared(settings)
     await serving
     await service.close()
@@ -157,9 +160,9 @@ async def _register(admin_url: str, endpoint_url: str, force: bool, settings: Se
             return
 
 
-async def web(app: App, settings: Settings) -> None:
+async def web(loaded: Loaded, settings: Settings) -> None:
     """Serve ADK's API and dev UI alone."""
-    service = ChatService(app, settings=settings)
+    service = ChatService(*loaded.apps, aliases=loaded.aliases, settings=settings)
     gateway = service.gateway(settings.ingress_url, settings.admin_url, settings.host)
     telemetry.start(beside_adk=True)
     telemetry.measure_queue(settings.admin_url, settings.restate_headers)
@@ -167,13 +170,13 @@ async def web(app: App, settings: Settings) -> None:
     port = listening.getsockname()[1]
     host = "localhost" if is_loopback(settings.host) else settings.host
     stop = stop_event()
-    click.echo(f"Serving {app.name} on http://{host}:{port}, over the Restate at {settings.ingress_url}.")
+    click.echo(f"Serving {_names(loaded)} on http://{host}:{port}, over the Restate at {settings.ingress_url}.")
     _say_what_is_not_shared(settings)
     await serve_gateway(gateway, listening, stop)
     await service.close()
 
 
-async def dev(app: App, settings: Settings, *, without_server: bool) -> None:
+async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> None:
     """Run everything, but for restate-server where that runs already."""
     data = None if without_server else DataDir(settings.data_dir)  # it is ours as long as this is here
     data_dir = data.path if data else settings.data_dir.resolve()
@@ -185,7 +188,9 @@ async def dev(app: App, settings: Settings, *, without_server: bool) -> None:
     artifacts = None if settings.artifact_service_uri else FileArtifactService(data_dir / "artifacts")
     server = _restate_server(data_dir, settings, without_server)
     settings = settings.model_copy(update={"admin_url": server.admin_url})
-    service = ChatService(app, settings=settings, broker=broker, artifact_service=artifacts)
+    service = ChatService(
+        *loaded.apps, aliases=loaded.aliases, settings=settings, broker=broker, artifact_service=artifacts
+    )
     stop = stop_event()
     async with nullcontext() if without_server else server:
         ended = asyncio.create_task(asyncio.Event().wait() if without_server else server.wait())
@@ -196,13 +201,14 @@ async def dev(app: App, settings: Settings, *, without_server: bool) -> None:
         telemetry.start(beside_adk=True)
         telemetry.measure_queue(server.admin_url, {})
         web_serving = asyncio.create_task(serve_gateway(gateway, web_listening, stop))
-        click.echo(_welcome(app, server, web_url, settings.ui))
+        click.echo(_welcome(loaded, server, web_url, settings.ui))
         done, _ = await asyncio.wait([serving, web_serving, ended], return_when=asyncio.FIRST_COMPLETED)
         if ended not in done:
             ended.cancel()
             stop.set()
             click.echo("Stopping ...")
             done, _ = await asyncio.wait([serving, web_serving])
+            await service.close()
             await broker.close()
         for task in done:
             task.result()
@@ -253,13 +259,18 @@ def _listen(host: str, port: int, option: str) -> Any:
         raise PortTakenError(f"{error} Stop what uses it, or choose another with {option}.") from error
 
 
-def _welcome(app: App, server: RestateServer, web_url: str, ui: bool) -> str:
-    model = getattr(app.root_agent, "model", None)
+def _names(loaded: Loaded) -> str:
+    """The apps by name, the default one first."""
+    return ", ".join(app.name for app in loaded.apps)
+
+
+def _welcome(loaded: Loaded, server: RestateServer, web_url: str, ui: bool) -> str:
+    model = getattr(loaded.apps[0].root_agent, "model", None) if len(loaded.apps) == 1 else None
     name = "the offline demo model; set GOOGLE_API_KEY or ADK_CHAT_MODEL for a real one"
     with_model = f" with {name if isinstance(model, DemoModel) else getattr(model, 'model', model)}" if model else ""
     message = '{"message": "Make a poem about durable execution.", "session_id": "session-123"}'
     return (
-        f"adk_chat is ready: {app.name}{with_model}.\n"
+        f"adk_chat is ready: {_names(loaded)}{with_model}.\n"
         f"  {'dev UI    ' if ui else 'ADK API   '}  {web_url}\n"
         f"  ingress     {server.ingress_url}\n"
         f"  Restate UI  {server.admin_url}\n"

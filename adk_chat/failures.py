@@ -19,15 +19,20 @@ def own_traceback(error: BaseException) -> str:
 
     What raised it may have been wrapped on its way; the lines are those of the innermost exception that has such.
     """
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
-        chain.append(cause)
-    for raised in reversed(chain):
+    for raised in reversed(chain(error)):
         frames = list(dropwhile(_of_a_framework, traceback.extract_tb(raised.__traceback__)))
         if frames:
             said = traceback.format_list(frames)
             return "".join(["Traceback (most recent call last):\n", *said, *traceback.format_exception_only(error)])
     return "".join(traceback.format_exception_only(error))
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """An error, what led to it, and so on."""
+    found = [error]
+    while (cause := found[-1].__cause__ or found[-1].__context__) is not None and cause not in found:
+        found.append(cause)
+    return found
 
 
 def _of_a_framework(frame: traceback.FrameSummary) -> bool:

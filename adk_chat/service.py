@@ -1,6 +1,8 @@
 """`ChatService`: puts the parts together."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
 from typing import NoReturn
 
@@ -17,7 +19,8 @@ from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
 from google.adk.models.base_llm import BaseLlm
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
-from google.adk.runners import InMemoryRunner
+from google.adk.runners import InMemoryRunner, Runner
+from google.adk.sessions.in_memory_session_service import InMemorySessionService
 from google.adk.workflow import BaseNode
 from google.genai import types
 from starlette.types import ASGIApp
@@ -37,7 +40,10 @@ from adk_chat.objects.turn_attempt import TurnConfig
 from adk_chat.settings import Settings
 from adk_chat.streaming import Broker, open_broker
 
+logger = logging.getLogger(__name__)
+
 _INACTIVITY = timedelta(hours=1)
+_CLOSE_SECONDS = 10
 
 
 class ServiceUriError(ValueError):
@@ -58,6 +64,7 @@ class ChatService:
         run_config: of every turn, unless its request asks for something else.
         broker: where turns publish what they do while they run, for `gateway` to show it; by default the Redis of
             `settings.redis_url`. A `MemoryBroker` does where both are one process. Who gives one closes it.
+        aliases: other names that apps are known by, as those of their directories, with the names they stand for.
 
     Raises:
         AuthError: the settings of access control do not make sense.
@@ -72,6 +79,7 @@ class ChatService:
         credential_service: BaseCredentialService | None = None,
         run_config: RunConfig | None = None,
         broker: Broker | None = None,
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
         install()
         if not apps:
@@ -81,6 +89,7 @@ class ChatService:
         self.apps = {app.name: app for app in map(_as_app, apps)}
         if len(self.apps) < len(apps):
             raise ValueError(f"Two apps have the same name: {', '.join(app.name for app in apps)}.")
+        self.aliases = dict(aliases or {})
         self.artifact_service = artifact_service or _artifact_service(self.settings.artifact_service_uri)
         self.memory_service = memory_service or _memory_service(self.settings.memory_service_uri)
         self.credential_service = credential_service
@@ -95,6 +104,7 @@ class ChatService:
         retention = timedelta(seconds=settings.journal_retention_seconds)
         chat = ChatConfig(
             apps=list(self.apps),
+            aliases=self.aliases,
             max_id_length=settings.max_id_length,
             max_message_bytes=settings.max_message_bytes,
             history_events=settings.history_events,
@@ -147,6 +157,7 @@ class ChatService:
             )
         config = GatewayConfig(
             apps=self.apps,
+            aliases=self.aliases,
             ingress_url=ingress_url,
             admin_url=admin_url,
             artifact_service=self.artifact_service,
@@ -171,7 +182,14 @@ class ChatService:
         await runner.close()
 
     async def close(self) -> None:
-        """Close what the service has opened."""
+        """Close the toolsets and plugins of each app, and what the service has opened, once no turn runs any more."""
+        for app in self.apps.values():
+            runner = Runner(app=app, session_service=InMemorySessionService())
+            try:
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await runner.close()
+            except Exception as error:  # of somebody's plugin
+                logger.warning("What %s uses could not be closed: %r", app.name, error)
         if self._opened is not None:
             await self._opened.close()
 

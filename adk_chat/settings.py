@@ -32,7 +32,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ADK_CHAT_", env_file=".env", extra="ignore", populate_by_name=True)
 
     agent: str | None = Field(
-        None, description="The agent: a directory by ADK's convention, or package.module:attribute."
+        None,
+        description="The agent: a directory by ADK's convention, of one or of several, or package.module:attribute.",
     )
     model: str | None = Field(None, description="The default assistant's model: any name that ADK or LiteLLM knows.")
 

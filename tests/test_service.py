@@ -7,6 +7,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from google.adk.agents.llm_agent import LlmAgent
+from google.adk.agents.readonly_context import ReadonlyContext
+from google.adk.apps.app import App
+from google.adk.plugins.base_plugin import BasePlugin
+from google.adk.tools.base_tool import BaseTool
+from google.adk.tools.base_toolset import BaseToolset
 from google.genai import types
 
 from adk_chat import ChatService
@@ -42,6 +48,26 @@ def test_a_program_that_uses_the_library_keeps_its_redis_to_itself(monkeypatch: 
 def test_a_uri_that_means_nothing_is_said_clearly(kind: str) -> None:
     with pytest.raises(ServiceUriError, match=f"ADK knows no {kind} service by the URI 'ftp://somewhere'"):
         service(**{f"{kind}_service_uri": "ftp://somewhere"})
+
+
+async def test_what_an_app_uses_is_closed_once_whatever_of_it_fails() -> None:
+    closed: list[str] = []
+
+    class Tools(BaseToolset):
+        async def get_tools(self, readonly_context: ReadonlyContext | None = None) -> list[BaseTool]:
+            return []
+
+        async def close(self) -> None:
+            closed.append("tools")
+
+    class Analytics(BasePlugin):
+        async def close(self) -> None:
+            closed.append(self.name)
+            raise RuntimeError(self.name)
+
+    app = App(name="app", root_agent=LlmAgent(name="a", tools=[Tools()]), plugins=[Analytics("one"), Analytics("two")])
+    await ChatService(app, settings=Settings(_env_file=None)).close()
+    assert closed == ["tools", "one", "two"]
 
 
 PATCHED = """

@@ -1,13 +1,18 @@
-"""Loading the agent that the command line names."""
+"""Loading the agents that the command line names, whatever `adk web` loads."""
 
+import asyncio
 import importlib
+import logging
 import os
+import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from google.adk.agents.base_agent import BaseAgent
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.apps.app import App
+from google.adk.cli.service_registry import load_services_module
 from google.adk.cli.utils.agent_loader import AgentLoader, is_single_agent_directory
 from google.adk.models.google_llm import Gemini
 from google.adk.models.registry import LLMRegistry
@@ -16,13 +21,28 @@ from google.adk.workflow import BaseNode
 from adk_chat.agents.assistant import GEMINI_SETTINGS, assistant
 from adk_chat.failures import own_traceback
 
+logger = logging.getLogger(__name__)
+
+_ROOT = re.compile(r"\b(root_agent|app)\b")
+
 
 class AgentError(Exception):
     """The agent cannot be used; the message says why."""
 
 
-def load_app(spec: str | None, model: str | None = None) -> App:
-    """The app that `spec` names: a directory by ADK's convention, or `package.module:attribute`.
+class Loaded(NamedTuple):
+    """Apps, the first of which is the default, and the names of directories that stand for apps of another name."""
+
+    apps: list[App]
+    aliases: dict[str, str]
+
+
+async def load(spec: str | None, model: str | None = None) -> Loaded:
+    """What `spec` names: the directory of an agent or of several, or `package.module:attribute`.
+
+    Directories are ADK's: `agent.py` or `__init__.py` with `root_agent` or `app` in it, or `root_agent.yaml`; with
+    `.env` beside them, and `services.py` or `services.yaml` in the directory above. Modules are imported with the event
+    loop running, as by ADK's server; one that runs a loop of its own then is imported beside it.
 
     Args:
         spec: the name; None for the default assistant.
@@ -32,15 +52,25 @@ def load_app(spec: str | None, model: str | None = None) -> App:
         AgentError: there is nothing there, it does not import, or its model is not known.
     """
     try:
-        app = assistant(model) if spec is None else _load(spec)
-        for agent in _agents(app.root_agent):
-            if isinstance(agent, LlmAgent) and isinstance(agent.model, str) and agent.model:
-                _resolve(agent.name, agent.model)
+        return _checked(spec, model)
+    except AgentError as error:
+        if "running event loop" not in str(error.__cause__):
+            raise
+    return await asyncio.to_thread(_checked, spec, model)
+
+
+def _checked(spec: str | None, model: str | None) -> Loaded:
+    try:
+        loaded = Loaded([assistant(model)], {}) if spec is None else _load(spec)
+        for app in loaded.apps:
+            for agent in _agents(app.root_agent):
+                if isinstance(agent, LlmAgent) and isinstance(agent.model, str) and agent.model:
+                    _resolve(agent.name, agent.model)
     except AgentError:
         raise
     except Exception as error:  # whatever somebody else's module does when it is imported
         raise AgentError(f"{spec or 'The assistant'} cannot be loaded.\n{own_traceback(error).strip()}") from error
-    return app
+    return loaded
 
 
 def _resolve(agent: str, model: str) -> None:
@@ -53,12 +83,10 @@ def _resolve(agent: str, model: str) -> None:
         )
 
 
-def _load(spec: str) -> App:
+def _load(spec: str) -> Loaded:
     directory = Path(spec)
     if directory.is_dir():
-        if not is_single_agent_directory(directory):
-            raise AgentError(f"{spec} has no agent.py. Name a directory that has one, with root_agent or app in it.")
-        return _as_app(AgentLoader(str(directory)).load_agent(directory.resolve().name), directory.resolve().name)
+        return _load_directory(directory.resolve())
     module, colon, attribute = spec.partition(":")
     if not colon:
         raise AgentError(f"{spec} is neither a directory nor package.module:attribute.")
@@ -66,7 +94,37 @@ def _load(spec: str) -> App:
     found = getattr(importlib.import_module(module), attribute, None)
     if found is None:
         raise AgentError(f"{module} has no {attribute}.")
-    return _as_app(found, getattr(found, "name", attribute))
+    return Loaded([_as_app(found, getattr(found, "name", attribute))], {})
+
+
+def _load_directory(directory: Path) -> Loaded:
+    package = directory / "__init__.py"
+    single = is_single_agent_directory(directory) or (package.is_file() and _ROOT.search(package.read_text()))
+    above = directory.parent if single else directory
+    load_services_module(str(above))
+    loader = AgentLoader(str(directory if is_single_agent_directory(directory) else above))
+    names = [directory.name] if single else loader.list_agents()
+    apps: dict[str, App] = {}
+    aliases: dict[str, str] = {}
+    for name in names:
+        try:
+            app = _as_app(loader.load_agent(name), name)
+        except Exception as error:
+            if len(names) == 1:
+                raise
+            logger.warning("%s is left out, since it cannot be loaded.\n%s", name, own_traceback(error).strip())
+            continue
+        if app.name in apps:
+            raise AgentError(f"Two agents in {directory} have the name {app.name}; {name} is one of them.")
+        apps[app.name] = app
+        if name != app.name:
+            aliases[name] = app.name
+    if not apps:
+        raise AgentError(
+            f"{directory} has no agent. Name a directory that has an agent.py, an __init__.py or a root_agent.yaml, "
+            "with root_agent or app in it; or one that has such directories in it."
+        )
+    return Loaded([*apps.values()], aliases)
 
 
 def _as_app(found: object, name: str) -> App:

@@ -25,7 +25,7 @@ def _named(vm: Any, message: Message) -> Echoed:
     name = message.text(NAME)
     key = Key.parse(name)
     handle = vm.sys_run(name).handle
-    return run(key.what), Recorded(key.strand, key.content, handle, label=key.label), handle
+    return run(key.what), Recorded(key.strand, key.content, handle), handle
 
 
 def _sleep(vm: Any, message: Message) -> Echoed:

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import importlib
+import sys
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -12,6 +14,7 @@ from pydantic import BaseModel
 from adk_chat.durable import values
 
 _TRANSIENT_STATUS = {408, 429}
+_SERVER_ERROR = 500
 # aiohttp, the OpenAI SDK and Anthropic's name their connection errors so; none of them need be installed.
 _TRANSIENT_NAMES = {"ClientConnectionError", "APIConnectionError"}
 
@@ -19,13 +22,18 @@ _TRANSIENT_NAMES = {"ClientConnectionError", "APIConnectionError"}
 def is_transient(error: BaseException) -> bool:
     """Whether the same model call may succeed in a moment: no connection, a timeout, HTTP 408, 429 or 5xx."""
     response = getattr(error, "response", None)  # of httpx's HTTPStatusError, and of those of requests
-    named = (getattr(error, "code", None), getattr(error, "status_code", None), getattr(response, "status_code", None))
-    status = next((value for value in named if isinstance(value, int)), None)
+    named: list[Any] = [getattr(error, name, None) for name in ("code", "status_code", "status")]
+    status = next(filter(_is_status, [*named, getattr(response, "status_code", None)]), None)
     if status is not None:
-        return status in _TRANSIENT_STATUS or 500 <= status < 600
+        return bool(status in _TRANSIENT_STATUS or status >= _SERVER_ERROR)
     if isinstance(error, ConnectionError | TimeoutError | httpx.TransportError):
         return True
     return any(base.__name__ in _TRANSIENT_NAMES for base in type(error).__mro__)
+
+
+def _is_status(code: object) -> bool:
+    """Whether it is one of HTTP, and no code of a provider's own."""
+    return isinstance(code, int) and 100 <= code < 600
 
 
 def is_cancelled(error: BaseException) -> bool:
@@ -37,47 +45,178 @@ def is_cancelled(error: BaseException) -> bool:
 Raisable = Exception | asyncio.CancelledError
 """What a step may raise. Anything else, as `SystemExit`, would end the event loop, and the process with all turns."""
 
+_CHAIN = 8
+"""How many exceptions of a chain, or of groups in groups, are kept."""
+_TEXT_BYTES = 16 * 1024
+_LOOKED_AT = ("status_code", "status", "code", "reason", "reason_phrase", "message", "details", "headers", "text")
+"""What code asks of the response that an exception of a client carries."""
+_BUILT_IN = {"builtins", "asyncio.exceptions", "asyncio"}
 
-class ErrorRecord(BaseModel):
-    """An exception as the journal keeps it."""
+
+class ObjectRecord(BaseModel):
+    """An object that an exception carries, a response most often, by what can be kept of its attributes."""
 
     type: str
-    message: str
-    args: list[Any] = []
     attributes: dict[str, Any] = {}
 
     @classmethod
-    def of(cls, error: BaseException) -> "ErrorRecord":
-        """Describe `error`; arguments and attributes that have no JSON form are left out."""
+    def of(cls, carried: object) -> "ObjectRecord":
+        """Describe `carried`."""
+        found = dict(getattr(carried, "__dict__", {}))
+        for name in (*_LOOKED_AT, "url"):
+            with contextlib.suppress(Exception):  # as httpx's text of a stream that was not read
+                found.setdefault(name, getattr(carried, name))
+        kept = {}
+        for name, value in found.items():
+            if isinstance(value, Mapping):
+                value = {str(key): str(item) for key, item in value.items()}
+            elif name in ("url", "reason") and value is not None:
+                value = str(value)
+            if isinstance(value, str | int | float | dict | list | None) and not name.startswith("_"):
+                with contextlib.suppress(values.UnjournalableError, values.UnkeepableError):
+                    encoded = values.encode(value)
+                    if len(str(encoded)) <= _TEXT_BYTES:
+                        kept[name] = encoded
+        return cls(type=f"{type(carried).__module__}:{type(carried).__qualname__}", attributes=kept)
+
+    def rebuild(self) -> Any:
+        """An object with these attributes, of a class of the same name; a response of httpx is one again."""
+        kept = {name: values.decode(value) for name, value in self.attributes.items()}
+        if self.type == "httpx:Response":
+            # The text is what the body says once it is unpacked.
+            headers = {key: value for key, value in kept.get("headers", {}).items() if key != "content-encoding"}
+            request = httpx.Request("GET", kept["url"]) if "url" in kept else None
+            return httpx.Response(kept["status_code"], headers=headers, text=kept.get("text", ""), request=request)
+        return type(self.type.partition(":")[2], (SimpleNamespace,), {})(**kept)
+
+
+class ErrorRecord(BaseModel):
+    """An exception as the journal keeps it: its class and the bases of that, and all that code may look at.
+
+    Of arguments and attributes, those that have a form in JSON are kept, exceptions, and what can be of other objects.
+    """
+
+    type: str
+    message: str
+    bases: list[str] = []
+    args: list[Any] = []
+    attributes: dict[str, Any] = {}
+    errors: dict[str, "ErrorRecord | list[ErrorRecord]"] = {}
+    """The exceptions that led to it, and those of a group."""
+    objects: dict[str, ObjectRecord] = {}
+
+    @classmethod
+    def of(cls, error: BaseException, depth: int = 0) -> "ErrorRecord":
+        """Describe `error`."""
         kind = type(error)
-        return cls(
-            type=f"{kind.__module__}:{kind.__qualname__}",
-            message=str(error),
-            args=list(_encodable(dict(enumerate(error.args))).values()),
-            attributes=_encodable(vars(error)),
+        record = cls(
+            type=_name(kind),
+            message=_said(error),
+            bases=[_name(base) for base in kind.__mro__[1:] if issubclass(base, BaseException)],
+            args=[*_encodable(dict(enumerate(_made_of(error)))).values()],
         )
+        chained = {"__cause__": error.__cause__, "__context__": error.__context__, **_attributes(error)}
+        for name, value in chained.items():
+            if isinstance(value, BaseException):
+                if depth < _CHAIN and value is not error:
+                    record.errors[name] = cls.of(value, depth + 1)
+            elif encoded := _encodable({name: value}):
+                record.attributes |= encoded
+            elif not callable(value):
+                record.objects[name] = ObjectRecord.of(value)
+        if isinstance(error, BaseExceptionGroup):
+            record.args = record.args[:1]
+            record.errors["exceptions"] = [cls.of(one, depth + 1) for one in error.exceptions if depth < _CHAIN]
+        record.attributes["__suppress_context__"] = error.__suppress_context__
+        return record
 
     def rebuild(self) -> Raisable:
-        """An exception of the same class with the same message, or of one of the same name where none can be made."""
-        module, _, name = self.type.partition(":")
-        try:
-            kind: Any = importlib.import_module(module)
-            for part in name.split("."):
-                kind = getattr(kind, part)
-            error = kind.__new__(kind)
-            error.args = tuple(values.decode(arg) for arg in self.args)
-            vars(error).update({key: values.decode(value) for key, value in self.attributes.items()})
-            same = isinstance(error, Raisable) and str(error) == self.message
-        except (ImportError, AttributeError, TypeError, values.UnjournalableError):
-            same = False
-        if same:
-            return cast(Raisable, error)
-        return cast(Exception, type(name.split(".")[-1], (RuntimeError,), {"__module__": module})(self.message))
+        """An exception of the same class with the same message; where there is no such class any more, of a new one.
+
+        That has the nearest base that there is. A class whose message needs what could not be kept is derived from.
+        """
+        found = [kind for kind in map(_class_of, [self.type, *self.bases]) if kind is not None]
+        nearest = next((kind for kind in found if issubclass(kind, Raisable)), RuntimeError)
+        name = self.type.partition(":")[2].split(".")[-1]
+        if _name(nearest) != self.type:
+            nearest = _derived(nearest, name, self.type.partition(":")[0], self.message)
+        for kind in (nearest, _derived(nearest, name, nearest.__module__, self.message)):
+            with contextlib.suppress(Exception):
+                error = self._made(kind)
+                if _said(error) == self.message:
+                    return error
+        return cast(Exception, type(name, (RuntimeError,), {"__module__": nearest.__module__})(self.message))
+
+    def _made(self, kind: Any) -> Raisable:
+        args = [values.decode(arg) for arg in self.args]
+        if issubclass(kind, BaseExceptionGroup):
+            members = self.errors.get("exceptions", [])
+            args = [*args, [one.rebuild() for one in members if isinstance(one, ErrorRecord)]]
+        # Somebody's own constructor may take, and do, anything; that of Python's class sets what is in no dictionary.
+        built_in = next(base for base in kind.__mro__ if base.__module__ in _BUILT_IN)
+        error = built_in.__new__(kind, *args)
+        with contextlib.suppress(TypeError):
+            built_in.__init__(error, *args)
+        for name, value in self.attributes.items():
+            _set(error, name, values.decode(value))
+        for name, carried in self.objects.items():
+            _set(error, name, carried.rebuild())
+        for name, record in self.errors.items():
+            if isinstance(record, ErrorRecord):
+                _set(error, name, record.rebuild())
+        error.__suppress_context__ = bool(self.attributes.get("__suppress_context__", False))
+        return cast(Raisable, error)
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error).encode(errors="backslashreplace").decode()
+    except Exception as broken:
+        return f"<{type(error).__name__} whose text cannot be had: {type(broken).__name__}>"
+
+
+def _made_of(error: BaseException) -> tuple[Any, ...]:
+    """What Python's own class is to be made of: `OSError.args` lacks the name of the file."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return (error.errno, error.strerror, error.filename, None, error.filename2)[: 5 if error.filename2 else 3]
+    return error.args
+
+
+def _attributes(error: BaseException) -> dict[str, Any]:
+    """All that is somebody's own on it, be it in its dictionary or in slots."""
+    slots = [getattr(base, "__slots__", ()) for base in type(error).__mro__ if base.__module__ not in _BUILT_IN]
+    names = [name for of in slots for name in ([of] if isinstance(of, str) else of)]
+    return {**{name: getattr(error, name) for name in names if hasattr(error, name)}, **vars(error)}
+
+
+def _set(error: BaseException, name: str, value: Any) -> None:
+    with contextlib.suppress(AttributeError, TypeError):  # a property
+        setattr(error, name, value)
+
+
+def _class_of(name: str) -> Any:
+    """The class of that name, if it is there still and an exception."""
+    module, _, qualname = name.partition(":")
+    try:
+        found: Any = sys.modules.get(module) or importlib.import_module(module)
+        for part in qualname.split("."):
+            found = getattr(found, part)
+    except Exception:  # whatever a module does that is imported
+        return None
+    return found if isinstance(found, type) and issubclass(found, BaseException) else None
+
+
+def _derived(base: type, name: str, module: str, message: str) -> Any:
+    return type(name, (base,), {"__module__": module, "__str__": lambda _: message})
 
 
 def _encodable(given: Mapping[Any, Any]) -> dict[Any, Any]:
     encoded = {}
     for key, value in given.items():
-        with contextlib.suppress(values.UnjournalableError):
+        with contextlib.suppress(values.UnjournalableError, values.UnkeepableError):
             encoded[key] = values.encode(value)
     return encoded

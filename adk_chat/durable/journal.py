@@ -89,6 +89,8 @@ class Journal:
         self.id_prefix = id_prefix or str(uuid.uuid5(_IDS, self._id))[:8]
         self.runs = 0
         """How many runs of a Runner have begun in this attempt, one within another too."""
+        self.errors_of_models: list[BaseException] = []
+        """What calls of models have raised in this attempt."""
         self._attempt = attempt
         self._thread = threading.get_ident()
         self._closed = False

@@ -30,8 +30,6 @@ class Recorded:
     value: bytes | None = None
     """What the run gave, if that is known."""
     taken: bool = False
-    label: str = ""
-    """What was said in addition when it was asked for."""
 
 
 class Memory:
@@ -73,10 +71,6 @@ class Memory:
             return None
         best[0].taken = True
         return best[0]
-
-    def waiting(self, what: Hashable, content: str) -> list[Recorded]:
-        """What is recorded for this, about that, and was not asked for yet."""
-        return [found for found in self._recorded.get(what, ()) if found.content == content and not found.taken]
 
     def take_all(self, what: Hashable) -> list[Recorded]:
         """All that is recorded for this."""

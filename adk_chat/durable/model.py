@@ -1,6 +1,7 @@
 """Model calls as journaled steps."""
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import AsyncGenerator
@@ -13,20 +14,25 @@ from google.adk.models.base_llm import BaseLlm
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from opentelemetry import metrics
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
+from adk_chat.durable import values
 from adk_chat.durable.errors import ErrorRecord, Raisable, is_cancelled, is_transient
 from adk_chat.durable.journal import MAX_BYTES, Journal
 from adk_chat.durable.keys import digest
 
+_RICH, _KIND = "$rich", "$kind"
+"""Beside the JSON of a response: fields whose values are of any kind, and its class if that is not ADK's own."""
+
 
 class ModelCall(BaseModel):
-    """What the journal keeps of a model call: all its responses in JSON, and the error that ended it, if one did."""
+    """What the journal keeps of a model call: all its responses, and the error that ended it, if one did."""
 
     began: float
     ended: float = 0
     responses: list[dict[str, Any]] = []
+    """As `_dumped` makes them."""
     error: ErrorRecord | None = None
     transient: bool = False
 
@@ -82,10 +88,12 @@ class DurableModel(BaseLlm):
             if call.raised is not None:
                 _retries.add(1, {"model": self.model})
             await journal.sleep(pause, "until the model is asked again")
-        for response in made.responses[handed_out:]:
-            yield LlmResponse.model_validate(response)
+        for number in range(handed_out, len(made.responses)):
+            yield call.given[number] if call.given else _restored(made.responses[number])
         if made.error is not None:
-            raise call.raised or made.error.rebuild()
+            error = call.raised or made.error.rebuild()
+            journal.errors_of_models.append(error)
+            raise error
 
 
 class _Call:
@@ -94,6 +102,8 @@ class _Call:
     def __init__(self, model: BaseLlm, request: LlmRequest, stream: bool, journal: Journal) -> None:
         self.partials: asyncio.Queue[LlmResponse | None] = asyncio.Queue()
         self.raised: Raisable | None = None
+        self.given: list[LlmResponse] = []
+        """What the model has given, as it was given."""
         self._model = model
         self._request = request
         self._stream = stream
@@ -115,6 +125,7 @@ class _Call:
         data = made.model_dump_json(exclude_none=True).encode()
         if len(data) > MAX_BYTES:
             self.raised = ValueError(f"The model's answer takes {len(data)} bytes; at most {MAX_BYTES} can be kept.")
+            self.given = []
             made = ModelCall(began=made.began, ended=made.ended, error=ErrorRecord.of(self.raised))
             data = made.model_dump_json(exclude_none=True).encode()
         return data
@@ -131,7 +142,13 @@ class _Call:
                 # A complete response makes ADK run tools, so it and what follows is handed out once it is journaled.
                 live = live and bool(response.partial)
                 # As it is before ADK and its callbacks may change it.
-                received.append(response.model_dump(mode="json", by_alias=True, exclude_none=True))
+                received.append(_dumped(response))
+                # A model may change what it has given, and give it again; ADK would have seen it as it was.
+                self.given = [
+                    _restored(received[number]) if earlier is response and not live else earlier
+                    for number, earlier in enumerate(self.given)
+                ]
+                self.given.append(response)
                 if live:
                     self.partials.put_nowait(response)
 
@@ -150,3 +167,35 @@ def _name_function_calls(response: LlmResponse) -> None:
     for part in (response.content.parts if response.content else None) or []:
         if part.function_call and not part.function_call.id:
             part.function_call.id = generate_client_function_call_id()
+
+
+def _dumped(response: LlmResponse) -> dict[str, Any]:
+    """What the journal keeps of a response: its JSON, and what that would lose.
+
+    Raises:
+        ValueError: it can be kept in no form.
+    """
+    kind = type(response)
+    own = [name for name in kind.model_fields if name not in LlmResponse.model_fields]
+    rich = [name for name in ("custom_metadata", *own) if getattr(response, name) is not None]
+    data = response.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=set(rich), fallback=repr)
+    if rich:
+        data[_RICH] = {name: values.encode_leniently(getattr(response, name), name) for name in rich}
+    if kind is not LlmResponse:
+        data[_KIND] = f"{kind.__module__}:{kind.__qualname__}"
+    try:
+        to_json(data)
+    except ValueError as error:  # half a character, most likely
+        raise ValueError(f"The model's answer cannot be kept: {error}") from error
+    return data
+
+
+def _restored(data: dict[str, Any]) -> LlmResponse:
+    """The response of which that was kept; of ADK's own class, where its own is not there any more."""
+    given = {name: value for name, value in data.items() if name not in (_RICH, _KIND)}
+    rich = {name: values.decode(value) for name, value in data.get(_RICH, {}).items()}
+    with contextlib.suppress(values.UnjournalableError, ValidationError):
+        kind = values.resolve(data[_KIND]) if _KIND in data else LlmResponse
+        response: LlmResponse = kind.model_validate({**given, **rich})
+        return response
+    return LlmResponse.model_validate(given | {k: v for k, v in rich.items() if k in LlmResponse.model_fields})

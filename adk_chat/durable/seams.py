@@ -24,6 +24,7 @@ from google.adk.plugins._reflect_retry_utils import ScopedFailureTracker
 from google.adk.plugins.base_plugin import BasePlugin
 from google.adk.runners import Runner
 from google.adk.sessions.session import Session
+from google.adk.tools._forwarding_artifact_service import ForwardingArtifactService
 from google.adk.tools._node_tool import NodeTool
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.tool_context import ToolContext
@@ -35,7 +36,7 @@ from restate.serde import BytesSerde
 
 from adk_chat.durable.entries import Entries
 
-__all__ = ["NodeTool"]
+__all__ = ["ForwardingArtifactService", "NodeTool"]
 
 UnresolvedFuture = vm.UnresolvedFuture
 DisconnectedException = server_context.DisconnectedException
@@ -316,6 +317,14 @@ def wrap_tool_calls(wrap: Callable[[ToolRunner], ToolRunner]) -> None:
         return await run(tool, args, tool_context)
 
     _caller._call_tool_async = call_tool
+
+
+def forward_artifacts(context: Context, saved: dict[str, int]) -> None:
+    """Note with the caller of an agent as a tool which artifacts were saved in `context`, as saving them does."""
+    service = context._invocation_context.artifact_service
+    if saved and isinstance(service, ForwardingArtifactService):
+        service.tool_context.actions.artifact_delta.update(saved)
+        forward_artifacts(service.tool_context, saved)
 
 
 def before_tool_node(prepare: Callable[[BaseTool], None]) -> None:

@@ -1,115 +1,134 @@
 """ADK's services under a journal: what an agent's code does through them outside a tool is done once.
 
-What code has saved in an earlier attempt is there already when it looks for it before it saves it: it is shown what was
-there then.
+What it has read there is what it reads again, whatever was written since.
 
-Where no journal is open they do what they do without Restate; nor is one open in a tool, whose call is a step anyway.
+The object that code finds in its context is the one that it was given: its methods are followed, on itself. Where no
+journal is open they do what they do without Restate; nor is one open in a tool, whose call is a step anyway.
 """
 
-import copy
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.apps.base_events_summarizer import BaseEventsSummarizer
 from google.adk.apps.llm_event_summarizer import LlmEventSummarizer
-from google.adk.artifacts.base_artifact_service import BaseArtifactService
+from google.adk.artifacts.base_artifact_service import ArtifactVersion, BaseArtifactService
 from google.adk.events.event import Event
+from google.adk.memory.base_memory_service import SearchMemoryResponse
 from google.adk.runners import Runner
+from google.genai import types
 from pydantic import TypeAdapter
+from pydantic_core import from_json, to_json
 from typing_extensions import override
 
-from adk_chat.durable.journal import Journal
+from adk_chat.durable import seams
+from adk_chat.durable.errors import ErrorRecord, Raisable, is_cancelled
+from adk_chat.durable.journal import MAX_BYTES, Journal
 from adk_chat.durable.keys import digest
-from adk_chat.durable.memory import run
 
-S = TypeVar("S")
 Method = Callable[..., Coroutine[Any, Any, Any]]
 
-_SAVE = "save artifact"  # and which version that is, as the label of the step
 _MARK = "__adk_chat_durable__"
+_ERROR, _AGAIN = "$error", "$again"
 _NOTHING: TypeAdapter[Any] = TypeAdapter(None)
-_WRITES: dict[str, TypeAdapter[Any]] = {
+_METHODS: dict[str, TypeAdapter[Any]] = {
     "save_artifact": TypeAdapter(int),
     "delete_artifact": _NOTHING,
+    "list_artifact_keys": TypeAdapter(list[str]),
+    "list_versions": TypeAdapter(list[int]),
+    "list_artifact_versions": TypeAdapter(list[ArtifactVersion]),
+    "get_artifact_version": TypeAdapter(ArtifactVersion | None),
     "add_session_to_memory": _NOTHING,
     "add_events_to_memory": _NOTHING,
     "add_memory": _NOTHING,
     "delete_memory": _NOTHING,
+    "search_memory": TypeAdapter(SearchMemoryResponse),
 }
-"""The methods that change something, with what they give."""
+"""The methods that are steps, with what they give. What an artifact holds is not copied, see `_loading`."""
 
 
-def durable_service(service: S) -> S:
-    """`service` with its writes as journaled steps; itself if they are."""
-    if service is None or _MARK in vars(service):
-        return service
-    clone = copy.copy(service)
-    vars(clone)[_MARK] = True
-    for name, gives in _WRITES.items():
-        if (write := getattr(service, name, None)) is not None:
-            vars(clone)[name] = _as_step(name.replace("_", " "), write, gives)
+def make_service_durable(service: object) -> None:
+    """Let what code does by `service` be journaled, if it is not yet."""
+    # What an agent as a tool does with artifacts is done, and journaled, by the tool's own context.
+    if service is None or _MARK in vars(service) or isinstance(service, seams.ForwardingArtifactService):
+        return
+    followed: dict[str, Any] = {_MARK: True}
+    for name, gives in _METHODS.items():
+        if (method := getattr(service, name, None)) is not None:
+            followed[name] = _as_step(name.replace("_", " "), method, gives)
     if isinstance(service, BaseArtifactService):
-        vars(clone)["save_artifact"] = _saving(service)
-        vars(clone)["load_artifact"] = _loading(service.load_artifact)
-        vars(clone)["list_artifact_keys"] = _listing(service.list_artifact_keys)
-    return clone
+        followed["load_artifact"] = _loading(service.load_artifact, service.list_versions)
+    vars(service).update(followed)
 
 
-def _about(filename: object) -> str:
-    return digest(filename)
+def _loading(load: Method, list_versions: Method) -> Method:
+    """Load an artifact; a replay loads the version that was the newest then, or nothing if there was none."""
 
-
-def _saved_later(filename: object) -> int | None:
-    """The first version of an artifact that this code has saved in an earlier attempt, and not in this one yet."""
-    journal = Journal.current()
-    found = [] if journal is None else journal.vm.memory.waiting(run(_SAVE), _about(filename))
-    return min((int(saved.label) for saved in found), default=None)
-
-
-def _saving(service: BaseArtifactService) -> Method:
-    async def save_artifact(*args: Any, filename: str, **options: Any) -> Any:
-        next_version = 0
-        if Journal.current() is not None and _saved_later(filename) is None:
-            of: dict[str, Any] = {key: options.get(key) for key in ("app_name", "user_id", "session_id")}
-            next_version = max(await service.list_versions(filename=filename, **of), default=-1) + 1
-        save = _as_step(_SAVE, service.save_artifact, _WRITES["save_artifact"], str(next_version))
-        return await save(*args, filename=filename, **options)
-
-    return save_artifact
-
-
-def _loading(load: Method) -> Method:
     async def load_artifact(*args: Any, filename: str, version: int | None = None, **options: Any) -> Any:
-        later = _saved_later(filename)
-        if later is not None and version is None:
-            if later == 0:
-                return None
-            version = later - 1
-        return await load(*args, filename=filename, version=version, **options)
+        if Journal.current() is None:
+            return await load(*args, filename=filename, version=version, **options)
+        loaded: list[types.Part | None] = []
+
+        async def make() -> dict[str, Any]:
+            read = version
+            if version is None:
+                try:
+                    read = max(await list_versions(*args, filename=filename, **options), default=None)
+                except Exception:  # a service of one's own need not have any
+                    read = None
+            loaded.append(await load(*args, filename=filename, version=read, **options))
+            return {"version": read, "there": loaded[0] is not None}
+
+        read = await _once("load artifact", digest(filename, version), make, _READ)
+        if loaded or not read["there"]:
+            return loaded[0] if loaded else None
+        return await load(*args, filename=filename, version=read["version"], **options)
 
     return load_artifact
 
 
-def _listing(names: Method) -> Method:
-    async def list_artifact_keys(*args: Any, **options: Any) -> Any:
-        return [name for name in await names(*args, **options) if _saved_later(name) != 0]
-
-    return list_artifact_keys
+_READ: TypeAdapter[Any] = TypeAdapter(dict[str, Any])
 
 
-def _as_step(name: str, method: Method, gives: TypeAdapter[Any], label: str = "") -> Method:
+def _as_step(name: str, method: Method, gives: TypeAdapter[Any]) -> Method:
     async def call(*args: Any, **options: Any) -> Any:
-        journal = Journal.current()
-        if journal is None:
-            return await method(*args, **options)
-
-        async def step() -> bytes:
-            return gives.dump_json(await method(*args, **options), by_alias=True, exclude_none=True)
-
-        return gives.validate_json(await journal.step(name, step, _about(options.get("filename")), label))
+        about = digest(options.get("filename", options.get("query")))
+        return await _once(name, about, lambda: method(*args, **options), gives)
 
     return call
+
+
+async def _once(name: str, about: str, make: Callable[[], Awaitable[Any]], gives: TypeAdapter[Any]) -> Any:
+    """What `make` gives, or raises: as it does so in the attempt that runs it, and as it was kept in later ones."""
+    journal = Journal.current()
+    if journal is None:
+        return await make()
+    made: list[Any] = []
+
+    async def step() -> bytes:
+        try:
+            made.append(await make())
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
+            record = ErrorRecord.of(error)
+            made.append(error if isinstance(error, Raisable) else record.rebuild())
+            return to_json({_ERROR: record})
+        data = gives.dump_json(made[0], by_alias=True, exclude_none=True, fallback=repr)
+        return data if len(data) <= MAX_BYTES else to_json({_AGAIN: True})
+
+    data = from_json(await journal.step(name, step, about))
+    failed = isinstance(data, dict) and _ERROR in data
+    if failed:
+        raise made[0] if made else ErrorRecord.model_validate(data[_ERROR]).rebuild()
+    if made:
+        return made[0]
+    if isinstance(data, dict) and _AGAIN in data:  # a search that found more than can be kept
+        return await make()
+    return gives.validate_python(data)
+
+
+_SUMMARY: TypeAdapter[Any] = TypeAdapter(Event | None)
 
 
 class DurableSummarizer(BaseEventsSummarizer):
@@ -125,15 +144,15 @@ class DurableSummarizer(BaseEventsSummarizer):
             self._inner = LlmEventSummarizer(llm=self._agent.canonical_model)
         if self._inner is None:
             raise ValueError("No LlmAgent model available for event compaction summarizer.")
-        summarize = _as_step("summarize events", self._inner.maybe_summarize_events, TypeAdapter(Event | None))
+        summarize = _as_step("summarize events", self._inner.maybe_summarize_events, _SUMMARY)
         summary: Event | None = await summarize(events=events)
         return summary
 
 
 def make_durable(runner: Runner) -> None:
-    """Give a Runner durable services, and its app a durable summarizer."""
-    runner.artifact_service = durable_service(runner.artifact_service)
-    runner.memory_service = durable_service(runner.memory_service)
+    """Let a Runner's services be durable, and give its app a durable summarizer."""
+    make_service_durable(runner.artifact_service)
+    make_service_durable(runner.memory_service)
     app = runner.app
     compaction = app.events_compaction_config if app else None
     if app is not None and compaction is not None and not isinstance(compaction.summarizer, DurableSummarizer):

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from types import CodeType, ModuleType
@@ -22,14 +21,11 @@ from adk_chat.durable.errors import ErrorRecord, Raisable, is_cancelled
 from adk_chat.durable.journal import MAX_BYTES, Journal
 from adk_chat.durable.keys import digest
 
-logger = logging.getLogger(__name__)
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__adk_chat_restate_tool__"
 _IN_A_NODE = "__adk_chat_in_a_node__"
 _ASKS_FOR_CONTEXT = (restate_adk.restate_context, restate_adk.restate_object_context, current_context)
-_warned: set[str] = set()
 
 
 def restate_tool(function: F) -> F:
@@ -86,19 +82,30 @@ class ToolCall(BaseModel):
     state_delta: dict[str, Any] = {}
     end_invocation: bool = False
     error: ErrorRecord | None = None
-    unjournaled: bool = False
 
     @classmethod
     def of(cls, result: object, context: Context | None) -> "ToolCall":
-        """Describe a call that returned `result` and did its actions in `context`."""
+        """Describe a call that returned `result` and did its actions in `context`.
+
+        Raises:
+            UnkeepableError: some of it can be kept in no form.
+        """
+        kept = values.encode_leniently(result, "")
         if context is None:
-            return cls(result=values.encode(result))
+            return cls(result=kept)
+        if isinstance(kept, dict) and not isinstance(result, dict) and not values.is_typed(kept):
+            kept = {"result": kept}  # as ADK makes a response of it
         actions = context.actions
         return cls(
-            result=values.encode(result),
-            state_delta=values.encode(dict(actions.state_delta)),
+            result=kept,
+            state_delta=values.encode_leniently(dict(actions.state_delta), "state"),
             actions=actions.model_dump(
-                mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, exclude={"state_delta"}
+                mode="json",
+                by_alias=True,
+                exclude_none=True,
+                exclude_defaults=True,
+                exclude={"state_delta"},
+                fallback=repr,
             ),
             end_invocation=context.get_invocation_context().end_invocation,
         )
@@ -109,6 +116,7 @@ class ToolCall(BaseModel):
         for name in actions.model_fields_set:
             setattr(context.actions, name, getattr(actions, name))
         context.state.update(values.decode(self.state_delta))
+        seams.forward_artifacts(context, actions.artifact_delta)
         if self.end_invocation:
             context.get_invocation_context().end_invocation = True
 
@@ -150,8 +158,6 @@ async def _once(
         if isinstance(result, Raisable) and recorded.error is not None:
             raise result
         return result
-    if recorded.unjournaled:
-        return await run()
     if recorded.error is not None:
         raise recorded.error.rebuild()
     if context is not None:
@@ -162,11 +168,8 @@ async def _once(
 def _encoded(name: str, result: object, context: Context | None) -> bytes:
     try:
         data = ToolCall.of(result, context).model_dump_json().encode()
-    except values.UnjournalableError as error:
-        if name not in _warned:
-            _warned.add(name)
-            logger.warning("Tool %s runs unjournaled, so a crash runs it again: %s", name, error)
-        return ToolCall(unjournaled=True).model_dump_json().encode()
+    except values.UnkeepableError as error:
+        raise ValueError(f"The result of tool {name} cannot be kept: {error}") from error
     if len(data) > MAX_BYTES:
         raise ValueError(
             f"The result of tool {name} takes {len(data)} bytes; at most {MAX_BYTES} can be kept. "

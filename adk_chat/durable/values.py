@@ -8,14 +8,20 @@ from functools import lru_cache
 from typing import Any
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 _TYPE = "$type"
 _VALUE = "value"
+MAX_DEPTH = 120
+"""How deep a value may be nested. It goes into an event, and JSON is read to a depth of 200."""
 
 
 class UnjournalableError(Exception):
     """A value has no form in JSON that gives an equal value back."""
+
+
+class UnkeepableError(ValueError):
+    """A value has no form in JSON at all; the message says which one, and why."""
 
 
 def encode(value: Any) -> Any:
@@ -24,26 +30,28 @@ def encode(value: Any) -> Any:
     Dataclasses, pydantic models, enums, dates, tuples, sets and the like keep their type.
 
     Raises:
-        UnjournalableError: there is no such data, as for a lock, a generator or a NaN.
+        UnjournalableError: there is no such data, as for a lock or a generator.
+        UnkeepableError: there is none at all.
     """
-    kind: Any = type(value)
-    if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
-        return value
-    if kind is list:
-        return [encode(item) for item in value]
-    if kind is dict and _TYPE not in value and all(type(key) is str for key in value):
-        return {key: encode(item) for key, item in value.items()}
-    if kind in _BUILTIN:
-        return {_TYPE: kind.__name__, _VALUE: _BUILTIN[kind][0](value)}
-    name = f"{kind.__module__}:{kind.__qualname__}"
-    try:
-        data = _adapter(kind).dump_python(value, mode="json", by_alias=True)
-        equal = bool(_adapter(kind).validate_python(data) == value) and _resolve(name) is kind
-    except (PydanticSchemaGenerationError, PydanticSerializationError, ValidationError, ValueError, TypeError) as error:
-        raise UnjournalableError(f"A {kind.__qualname__} has no form in JSON: {error}") from error
-    if not equal:
-        raise UnjournalableError(f"A {kind.__qualname__} does not survive JSON: {value!r:.200}")
-    return {_TYPE: name, _VALUE: data}
+    return _encode(value, "", 0, strict=True)
+
+
+def encode_leniently(value: Any, what: str) -> Any:
+    """The same; what has no such data, deep in `value` as well, becomes what an event of ADK would hold in its place.
+
+    Args:
+        value: what is to be kept.
+        what: it is called in errors.
+
+    Raises:
+        UnkeepableError: it is nested too deep, or some text in it is no text.
+    """
+    return _encode(value, what, 0, strict=False)
+
+
+def is_typed(data: Any) -> bool:
+    """Whether `decode` makes something else of `data` than the like."""
+    return isinstance(data, dict) and _TYPE in data
 
 
 def decode(data: Any) -> Any:
@@ -57,28 +65,15 @@ def decode(data: Any) -> Any:
     for kind, (_, restore) in _BUILTIN.items():
         if kind.__name__ == data[_TYPE]:
             return restore(data[_VALUE])
-    return _adapter(_resolve(data[_TYPE])).validate_python(data[_VALUE])
+    return _adapter(resolve(data[_TYPE])).validate_python(data[_VALUE])
 
 
-def _items(items: Any) -> list[Any]:
-    return [encode(item) for item in items]
+def resolve(name: str) -> Any:
+    """The class of that name, `module:qualname`.
 
-
-_BUILTIN: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    bytes: (lambda value: b64encode(value).decode(), b64decode),
-    tuple: (_items, lambda data: tuple(decode(data))),
-    set: (_items, lambda data: set(decode(data))),
-    frozenset: (_items, lambda data: frozenset(decode(data))),
-    dict: (lambda value: [_items(pair) for pair in value.items()], lambda data: dict(decode(data))),
-}
-
-
-@lru_cache(maxsize=1024)
-def _adapter(kind: type) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def _resolve(name: str) -> Any:
+    Raises:
+        UnjournalableError: there is none.
+    """
     module, _, qualname = name.partition(":")
     try:
         found: Any = importlib.import_module(module)
@@ -87,3 +82,78 @@ def _resolve(name: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise UnjournalableError(f"{name} is not importable, so its values cannot be read back.") from error
     return found
+
+
+def _encode(value: Any, where: str, depth: int, *, strict: bool) -> Any:
+    if depth > MAX_DEPTH:
+        raise UnkeepableError(f"{where:.100}... is nested more than {MAX_DEPTH} levels deep.")
+    kind: Any = type(value)
+    if kind is str:
+        return _text(value, where)
+    if value is None or kind in (bool, int) or (kind is float and math.isfinite(value)):
+        return value
+
+    def items(given: Any) -> list[Any]:
+        return [_encode(item, f"{where}[{number}]", depth + 1, strict=strict) for number, item in enumerate(given)]
+
+    if kind is list:
+        return items(value)
+    if kind is dict and _TYPE not in value and all(type(key) is str for key in value):
+        return {
+            _text(key, where): _encode(item, f"{where}.{key}" if where else key, depth + 1, strict=strict)
+            for key, item in value.items()
+        }
+    if kind in (tuple, set, frozenset):
+        return {_TYPE: kind.__name__, _VALUE: items(value)}
+    if kind is dict:
+        return {_TYPE: "dict", _VALUE: [items(pair) for pair in value.items()]}
+    if kind in _BUILTIN:
+        return {_TYPE: kind.__name__, _VALUE: _BUILTIN[kind][0](value)}
+    try:
+        return _typed(value, kind)
+    except UnjournalableError:
+        if strict:
+            raise
+    # An iterator would be used up.
+    try:
+        plain = repr(value) if hasattr(value, "__next__") else to_jsonable_python(value, by_alias=True, fallback=repr)
+    except ValueError:  # a circle, most likely
+        plain = repr(value)
+    return _encode(plain, where, depth, strict=strict)
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    try:
+        data = _adapter(kind).dump_python(value, mode="json", by_alias=True)
+        equal = bool(_adapter(kind).validate_python(data) == value) and resolve(name) is kind
+    except (PydanticSchemaGenerationError, PydanticSerializationError, ValidationError, ValueError, TypeError) as error:
+        raise UnjournalableError(f"A {kind.__qualname__} has no form in JSON: {error}") from error
+    if not equal:
+        raise UnjournalableError(f"A {kind.__qualname__} does not survive JSON: {value!r:.200}")
+    return {_TYPE: name, _VALUE: data}
+
+
+def _text(text: str, where: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UnkeepableError(
+            f"{where or 'It'} is no text that can be kept: {text!r:.100} has half a character ({error.reason})."
+        ) from error
+    return text
+
+
+_BUILTIN: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    bytes: (lambda value: b64encode(value).decode(), b64decode),
+    float: (repr, float),
+    tuple: (list, lambda data: tuple(decode(data))),
+    set: (list, lambda data: set(decode(data))),
+    frozenset: (list, lambda data: frozenset(decode(data))),
+    dict: (list, lambda data: dict(decode(data))),
+}
+
+
+@lru_cache(maxsize=1024)
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)

@@ -10,14 +10,22 @@ from typing_extensions import override
 
 
 class Apps(BaseAgentLoader):
-    """Apps that are there already."""
+    """Apps that are there already.
 
-    def __init__(self, apps: Mapping[str, App]) -> None:
-        self._apps = apps
+    Args:
+        apps: by name.
+        aliases: other names by which they are known. One that has such a name is listed under that.
+    """
+
+    def __init__(self, apps: Mapping[str, App], aliases: Mapping[str, str] | None = None) -> None:
+        self._aliases = aliases or {}
+        listed = {name: alias for alias, name in self._aliases.items()}
+        self._apps = {listed.get(name, name): app for name, app in apps.items()}
+        self._names = {**apps, **self._apps}
 
     @override
     def load_agent(self, agent_name: str) -> App:
-        app = self._apps.get(agent_name)
+        app = self._names.get(agent_name)
         if app is None:
             raise ValueError(f"There is no app {agent_name!r} here; there is {', '.join(self._apps)}.")
         return app

@@ -1,7 +1,7 @@
 """The artifact service of the gateway: names that cannot be used are the request's fault, not the server's."""
 
 import errno
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,45 +14,54 @@ _NAMES = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.E
 
 
 class GatewayArtifacts(BaseArtifactService):
-    """Another artifact service, of which every refusal of a name is an `InputValidationError`."""
+    """Another artifact service, of which every refusal of a name is an `InputValidationError`.
 
-    def __init__(self, service: BaseArtifactService) -> None:
+    Args:
+        service: the other one.
+        aliases: other names of apps.
+    """
+
+    def __init__(self, service: BaseArtifactService, aliases: Mapping[str, str] | None = None) -> None:
         self._service = service
+        self._aliases = aliases or {}
 
     @override
-    async def save_artifact(self, **arguments: Any) -> int:
+    async def save_artifact(self, *, app_name: str, **arguments: Any) -> int:
         with _refusing():
-            return await self._service.save_artifact(**arguments)
+            return await self._service.save_artifact(app_name=self._name(app_name), **arguments)
 
     @override
-    async def load_artifact(self, **arguments: Any) -> types.Part | None:
+    async def load_artifact(self, *, app_name: str, **arguments: Any) -> types.Part | None:
         with _refusing():
-            return await self._service.load_artifact(**arguments)
+            return await self._service.load_artifact(app_name=self._name(app_name), **arguments)
 
     @override
-    async def list_artifact_keys(self, **arguments: Any) -> list[str]:
+    async def list_artifact_keys(self, *, app_name: str, **arguments: Any) -> list[str]:
         with _refusing():
-            return await self._service.list_artifact_keys(**arguments)
+            return await self._service.list_artifact_keys(app_name=self._name(app_name), **arguments)
 
     @override
-    async def delete_artifact(self, **arguments: Any) -> None:
+    async def delete_artifact(self, *, app_name: str, **arguments: Any) -> None:
         with _refusing():
-            await self._service.delete_artifact(**arguments)
+            await self._service.delete_artifact(app_name=self._name(app_name), **arguments)
 
     @override
-    async def list_versions(self, **arguments: Any) -> list[int]:
+    async def list_versions(self, *, app_name: str, **arguments: Any) -> list[int]:
         with _refusing():
-            return await self._service.list_versions(**arguments)
+            return await self._service.list_versions(app_name=self._name(app_name), **arguments)
 
     @override
-    async def list_artifact_versions(self, **arguments: Any) -> list[ArtifactVersion]:
+    async def list_artifact_versions(self, *, app_name: str, **arguments: Any) -> list[ArtifactVersion]:
         with _refusing():
-            return await self._service.list_artifact_versions(**arguments)
+            return await self._service.list_artifact_versions(app_name=self._name(app_name), **arguments)
 
     @override
-    async def get_artifact_version(self, **arguments: Any) -> ArtifactVersion | None:
+    async def get_artifact_version(self, *, app_name: str, **arguments: Any) -> ArtifactVersion | None:
         with _refusing():
-            return await self._service.get_artifact_version(**arguments)
+            return await self._service.get_artifact_version(app_name=self._name(app_name), **arguments)
+
+    def _name(self, app_name: str) -> str:
+        return self._aliases.get(app_name, app_name)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What the gateway serves beyond ADK's API: turns that one can come back to, list, and cancel."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -33,8 +33,8 @@ def ready_route(readiness: Readiness) -> APIRouter:
     return router
 
 
-def turn_routes(turns: Turns, reader: TurnReader, tickets: Tickets) -> APIRouter:
-    """The routes."""
+def turn_routes(turns: Turns, reader: TurnReader, tickets: Tickets, aliases: Mapping[str, str]) -> APIRouter:
+    """The routes; `aliases` are other names of apps."""
     router = APIRouter(tags=["Turns"])
 
     @router.get("/turns/{turn_id}/events")
@@ -68,7 +68,7 @@ def turn_routes(turns: Turns, reader: TurnReader, tickets: Tickets) -> APIRouter
     @router.get("/apps/{app_name}/users/{user_id}/sessions/{session_id}/turns", response_model_exclude_none=True)
     async def pending(app_name: str, user_id: str, session_id: str) -> list[Pending]:
         """The turns of a session that run or are queued, in the order in which they run."""
-        key = TurnKey(user_id=user_id, app_name=app_name, session_id=session_id)
+        key = TurnKey(user_id=user_id, app_name=aliases.get(app_name, app_name), session_id=session_id)
         return await turns.pending(key)
 
     return router

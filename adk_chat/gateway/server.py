@@ -53,6 +53,7 @@ class GatewayConfig:
 
     Args:
         apps: the apps that it shows. Their agents are not run here; ADK's server wants to know them.
+        aliases: other names by which they are known.
         ingress_url: Restate's ingress.
         admin_url: Restate's admin API, for turns that are queued.
         artifact_service: the one that the agents use.
@@ -78,19 +79,21 @@ class GatewayConfig:
     ping_seconds: float = 15
     tickets: Tickets = field(default_factory=Tickets)
     host: str = "127.0.0.1"
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 def gateway_app(config: GatewayConfig) -> FastAPI:
     """The gateway as an ASGI app, without access control and CORS, which go around it."""
     turns = Turns(config.ingress_url, config.admin_url, config.headers)
     reader = TurnReader(turns, config.broker)
-    sessions = GatewaySessions(config.apps, config.ingress_url, admin_url=config.admin_url, headers=config.headers)
+    known = {*config.apps, *config.aliases}
+    sessions = GatewaySessions(known, config.ingress_url, admin_url=config.admin_url, headers=config.headers)
     kind = _Dev if config.ui else _Api
     server = kind(
-        agent_loader=Apps(config.apps),
+        agent_loader=Apps(config.apps, config.aliases),
         session_service=sessions,
         memory_service=config.memory_service,
-        artifact_service=GatewayArtifacts(config.artifact_service),
+        artifact_service=GatewayArtifacts(config.artifact_service, config.aliases),
         # Agents, which would want it, do not run here.
         credential_service=cast(Any, None),
         # Evaluations are not offered.
@@ -115,7 +118,7 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     own = dev_ui_routes() if config.ui else []
     app.router.routes[:] = [*own, *(route for route in app.router.routes if _offered(route))]
     app.include_router(ready_route(Readiness(config.ingress_url, config.admin_url, config.headers, config.broker)))
-    app.include_router(turn_routes(turns, reader, config.tickets))
+    app.include_router(turn_routes(turns, reader, config.tickets, config.aliases))
     app.add_middleware(Exchanges)
     app.add_middleware(TraceContext)
     app.add_middleware(EventStreams, ping_seconds=config.ping_seconds)
@@ -144,7 +147,7 @@ class _Turns(ApiServer):
             turns=self.turns,
             reader=self.reader,
             app=agentic_app,
-            app_name=app_name,
+            app_name=agentic_app.name,  # which the one that is asked for may stand for
             session_service=self.session_service,
             artifact_service=self.artifact_service,
             memory_service=self.memory_service,

@@ -1,6 +1,6 @@
 """Chat: a user's sessions, and the public interface. Its key is the user's id. No handler here waits for a model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -63,9 +63,10 @@ OUTAGE = InvocationRetryPolicy(
 
 @dataclass(frozen=True)
 class ChatConfig:
-    """What Chat needs to know. The first of `apps` is the default."""
+    """What Chat needs to know. The first of `apps` is the default; `aliases` are other names of theirs."""
 
     apps: Sequence[str]
+    aliases: Mapping[str, str]
     max_id_length: int
     max_message_bytes: int
     history_events: int | None
@@ -347,6 +348,7 @@ class _Handlers:
 
     def _app(self, request: Request) -> str:
         app = request.app_name or self._config.apps[0]
+        app = self._config.aliases.get(app, app)
         self._limit("app_name", app)
         return app
 

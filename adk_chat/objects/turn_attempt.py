@@ -24,6 +24,7 @@ from adk_chat.durable import Journal, RestartError, RetryPolicy, seams
 from adk_chat.durable.attempt import IgnoredCancelError
 from adk_chat.durable.errors import Raisable, is_cancelled, is_transient
 from adk_chat.durable.pump import BrokenOffError
+from adk_chat.failures import chain
 from adk_chat.objects.answer import Answer
 from adk_chat.objects.cancellation import Cancellation
 from adk_chat.objects.ending import ended_event, send_settle
@@ -279,7 +280,7 @@ class TurnAttempt:
                 raise
             if not cancellation.signal.is_set():
                 report.failed(error)
-                return await self._failed(error, sessions)
+                return await self._failed(error, sessions, journal)
         if cancellation.signal.is_set():
             await sessions.keep_cut_off()
             return restate.TerminalError("The turn was cancelled.", CANCELLED)
@@ -319,12 +320,13 @@ class TurnAttempt:
         )
         await sessions.add(event)
 
-    async def _failed(self, error: Raisable, sessions: TurnSessions) -> restate.TerminalError:
+    async def _failed(self, error: Raisable, sessions: TurnSessions, journal: Journal) -> restate.TerminalError:
         if isinstance(error, ValueError) and not sessions.events:
             return restate.TerminalError(f"The message was refused: {error}", status_of(error) or 400)
         if self._answer.error is None:
             await self._store_failure(sessions, type(error).__name__, str(error))
-        of_model = is_transient(error) or isinstance(getattr(error, "code", None), int)
+        raised = any(cause in journal.errors_of_models for cause in chain(error))
+        of_model = raised and (is_transient(error) or isinstance(getattr(error, "code", None), int))
         return restate.TerminalError(failure_sentence(error, of_model=of_model), 502 if of_model else 500)
 
     def _run_config(self) -> RunConfig:

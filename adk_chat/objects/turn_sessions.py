@@ -13,7 +13,7 @@ from adk_chat.objects.outbox import MUCH, Outbox
 from adk_chat.objects.requests import TurnRequest
 from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.contract import MAX_STATE_BYTES, Json, StoredSession, event_json, sized
-from adk_chat.sessions.store import ScopedState, merged, without_temp
+from adk_chat.sessions.store import ScopedState, merged, taken_away, without_temp
 from adk_chat.sessions.turn_id import TurnKey
 
 
@@ -93,6 +93,8 @@ class TurnSessions(RestateSessionService):
         size = len(sized(to_json(dumped), f"An event of {event.author}", 2 * MUCH))
         self._limit_state(event, size)
         event = await BaseSessionService.append_event(self, self.session, event)
+        for key in taken_away(dumped.get("actions", {})):
+            self.session.state.pop(key, None)
         self.session.last_update_time = event.timestamp
         self.events.append(event)
         if not sent:

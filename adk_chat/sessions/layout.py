@@ -119,6 +119,8 @@ class SessionRecord(Record):
     sealed_bytes: int = 0
     index_page: int | None = None
     state: Json = {}
+    initial: Json | None = None
+    """The state with which the session was created, for a rewind to go back to."""
     events: list[Json] = []
 
     @classmethod

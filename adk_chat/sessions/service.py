@@ -24,6 +24,7 @@ from adk_chat.sessions.contract import (
     json_safe,
 )
 from adk_chat.sessions.history import GetHistory, newest_first
+from adk_chat.sessions.store import taken_away
 from adk_chat.sessions.transport import ContextTransport, IngressTransport, Transport, handler_context
 
 
@@ -144,6 +145,8 @@ class RestateSessionService(BaseSessionService):
         if appended["stored"]:
             adopt(event, stored)
             await super().append_event(session, event)
+            for key in taken_away(stored.get("actions", {})):
+                session.state.pop(key, None)
             session.last_update_time = appended["last_update_time"]
             if isinstance(session, StoredSession):
                 session.revision = appended["revision"]

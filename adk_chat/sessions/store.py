@@ -48,6 +48,17 @@ def merged(session: Json, user: Json, app: Json) -> Json:
     }
 
 
+def taken_away(actions: Json) -> set[str]:
+    """The keys of a session's state that an event with these actions takes away.
+
+    ADK's rewind sets to None what was not there at the point that it goes back to. That is read here as it is meant:
+    code that counts by `state.get("n", 0) + 1` fails with None.
+    """
+    if "rewindBeforeInvocationId" not in actions:
+        return set()
+    return {key for key, value in actions.get("stateDelta", {}).items() if value is None}
+
+
 def events_delta(events: Iterable[Json]) -> ScopedState:
     """What `events` change in the state, later ones over earlier ones."""
     delta: Json = {}
@@ -235,6 +246,9 @@ class SessionStore:
             write.user.update(delta.user)
             write.app.update(delta.app)
             record.state.update(delta.session)
+            for event in events:
+                for key in taken_away(event.get("actions", {})) & record.state.keys():
+                    _take_away(record, key)
             record.events.extend(events)
             record.event_count += len(events)
             record.last_update_time = events[-1]["timestamp"]
@@ -270,6 +284,7 @@ class SessionStore:
             create_time=time,
             last_update_time=time,
             state=state,
+            initial=dict(state) or None,
         )
 
     def _refuse_outdated(self, record: SessionRecord, request: AppendEvents) -> None:
@@ -310,6 +325,16 @@ class SessionStore:
 
     def _is_row_of(self, row: Json, record: SessionRecord) -> bool:
         return bool(row["id"] == record.id and row["appName"] == record.app_name)
+
+
+def _take_away(record: SessionRecord, key: str) -> None:
+    # What a session was created with is in no event, so ADK's rewind knows nothing of it.
+    if record.state[key] is not None:
+        return  # an event after the rewind has set it
+    if record.initial is not None and key in record.initial:
+        record.state[key] = record.initial[key]
+    else:
+        del record.state[key]
 
 
 def _limit_state(write: Write, changed: ScopedState) -> None:

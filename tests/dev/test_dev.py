@@ -272,7 +272,7 @@ async def test_an_agent_that_cannot_be_used_is_said_in_a_line(tmp_path: Path) ->
         ("no.such.module:app", "no.such.module:app cannot be loaded.\nModuleNotFoundError: No module named 'no'"),
         ("json:nothing", "json has no nothing."),
         ("json:dumps", "dumps is a function; it must be an agent or an App of ADK."),
-        (".", ". has no agent.py."),
+        (".", " has no agent. Name a directory that has an agent.py"),
         ("tests.dev.test_dev:unknown_model", "cannot be loaded.\nValueError: Model no-such-model not found."),
         ("tests.dev.test_dev:keyless", "keyless uses gemini-2.5-flash, and there is no key for it: set GOOGLE_API_KEY"),
         ("tests.dev.test_dev:broken", '    raise ValueError("two\\nlines")\nValueError: two\nlines'),

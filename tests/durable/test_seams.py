@@ -11,7 +11,7 @@ from google.adk.flows.llm_flows.tools import _caller
 from google.adk.plugins._reflect_retry_utils import ScopedFailureTracker
 from google.adk.plugins.reflect_retry_tool_plugin import ReflectAndRetryToolPlugin
 from google.adk.runners import Runner
-from google.adk.tools import _node_tool
+from google.adk.tools import _forwarding_artifact_service, _node_tool
 from google.adk.workflow import _function_node
 from google.adk.workflow._tool_node import _ToolNode
 from restate import server_context, vm
@@ -98,6 +98,7 @@ def test_whatever_issues_a_command_looks_for_a_recorded_one() -> None:
         (vm, "FirstCompletedUnresolvedFuture"),
         (vm, "AllCompletedUnresolvedFuture"),
         (_node_tool, "NodeTool"),
+        (_forwarding_artifact_service, "ForwardingArtifactService"),
     ],
 )
 def test_a_name_is_where_it_was(owner: Any, name: str) -> None:

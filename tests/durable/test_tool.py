@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import threading
 from typing import Any
 
@@ -44,29 +43,36 @@ async def test_results_of_any_kind_are_journaled(chat: ChatClient, kind: str, re
     assert calls[f"tool: {name}"] == 1
 
 
-async def test_a_result_without_json_runs_unjournaled_with_one_warning(
-    chat: ChatClient, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("half", "The result of tool give cannot be kept: response.text is no text"),
+        ("deep", "The result of tool give cannot be kept: response.in.in"),
+    ],
+)
+async def test_a_result_that_cannot_be_kept_is_an_error_that_says_what_it_is(
+    chat: ChatClient, kind: str, said: str
 ) -> None:
-    from adk_chat.durable import tool
-
-    tool._warned.clear()
-    with caplog.at_level(logging.WARNING, "adk_chat.durable.tool"):
-        for session in ("1", "2"):
-            (response,) = await use(chat, ("give", {"kind": "lock", "name": unique("lock")}), session=session)
-            assert list(response) == ["lock"]
-    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-        "Tool give runs unjournaled, so a crash runs it again"
-    ]
+    name = unique("give")
+    body = {"message": f'call give {{"kind": "{kind}", "name": "{name}"}}', "session_id": "s", "app_name": "workshop"}
+    answer = await chat.send("message", body)
+    assert answer.status_code == 500
+    assert said in answer.json()["message"], answer.text
+    assert (await chat.message("s", "next", app_name="workshop")) == "echo next"
 
 
-async def test_an_exception_ends_the_turn_and_is_not_tried_again(chat: ChatClient) -> None:
-    name = unique("fail")
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("fail", "KeyError: 'no {name}'"), ("page", "The agent failed: HTTPError: HTTP Error 404: Not Found")],
+)
+async def test_an_exception_ends_the_turn_and_is_not_tried_again(chat: ChatClient, kind: str, said: str) -> None:
+    name = unique(kind)
     body = {"message": f'call fail {{"name": "{name}"}}', "session_id": "s", "app_name": "workshop"}
     answer = await chat.send("message", body)
-    assert (answer.status_code, f"KeyError: 'no {name}'" in answer.json()["message"]) == (500, True), answer.text
+    assert (answer.status_code, said.format(name=name) in answer.json()["message"]) == (500, True), answer.text
     assert calls[f"tool: {name}"] == 1
     events = await chat.call("get_history", {"session_id": "s", "app_name": "workshop"})
-    assert events[-1]["errorCode"] == "KeyError"
+    assert events[-1]["errorCode"] == ("KeyError" if kind == "fail" else "HTTPError")
     assert (await chat.message("s", "next", app_name="workshop")) == "echo next"
 
 

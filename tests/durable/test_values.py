@@ -2,6 +2,8 @@
 
 import enum
 import json
+import math
+import re
 import threading
 from datetime import date, timedelta
 from decimal import Decimal
@@ -12,7 +14,7 @@ import pytest
 from google.genai import types
 
 from adk_chat.durable.errors import ErrorRecord, is_transient
-from adk_chat.durable.values import UnjournalableError, decode, encode
+from adk_chat.durable.values import UnjournalableError, UnkeepableError, decode, encode, encode_leniently
 from tests.durable.workshop import Point, Weather
 from tests.gemini import error as gemini_error
 
@@ -28,6 +30,7 @@ VALUES: list[Any] = [
     True,
     1,
     1.5,
+    float("inf"),
     "text",
     [1, [None]],
     {"a": {"b": []}},
@@ -56,10 +59,23 @@ class Local:
     """Not a type that pydantic knows."""
 
 
-@pytest.mark.parametrize("value", [threading.Lock(), Local(), float("nan"), (Local(),), [lambda: None]])
+@pytest.mark.parametrize("value", [threading.Lock(), Local(), (Local(),), [lambda: None]])
 def test_what_does_not_survive_is_refused(value: Any) -> None:
     with pytest.raises(UnjournalableError):
         encode(value)
+
+
+def test_what_does_not_survive_is_kept_as_an_event_would_hold_it() -> None:
+    circle: list[Any] = []
+    circle.append(circle)
+    iterator = iter((1, 2))
+    kept = encode_leniently({"a": [Local, 1], "b": iterator, "c": math.nan}, "it")
+    back = decode(json.loads(json.dumps(kept)))
+    assert (back["a"], back["b"], math.isnan(back["c"])) == ([repr(Local), 1], repr(iterator), True)
+    assert list(iterator) == [1, 2]
+    for value, said in ((circle, "it[0][0]"), ({"deep": ["\ud83d"]}, "it.deep[0] is no text")):
+        with pytest.raises(UnkeepableError, match=re.escape(said)):
+            encode_leniently(value, "it")
 
 
 class KeptFromJsonError(Exception):
@@ -87,9 +103,17 @@ def test_an_exception_is_rebuilt() -> None:
         back = record.rebuild()
         assert str(back) == str(raised)
         assert type(back).__name__ == type(raised).__name__
-        if not isinstance(raised, UnicodeDecodeError | KeptFromJsonError):
-            assert type(back) is type(raised)
+        assert isinstance(back, type(raised))
+        assert type(back) is type(raised) or isinstance(raised, KeptFromJsonError)
     assert getattr(ErrorRecord.of(ServerError(status, body)).rebuild(), "status", None) == "UNAVAILABLE"
+
+
+def test_an_exception_whose_class_is_gone_has_the_nearest_base_that_is_not() -> None:
+    gone = type("GoneError", (KeptFromJsonError, OSError), {"__module__": "no.such.module"})
+    back = ErrorRecord.model_validate_json(ErrorRecord.of(gone()).model_dump_json()).rebuild()
+    assert (type(back).__name__, str(back)) == ("GoneError", "locked: False")
+    assert isinstance(back, KeptFromJsonError)
+    assert isinstance(ErrorRecord.of(SystemExit(3)).rebuild(), RuntimeError)
 
 
 @pytest.mark.parametrize(

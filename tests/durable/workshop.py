@@ -5,7 +5,9 @@ import sys
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.message import Message
 from typing import Any
+from urllib.error import HTTPError
 
 import restate
 from google.adk.agents.llm_agent import LlmAgent
@@ -45,6 +47,10 @@ def count(name: str) -> None:
     calls[f"tool: {name}"] += 1
 
 
+def _deep(levels: int) -> Json:
+    return {"in": _deep(levels - 1)} if levels else {}
+
+
 async def give(kind: str, name: str) -> Any:
     """Return something of a kind."""
     count(name)
@@ -56,13 +62,16 @@ async def give(kind: str, name: str) -> Any:
         "model": Weather(city="Paris", at=datetime(2026, 1, 2, tzinfo=UTC)),
         "dataclass": Point(1, (2, 3)),
         "nested": {"weather": Weather(city="Rome", at=datetime(2026, 1, 2, tzinfo=UTC))},
-        "lock": {"lock": threading.Lock()},
+        "half": {"response": {"text": "\ud83d"}},
+        "deep": {"response": _deep(220)},
     }[kind]
 
 
 async def fail(name: str) -> None:
     """Raise."""
     count(name)
+    if name.startswith("page"):
+        raise HTTPError("http://x/", 404, "Not Found", Message(), None)
     raise KeyError(f"no {name}")
 
 

@@ -6,11 +6,13 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from google.adk.agents.base_agent import BaseAgent
 from google.adk.errors import StaleSessionError
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
+from google.adk.runners import Runner
 from google.adk.sessions.base_session_service import GetSessionConfig
 from google.adk.sessions.session import Session
 from google.genai import types
@@ -317,6 +319,24 @@ async def run(request: pytest.FixtureRequest, server: RestateServer) -> AsyncIte
 @pytest.mark.parametrize("name", list(checks))
 async def test_contract(run: Callable[[str, str, str], Any], name: str) -> None:
     await run(name, unique("app"), unique("user"))
+
+
+async def test_a_rewind_leaves_a_key_as_it_was(server: RestateServer) -> None:
+    """ADK's own writes None, and knows nothing of what a session was created with."""
+    sessions = RestateSessionService(server.ingress_url)
+    at: dict[str, Any] = {"app_name": unique("app"), "user_id": unique("user"), "session_id": "s"}
+    session = await sessions.create_session(**at, state={"mood": "fine", "color": "red"})
+    for invocation, delta in (("one", {"n": 1}), ("two", {"n": 2, "new": 1, "mood": "bad", "user:name": "Ada"})):
+        event = Event(invocation_id=invocation, author="a", actions=EventActions(state_delta=delta))
+        await sessions.append_event(session, event)
+    runner = Runner(app_name=at["app_name"], agent=BaseAgent(name="a"), session_service=sessions)
+    rewind = {"user_id": at["user_id"], "session_id": "s", "rewind_before_invocation_id": "two"}
+    await runner.rewind_async(**rewind)
+    rewound = await sessions.get_session(**at)
+    assert rewound is not None
+    assert rewound.state == {"mood": "fine", "color": "red", "n": 1, "user:name": "Ada"}
+    await sessions.append_event(rewound, Event(author="a", actions=EventActions(state_delta={"n": None})))
+    assert (await sessions.get_session(**at) or rewound).state["n"] is None
 
 
 async def test_all_users_are_listed_through_the_admin_api(server: RestateServer) -> None:

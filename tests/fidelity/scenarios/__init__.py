@@ -3,6 +3,7 @@
 from tests.fidelity.scenario import Scenario
 from tests.fidelity.scenarios import (
     callbacks,
+    kept,
     many_agents,
     models,
     one_agent,
@@ -20,6 +21,7 @@ GROUPS: dict[str, list[Scenario]] = {
     "Many agents": many_agents.SCENARIOS,
     "Workflows": workflows.SCENARIOS,
     "Code of one's own": own_code.SCENARIOS,
+    "What code gives and looks at": kept.SCENARIOS,
     "Models": models.SCENARIOS,
     "MCP and credentials": outside.SCENARIOS,
     "Runner and App": runner.SCENARIOS,

@@ -1,0 +1,89 @@
+"""What `adk web` loads is loaded."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from adk_chat.agents.loader import AgentError, load
+
+MODEL = """
+from google.adk.agents.llm_agent import LlmAgent
+from google.adk.models.base_llm import BaseLlm
+
+class Silent(BaseLlm):
+    async def generate_content_async(self, llm_request, stream=False):
+        return
+        yield
+
+def agent(name):
+    return LlmAgent(name=name, model=Silent(model="silent"))
+"""
+FILES = {
+    "silent_{n}.py": MODEL,
+    "module_{n}/agent.py": "import os\nfrom silent_{n} import agent\nroot_agent = agent(os.environ['NAME_{n}'])",
+    "module_{n}/.env": "NAME_{n}=beside",
+    "package_{n}/__init__.py": "from silent_{n} import agent\nroot_agent = agent('package')",
+    "yaml_{n}/root_agent.yaml": "name: from_yaml\nmodel: gemini-2.5-flash\ninstruction: Be brief.",
+    "other_{n}/agent.py": """
+from google.adk.apps.app import App
+from silent_{n} import agent
+app = App(name="of_another_name_{n}", root_agent=agent("other"))
+""",
+    "inside_{n}/agent.py": """
+import asyncio
+from silent_{n} import agent
+asyncio.get_running_loop()
+root_agent = agent("inside")
+""",
+    "loop_{n}/agent.py": """
+import asyncio
+from silent_{n} import agent
+asyncio.run(asyncio.sleep(0))
+root_agent = agent("beside")
+""",
+    "services.py": "import os\nos.environ['SERVICES'] = 'loaded'",
+}
+
+
+def written(directory: Path, number: int, *but: str) -> Path:
+    for name, text in FILES.items():
+        path = directory / name.replace("{n}", str(number))
+        if not any(path.is_relative_to(directory / f"{left_out}_{number}") for left_out in but):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text.replace("{n}", str(number)))
+    return directory
+
+
+@pytest.mark.filterwarnings("ignore")
+async def test_a_directory_of_agents_is_loaded_as_by_adk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_API_KEY", "a key")
+    monkeypatch.setenv("SERVICES", "")
+    loaded = await load(str(written(tmp_path, 1, "loop")))
+    names = {app.name: getattr(app.root_agent, "name", None) for app in loaded.apps}
+    assert names == {
+        "inside_1": "inside",
+        "module_1": "beside",
+        "of_another_name_1": "other",
+        "package_1": "package",
+        "yaml_1": "from_yaml",
+    }
+    assert loaded.aliases == {"other_1": "of_another_name_1"}
+    assert os.environ["SERVICES"] == "loaded"
+
+
+@pytest.mark.parametrize("name", ["module", "package", "other", "loop"])
+async def test_one_of_them_is_loaded_as_by_adk(tmp_path: Path, name: str) -> None:
+    loaded = await load(str(written(tmp_path, 2) / f"{name}_2"))
+    assert [app.name for app in loaded.apps] == ["of_another_name_2" if name == "other" else f"{name}_2"]
+
+
+async def test_one_that_is_broken_is_left_out_unless_it_is_the_only_one(tmp_path: Path) -> None:
+    directory = written(tmp_path, 3, "yaml", "loop")
+    (directory / "inside_3" / "agent.py").write_text("1 / 0")
+    assert "inside_3" not in {app.name for app in (await load(str(directory))).apps}
+    with pytest.raises(AgentError, match="ZeroDivisionError"):
+        await load(str(directory / "inside_3"))
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(AgentError, match="nothing has no agent"):
+        await load(str(tmp_path / "nothing"))

@@ -1,0 +1,210 @@
+"""What code gives and looks at that is no plain JSON: errors, results, and what services hold."""
+
+import asyncio
+import collections
+import dataclasses
+import enum
+import subprocess
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pydantic
+from google.adk.agents.callback_context import CallbackContext
+from google.adk.agents.llm_agent import LlmAgent
+from google.adk.models.llm_response import LlmResponse
+from google.adk.tools.agent_tool import AgentTool
+from google.adk.tools.base_tool import BaseTool
+from google.adk.tools.tool_context import ToolContext
+from google.genai import types
+
+from tests.fidelity.run import executed
+from tests.fidelity.scenario import Scenario
+from tests.fidelity.scenarios.tools import load, save
+from tests.fidelity.script import call, parts, say, script
+
+
+class SlottedError(Exception):
+    """Keeps its code where no dictionary is, and is made of something else than its text."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"slotted {number}")
+        self.number = number
+
+
+async def broken(how: str) -> None:
+    """Raise."""
+    executed("broken", how)
+    if how == "file":
+        await asyncio.to_thread(Path("/nowhere/at/all").read_bytes)
+    if how == "status":
+        httpx.Response(503, request=httpx.Request("GET", "http://x/")).raise_for_status()
+    if how == "group":
+        raise ExceptionGroup("two", [ValueError("one"), KeyError("two")])
+    if how == "text":
+        b"\xff".decode()
+    if how == "timeout":
+        raise subprocess.TimeoutExpired(["sleep"], 3)
+    if how == "cause":
+        raise RuntimeError("wrapped") from ValueError("the cause")
+    raise SlottedError(7)
+
+
+def looked_at(tool: BaseTool, args: dict[str, Any], tool_context: ToolContext, error: Exception) -> dict[str, Any]:
+    """Say what can be seen of an error."""
+    seen: dict[str, Any] = {"is": type(error).__name__, "says": str(error), "cause": repr(error.__cause__)}
+    if isinstance(error, OSError):
+        seen |= {"errno": error.errno, "file": error.filename}
+    if isinstance(error, httpx.HTTPStatusError):
+        seen |= {"status": error.response.status_code, "asked": str(error.request.url)}
+    if isinstance(error, ExceptionGroup):
+        seen |= {"of": [repr(one) for one in error.exceptions]}
+    if isinstance(error, UnicodeDecodeError):
+        seen |= {"at": error.start, "in": error.encoding}
+    if isinstance(error, subprocess.TimeoutExpired):
+        seen |= {"after": error.timeout}
+    if isinstance(error, SlottedError):
+        seen |= {"number": error.number}
+    return seen
+
+
+class Level(enum.IntEnum):
+    """A number with a name."""
+
+    HIGH = 3
+
+
+class Row(pydantic.BaseModel):
+    """Holds anything."""
+
+    value: Any = None
+
+
+Place = collections.namedtuple("Place", "x y")
+
+
+async def odd(kind: str) -> Any:
+    """Give something."""
+    executed("odd", kind)
+
+    class Local(pydantic.BaseModel):
+        x: int = 5
+
+    class Text(str):
+        __slots__ = ()
+
+    return {
+        "collections": {"many": collections.Counter("hello"), "of": collections.defaultdict(list, a=[1])},
+        "place": Place(1, Level.HIGH),
+        "local": Local(),
+        "made": pydantic.create_model("Made", x=(int, 1))(x=2),
+        "any": {"row": Row(value=date(2026, 1, 2)), "in": Row(value=Row(value={1, 2}))},
+        "text": {"text": Text("sub"), "number": 1 + 2j, "bytes": bytearray(b"x")},
+    }[kind]
+
+
+@dataclasses.dataclass
+class Cost:
+    """An object that a model puts beside its answer."""
+
+    cents: int
+
+
+class Priced(LlmResponse):
+    """A response of one's own."""
+
+    price: Any = None
+
+
+def answer(text: str) -> types.Content:
+    """An answer of text."""
+    return types.Content(role="model", parts=[types.Part(text=text)])
+
+
+def noted(callback_context: CallbackContext, llm_response: LlmResponse) -> None:
+    """Write down what is beside the answer."""
+    if llm_response.custom_metadata:
+        cost, took = llm_response.custom_metadata["cost"], llm_response.custom_metadata["took"]
+        callback_context.state["cost"] = f"{cost.cents} {took.total_seconds()}"
+        llm_response.custom_metadata = None
+    if isinstance(llm_response, Priced):
+        callback_context.state["price"] = llm_response.price.cents
+
+
+async def counted(callback_context: CallbackContext) -> None:
+    """Write down which artifacts there are, and what is refused."""
+    names = await callback_context.list_artifacts()
+    found = [name for name in names if await callback_context.load_artifact(name) is not None]
+    memories = await callback_context.search_memory("umbrella")
+    callback_context.state["before"] = [*found, len(memories.memories)]
+    try:
+        await callback_context.save_artifact("nothing.bin", types.Part())
+    except ValueError as error:
+        callback_context.state["refused"] = type(error).__name__
+
+
+async def kept(callback_context: CallbackContext) -> None:
+    """Keep the session in memory, and an artifact."""
+    await callback_context.add_session_to_memory()
+    await callback_context.save_artifact("signature.txt", types.Part(text="me"))
+
+
+painter = LlmAgent(
+    name="painter",
+    model=script(parts(call("save", name="picture.txt")), "painted", name="model_of_painter"),
+    tools=[save],
+    after_agent_callback=kept,
+)
+ODD = ("collections", "place", "local", "made", "any", "text")
+BROKEN = ("file", "status", "group", "text", "timeout", "cause", "slots")
+
+SCENARIOS = [
+    Scenario(
+        "errors that a callback looks at",
+        LlmAgent(
+            name="agent",
+            model=script(parts(*(call("broken", how=how) for how in BROKEN)), "done"),
+            tools=[broken],
+            on_tool_error_callback=looked_at,
+        ),
+    ),
+    Scenario(
+        "results that JSON does not hold",
+        LlmAgent(name="agent", model=script(parts(*(call("odd", kind=kind) for kind in ODD)), "done"), tools=[odd]),
+    ),
+    Scenario(
+        "what a model puts beside its answer",
+        LlmAgent(
+            name="agent",
+            model=script(
+                LlmResponse(content=answer("dear"), custom_metadata={"cost": Cost(7), "took": timedelta(seconds=2)}),
+                Priced(content=answer("dearer"), price=Cost(9)),
+                say("plain", custom_metadata={"cost": Cost(1), "took": timedelta(seconds=1)}),
+            ),
+            after_model_callback=noted,
+        ),
+        ["one", "two"],
+    ),
+    Scenario(
+        "what services hold before a tool changes it",
+        LlmAgent(
+            name="agent",
+            model=script(parts(call("save", name="a.txt")), parts(call("load", name="a.txt")), "my umbrella is red"),
+            tools=[save, load],
+            before_agent_callback=counted,
+            after_agent_callback=kept,
+        ),
+        ["go", "again"],
+    ),
+    Scenario(
+        "artifacts of an agent as a tool",
+        LlmAgent(
+            name="agent",
+            model=script(parts(call("painter", request="paint")), "here"),
+            tools=[AgentTool(painter)],
+        ),
+    ),
+]
