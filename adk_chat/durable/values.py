@@ -116,7 +116,11 @@ def _encode(value: Any, where: str, depth: int, *, strict: bool) -> Any:
             raise
     # An iterator would be used up.
     try:
-        plain = repr(value) if hasattr(value, "__next__") else to_jsonable_python(value, by_alias=True, fallback=repr)
+        plain = (
+            repr(value)
+            if hasattr(value, "__next__")
+            else to_jsonable_python(value, by_alias=True, bytes_mode="base64", fallback=repr)
+        )
     except ValueError:  # a circle, most likely
         plain = repr(value)
     return _encode(plain, where, depth, strict=strict)
@@ -146,6 +150,7 @@ def _text(text: str, where: str) -> str:
 
 _BUILTIN: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     bytes: (lambda value: b64encode(value).decode(), b64decode),
+    bytearray: (lambda value: b64encode(value).decode(), lambda data: bytearray(b64decode(data))),
     float: (repr, float),
     tuple: (list, lambda data: tuple(decode(data))),
     set: (list, lambda data: set(decode(data))),
