@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import secrets
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import click
 import uvloop
 from google.adk.artifacts.file_artifact_service import FileArtifactService
+from pydantic import SecretStr
 
 from adk_chat import telemetry
 from adk_chat.agents.demo_model import DemoModel
@@ -187,7 +189,10 @@ async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> No
     broker = open_broker(settings.redis_url)
     artifacts = None if settings.artifact_service_uri else FileArtifactService(data_dir / "artifacts")
     server = _restate_server(data_dir, settings, without_server)
-    settings = settings.model_copy(update={"admin_url": server.admin_url})
+    key = settings.credential_key or _credential_key(data_dir)
+    settings = settings.model_copy(
+        update={"admin_url": server.admin_url, "ingress_url": server.ingress_url, "credential_key": key}
+    )
     service = ChatService(
         *loaded.apps, aliases=loaded.aliases, settings=settings, broker=broker, artifact_service=artifacts
     )
@@ -233,6 +238,16 @@ async def reload(settings: Settings, *, arguments: Sequence[str]) -> None:
     data.close()
 
 
+def _credential_key(data_dir: Path) -> SecretStr:
+    """The key that `dev` has made for what users consent to, beside the data that is encrypted with it."""
+    path = data_dir / "credential.key"
+    if not path.exists():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex())
+    return SecretStr(path.read_text())
+
+
 def _restate_server(data_dir: Path, settings: Settings, runs: bool = False) -> RestateServer:
     """The restate-server of `dev`, if it does not run yet with ports that are free."""
     binary = Path()
@@ -250,6 +265,8 @@ def _say_what_is_not_shared(settings: Settings) -> None:
         click.echo("  Without REDIS_URL no partial text streams from `serve` to `web`; answers are shown when stored.")
     if settings.artifact_service_uri is None:
         click.echo("  Without --artifact-service-uri artifacts are in the memory of each process, and not shared.")
+    if settings.credential_key is None:
+        click.echo("  Without ADK_CHAT_CREDENTIAL_KEY users are asked again for what they have consented to.")
 
 
 def _listen(host: str, port: int, option: str) -> Any:

@@ -13,6 +13,7 @@ from google.adk.apps.app import App
 from google.adk.artifacts.base_artifact_service import BaseArtifactService
 from google.adk.artifacts.in_memory_artifact_service import InMemoryArtifactService
 from google.adk.auth.credential_service.base_credential_service import BaseCredentialService
+from google.adk.auth.credential_service.in_memory_credential_service import InMemoryCredentialService
 from google.adk.cli.service_registry import get_service_registry
 from google.adk.memory.base_memory_service import BaseMemoryService
 from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
@@ -23,9 +24,11 @@ from google.adk.runners import InMemoryRunner, Runner
 from google.adk.sessions.in_memory_session_service import InMemorySessionService
 from google.adk.workflow import BaseNode
 from google.genai import types
+from pydantic import SecretStr
 from starlette.types import ASGIApp
 
-from adk_chat.durable import RetryPolicy, install
+from adk_chat.durable import RetryPolicy, install, sealed
+from adk_chat.durable.credentials import UserCredentials
 from adk_chat.endpoint import is_loopback
 from adk_chat.gateway.auth import guarded
 from adk_chat.gateway.cors import check_origins, cross_origin
@@ -37,6 +40,7 @@ from adk_chat.objects.app_state import app_state_object
 from adk_chat.objects.chat import OUTAGE, ChatConfig, chat_object
 from adk_chat.objects.turn import turn_object
 from adk_chat.objects.turn_attempt import TurnConfig
+from adk_chat.sessions.transport import IngressTransport
 from adk_chat.settings import Settings
 from adk_chat.streaming import Broker, open_broker
 
@@ -44,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 _INACTIVITY = timedelta(hours=1)
 _CLOSE_SECONDS = 10
+_KEY_BYTES = 32
 
 
 class ServiceUriError(ValueError):
@@ -60,7 +65,8 @@ class ChatService:
         settings: by default those of the environment.
         artifact_service: where agents keep artifacts; by default that of `settings.artifact_service_uri`, or in memory.
         memory_service: likewise.
-        credential_service: likewise; by default none.
+        credential_service: where agents keep what users have consented to; by default the `user:` state, encrypted with
+            `settings.credential_key`, or in memory where there is none.
         run_config: of every turn, unless its request asks for something else.
         broker: where turns publish what they do while they run, for `gateway` to show it; by default the Redis of
             `settings.redis_url`. A `MemoryBroker` does where both are one process. Who gives one closes it.
@@ -92,8 +98,9 @@ class ChatService:
         self.aliases = dict(aliases or {})
         self.artifact_service = artifact_service or _artifact_service(self.settings.artifact_service_uri)
         self.memory_service = memory_service or _memory_service(self.settings.memory_service_uri)
-        self.credential_service = credential_service
+        self.credential_service = credential_service or _credential_service(self.settings.credential_key)
         self.run_config = run_config
+        self._ingress = IngressTransport(self.settings.ingress_url, self.settings.restate_headers)
         self._opened = open_broker(self.settings.redis_url) if self.settings.redis_url and broker is None else None
         self.broker = broker or self._opened
 
@@ -134,6 +141,7 @@ class ChatService:
             # Where the server is to replay at every await, that is its decision.
             inactivity_timeout=None if settings.replay_always else _INACTIVITY,
             broker=self.broker,
+            ingress=self._ingress,
         )
         return [chat_object(chat), turn_object(turn), app_state_object()]
 
@@ -190,6 +198,7 @@ class ChatService:
                     await runner.close()
             except Exception as error:  # of somebody's plugin
                 logger.warning("What %s uses could not be closed: %r", app.name, error)
+        await self._ingress.close()
         if self._opened is not None:
             await self._opened.close()
 
@@ -204,6 +213,15 @@ def _memory_service(uri: str | None) -> BaseMemoryService:
     if uri is None:
         return InMemoryMemoryService()
     return get_service_registry().create_memory_service(uri, agents_dir=".") or _unknown("memory", uri)
+
+
+def _credential_service(key: SecretStr | None) -> BaseCredentialService:
+    if key is None:
+        return InMemoryCredentialService()
+    if len(key.get_secret_value()) < _KEY_BYTES:
+        raise AuthError(f"ADK_CHAT_CREDENTIAL_KEY is shorter than {_KEY_BYTES} bytes: a key so short can be guessed.")
+    sealed.use(key)
+    return UserCredentials()
 
 
 def _unknown(kind: str, uri: str) -> NoReturn:

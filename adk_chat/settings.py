@@ -46,7 +46,10 @@ class Settings(BaseSettings):
     )
     port: Port = Field(8000, description="Port of the gateway: ADK's API and dev UI.")
     ui: bool = Field(True, description="Whether the gateway serves ADK's dev UI, or ADK's API alone.")
-    ingress_url: Url = Field("http://localhost:8080", description="The Restate ingress that `web` stands on.")
+    ingress_url: Url = Field(
+        "http://localhost:8080",
+        description="The Restate ingress that `web` stands on, and by which tools reach other sessions.",
+    )
     admin_url: Url = Field(
         "http://localhost:9070",
         description="The Restate admin API that `web` stands on; handlers end turns by it that hear nothing.",
@@ -72,6 +75,11 @@ class Settings(BaseSettings):
     ticket_key: SecretStr | None = Field(
         None, description="The secret of tickets for streams, 32 bytes at least; by default one of each process."
     )
+    credential_key: SecretStr | None = Field(
+        None,
+        description="The secret that what users have consented to is encrypted with, 32 bytes at least; without one it "
+        "is in the memory of each process, and not kept.",
+    )
     allow_origins: Annotated[list[str], NoDecode] = Field(
         [], description="Origins whose pages may use the gateway, or regex:PATTERN; comma-separated in the variable."
     )
@@ -91,13 +99,13 @@ class Settings(BaseSettings):
 
     max_id_length: int = Field(256, ge=1, description="Longest user, session or app id, in characters.")
     max_message_bytes: int = Field(
-        4 * 1024 * 1024, ge=1, le=7 * 1024 * 1024, description="Largest message with its parts, as JSON."
+        16 * 1024 * 1024, ge=1, le=16 * 1024 * 1024, description="Largest message with its parts, as JSON."
     )
     history_events: int | None = Field(
         None, ge=1, description="Show the model only so many of the newest events; by default all, as ADK does."
     )
     app_state_max_age_seconds: float = Field(
-        5, ge=0, description="How old the app: state may be that a turn starts with; 0 reads it each time."
+        1, ge=0, description="How long an app that had no app: state is taken to have none still; 0 asks each time."
     )
     tool_threads: int = Field(
         8, ge=0, description="Threads for tools that are plain functions; 0 runs them on the event loop."

@@ -21,6 +21,7 @@ import pytest_asyncio
 import restate
 import uvloop
 from google.adk.apps.app import App
+from pydantic import SecretStr
 
 from adk_chat import ChatService
 from adk_chat.dev.binary import find_restate_server
@@ -110,7 +111,13 @@ def binary() -> Path:
 @pytest.fixture(scope="session")
 def settings() -> Settings:
     """Settings of the service under test, with retries that do not keep a test waiting."""
-    return Settings(_env_file=None, model_max_attempts=3, model_retry_seconds=0.05, app_state_max_age_seconds=0.5)
+    return Settings(
+        _env_file=None,
+        model_max_attempts=3,
+        model_retry_seconds=0.05,
+        app_state_max_age_seconds=0.5,
+        credential_key=SecretStr("k" * 32),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -144,19 +151,25 @@ plain = pytest.mark.parametrize("server", ["plain"], indirect=True)
 @pytest_asyncio.fixture(scope="session")
 async def servers(binary: Path, settings: Settings, broker: MemoryBroker) -> AsyncIterator[Started[RestateServer]]:
     """Servers that know the handlers under test."""
+    from tests.durable.postman import postman
     from tests.durable.programs import programs
-    from tests.durable.workshop import workshop
+    from tests.durable.workshop import away, workshop
     from tests.sessions.probe import probe
 
     apps = [scripted_app("scripted"), scripted_app("second"), workshop(), gemini_app(), unreachable_app(), choir()]
-    apps.append(App(name="stubborn", root_agent=Stubborn(name="stubborn")))
+    apps += [App(name="stubborn", root_agent=Stubborn(name="stubborn")), postman(), away()]
 
     def start(kind: str) -> AbstractAsyncContextManager[RestateServer]:
-        admin_port = free_port()
-        of_kind = {"admin_url": f"http://localhost:{admin_port}", "replay_always": kind == "replay"}
+        admin_port, ingress_port = free_port(), free_port()
+        of_kind = {
+            "admin_url": f"http://localhost:{admin_port}",
+            "ingress_url": f"http://localhost:{ingress_port}",
+            "replay_always": kind == "replay",
+        }
         service = ChatService(*apps, settings=settings.model_copy(update=of_kind), broker=broker)
         handlers = [*service.objects, probe, *programs]
-        return hosting(binary, handlers, admin_port=admin_port, replay_always=kind == "replay")
+        ports = {"admin_port": admin_port, "ingress_port": ingress_port}
+        return hosting(binary, handlers, **ports, replay_always=kind == "replay")
 
     async with AsyncExitStack() as stack:
         yield Started(stack, start)
@@ -174,6 +187,7 @@ async def hosting(
     handlers: Iterable[restate.Service | restate.VirtualObject],
     *,
     admin_port: int | None = None,
+    ingress_port: int | None = None,
     replay_always: bool = False,
 ) -> AsyncIterator[RestateServer]:
     """A server that knows these handlers, which are served from here."""
@@ -182,7 +196,7 @@ async def hosting(
         listening = listen("127.0.0.1", 0)
         port = listening.getsockname()[1]
         async with RestateServer(
-            binary, Path(directory), free_port(), admin_port or free_port(), replay_always=replay_always
+            binary, Path(directory), ingress_port or free_port(), admin_port or free_port(), replay_always=replay_always
         ) as running:
             serving = asyncio.create_task(serve([*handlers], listening, stop, drain_seconds=1))
             await running.register(f"http://127.0.0.1:{port}")

@@ -72,15 +72,21 @@ async def test_what_an_app_uses_is_closed_once_whatever_of_it_fails() -> None:
 
 PATCHED = """
 import asyncio, sys
+from google.adk.auth.exchanger.oauth2_credential_exchanger import OAuth2CredentialExchanger
 from google.adk.flows.llm_flows.base_llm_flow import BaseLlmFlow
-from google.adk.flows.llm_flows.tools import _caller
+from google.adk.flows.llm_flows.extensions import _code_execution
+from google.adk.flows.llm_flows.tools import _batch_executor, _caller
 from google.adk.runners import Runner
+from google.adk.sessions.state import State
+from google.adk.tools.base_toolset import BaseToolset
 from opentelemetry.sdk.trace import Tracer
 from restate.vm import VMWrapper
 
 def found():
     return [asyncio.Lock.acquire, asyncio.Semaphore.release, Runner._get_or_create_session, BaseLlmFlow._get_llm,
-            _caller._call_tool_async, Tracer.start_span, VMWrapper.notify_input]
+            _caller._call_tool_async, _batch_executor._execute_prepared_function_calls, _code_execution.asyncio,
+            State.__setitem__, BaseToolset.get_tools_with_prefix, OAuth2CredentialExchanger.exchange,
+            Tracer.start_span, VMWrapper.notify_input]
 
 before = found()
 import adk_chat, adk_chat.durable

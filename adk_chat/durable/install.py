@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from adk_chat.durable import locks, plugin, seams, spans, tool
+from adk_chat.durable import code, credentials, locks, order, plugin, seams, spans, state, tool, toolsets
 from adk_chat.durable.model import durable
 
 
@@ -16,6 +16,11 @@ def install() -> None:
     seams.keep_entries()
     seams.wrap_models(durable)
     tool.install()
+    order.install()
+    code.install()
+    credentials.install()
+    toolsets.install()
     plugin.install()
     spans.install()
+    state.install()
     locks.install()

@@ -183,6 +183,7 @@ class Journal:
         label: str = "",
         *,
         moved: bool = True,
+        known: Callable[[bytes], None] | None = None,
     ) -> bytes:
         """Run `action` once and journal what it returns; a replay gives that back without running it.
 
@@ -194,6 +195,7 @@ class Journal:
             content: stands for what it is about, as in `Key`.
             label: said in addition.
             moved: whether the step is the same if it is about something else now, in the same place.
+            known: told what a replay is going to give back, at once.
         """
         if self.pump.over is not None:
             raise self.pump.over
@@ -205,6 +207,8 @@ class Journal:
             await self.pump.beyond_cancellation()
             step = self.vm.issue(key)
         if step.known:
+            if known is not None and step.value is not None:
+                known(step.value)
             return await self._take(step.result)
         if self.before_step is not None:
             self.before_step()
@@ -243,7 +247,11 @@ class Journal:
 
     def record(self, what: str, make: Callable[[], bytes]) -> bytes:
         """Journal a value that is at hand; a replay gives that back without asking `make`."""
-        value = self.vm.record(Key(what, keys.ROOT), make)
+        return self.record_here(Key(what, keys.ROOT), make)
+
+    def record_here(self, key: Key, make: Callable[[], bytes]) -> bytes:
+        """The same for code that asks for it where it is."""
+        value = self.vm.record(key, make)
         self.pump.wake()
         return value
 

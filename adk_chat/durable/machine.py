@@ -8,7 +8,7 @@ from typing import Any
 from adk_chat.durable import seams
 from adk_chat.durable.echo import COMPLETION, ECHOES, INVOCATION_COMPLETION, NAME, STRAND_HEADER
 from adk_chat.durable.entries import Command, Entries, Kind, Message
-from adk_chat.durable.keys import Key, current_path
+from adk_chat.durable.keys import ROOT, Key, current_path
 from adk_chat.durable.memory import Memory, Recorded, run, target
 from adk_chat.durable.outside import outside_journal
 
@@ -31,6 +31,8 @@ class RememberingVm:
         self.askers: dict[int, Context] = {}
         """Where `ctx.run` was asked to run something, by handle: that runs as if it were called there."""
         self._awakeables: list[tuple[str, int]] = []
+        self._unasked: list[tuple[int, Recorded]] = []
+        """The runs whose result is known, by the place of that in the journal, the last first."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._vm, name)
@@ -83,10 +85,13 @@ class RememberingVm:
                 recorded.known, recorded.value = number in entries.completed, entries.values.get(number)
                 if what == run(_AWAKEABLE) and recorded.value is not None:
                     awakeables = max(awakeables, int(recorded.value) + 1)
+                if recorded.known:
+                    self._unasked.append((entries.completed[number], recorded))
             for handle, completion in zip(handles, (number, message.number(INVOCATION_COMPLETION)), strict=False):
                 if completion in entries.completed:
                     self.ranks[handle] = entries.completed[completion]
             self.memory.keep(what, recorded)
+        self._unasked.sort(key=lambda ranked: -ranked[0])
         # They are numbered by the order of their making, and leave no command.
         self._awakeables = [self._vm.sys_awakeable() for _ in range(awakeables)]
 
@@ -97,6 +102,12 @@ class RememberingVm:
         else:
             self._vm.sys_write_output_success(message.message(_VALUE).data(1))
         self._vm.sys_end()
+
+    def known_before(self, rank: float) -> bool:
+        """Whether a run that nobody has asked for yet ended before that place in the journal."""
+        while self._unasked and self._unasked[-1][1].taken:
+            self._unasked.pop()
+        return bool(self._unasked) and self._unasked[-1][0] < rank
 
     # --- Steps ----------------------------------------------------------------------------------------------------
 
@@ -121,8 +132,8 @@ class RememberingVm:
         return value
 
     def recorded(self, what: str) -> list[bytes]:
-        """The values that were recorded under any key for that."""
-        return [found.value for found in self.memory.take_all(run(what)) if found.value is not None]
+        """The values that were recorded for that, and for no strand of an agent's code."""
+        return [found.value for found in self.memory.take_all(run(what), ROOT) if found.value is not None]
 
     # --- What code asks of its context ----------------------------------------------------------------------------
 

@@ -72,9 +72,12 @@ class Memory:
         best[0].taken = True
         return best[0]
 
-    def take_all(self, what: Hashable) -> list[Recorded]:
-        """All that is recorded for this."""
-        return self._recorded.pop(what, [])
+    def take_all(self, what: Hashable, strand: str) -> list[Recorded]:
+        """All that is recorded for this, and was asked for by that strand."""
+        found = [recorded for recorded in self._recorded.get(what, ()) if recorded.strand == strand]
+        for recorded in found:
+            recorded.taken = True
+        return found
 
 
 def run(name: str) -> Hashable:

@@ -21,6 +21,7 @@ from adk_chat.durable import values
 from adk_chat.durable.errors import ErrorRecord, Raisable, is_cancelled, is_transient
 from adk_chat.durable.journal import MAX_BYTES, Journal
 from adk_chat.durable.keys import digest
+from adk_chat.durable.toolsets import AbsentTool
 
 _RICH, _KIND = "$rich", "$kind"
 """Beside the JSON of a response: fields whose values are of any kind, and its class if that is not ADK's own."""
@@ -113,6 +114,9 @@ class _Call:
         """Call the model; give what is to be journaled."""
         made = ModelCall(began=time.time())
         try:
+            for tool in self._request.tools_dict.values():
+                if isinstance(tool, AbsentTool):
+                    raise tool.absence()
             async with asyncio.timeout(self._journal.step_timeout):
                 await self._receive(made.responses)
         except BaseException as error:

@@ -213,10 +213,13 @@ class Pump:
         """
         for handle in [handle for handle in self._watched if self._vm.is_completed(handle)]:
             self._watched.pop(handle)()
-        due = [wait for wait in self._waits if seams.is_completed(self._vm, wait.future)]
+        due = self._due()
+        if due and self._vm.known_before(seams.rank(due[0].future, self._vm.ranks)):
+            await _rest()  # code may be on its way to ask for that
+            due = self._due()
         if not due:
             return False
-        first = min(due, key=lambda wait: seams.rank(wait.future, self._vm.ranks))
+        first = due[0]
         self._waits.remove(first)
         self._before_cancel -= seams.handles(first.future)
         if not first.told.done():
@@ -224,6 +227,11 @@ class Pump:
         if len(due) > 1:
             await _rest()
         return True
+
+    def _due(self) -> list[_Wait]:
+        """Those whose result is there, in the order of the journal."""
+        due = [wait for wait in self._waits if seams.is_completed(self._vm, wait.future)]
+        return sorted(due, key=lambda wait: seams.rank(wait.future, self._vm.ranks))
 
     async def _progress(self) -> None:
         handles = [self._never, *self._watched]

@@ -18,7 +18,8 @@ from google.adk.agents.invocation_context import InvocationContext
 from google.adk.events import _abort_events
 from google.adk.events.event import Event
 from google.adk.flows.llm_flows.base_llm_flow import BaseLlmFlow
-from google.adk.flows.llm_flows.tools import _caller
+from google.adk.flows.llm_flows.extensions import _code_execution
+from google.adk.flows.llm_flows.tools import _batch_executor, _caller
 from google.adk.models.base_llm import BaseLlm
 from google.adk.plugins._reflect_retry_utils import ScopedFailureTracker
 from google.adk.plugins.base_plugin import BasePlugin
@@ -327,6 +328,29 @@ def forward_artifacts(context: Context, saved: dict[str, int]) -> None:
         forward_artifacts(service.tool_context, saved)
 
 
+BatchRunner = Callable[[int, Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]
+
+
+def wrap_batches(runner: Callable[[int], BatchRunner | None]) -> None:
+    """Let what `runner` gives for a number of calls run those that ADK makes for one response, each in a task.
+
+    It is given the number of a call and what ADK would run in its place.
+    """
+    original = vars(_batch_executor)["_execute_prepared_function_calls"]
+
+    async def execute(context: InvocationContext, prepared: list[Any], *, call_executor: Any, **more: Any) -> Any:
+        run = runner(len(prepared))
+        numbers = {id(call): number for number, call in enumerate(prepared)}
+
+        def executor(call: Any) -> Any:
+            made = call_executor(call)
+            return made if run is None else run(numbers[id(call)], made)
+
+        return await original(context, prepared, call_executor=executor, **more)
+
+    vars(_batch_executor)["_execute_prepared_function_calls"] = execute
+
+
 def before_tool_node(prepare: Callable[[BaseTool], None]) -> None:
     """Call `prepare` with the tool of each tool node of a workflow that is about to run."""
     original = _ToolNode._run_tool_with_plugin_callbacks
@@ -352,6 +376,26 @@ def wrap_function_nodes(wrap: Callable[[FunctionRunner], FunctionRunner]) -> Non
         return await wrap(call)(unwrapped or target, kwargs)
 
     vars(_function_node)["_invoke_callable"] = invoke
+
+
+# --- ADK: code that models wrote -------------------------------------------------------------------------------
+
+CodeRunner = Callable[[Callable[[], Awaitable[Any]], Any], Awaitable[Any]]
+
+
+def wrap_code(run: CodeRunner) -> None:
+    """Let `run` run each block of code, given what ADK would await for that, and the executor's input."""
+
+    class Asyncio:
+        """The module, for that of ADK which runs code in threads, and runs nothing else there."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(asyncio, name)
+
+        async def to_thread(self, execute: Callable[..., Any], *given: Any) -> Any:
+            return await run(lambda: asyncio.to_thread(execute, *given), given[-1])
+
+    vars(_code_execution)["asyncio"] = Asyncio()
 
 
 # --- ADK: the start of a run ----------------------------------------------------------------------------------

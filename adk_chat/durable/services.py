@@ -18,18 +18,16 @@ from google.adk.memory.base_memory_service import SearchMemoryResponse
 from google.adk.runners import Runner
 from google.genai import types
 from pydantic import TypeAdapter
-from pydantic_core import from_json, to_json
 from typing_extensions import override
 
 from adk_chat.durable import seams
-from adk_chat.durable.errors import ErrorRecord, Raisable, is_cancelled
-from adk_chat.durable.journal import MAX_BYTES, Journal
+from adk_chat.durable.journal import Journal
 from adk_chat.durable.keys import digest
+from adk_chat.durable.once import once
 
 Method = Callable[..., Coroutine[Any, Any, Any]]
 
 _MARK = "__adk_chat_durable__"
-_ERROR, _AGAIN = "$error", "$again"
 _NOTHING: TypeAdapter[Any] = TypeAdapter(None)
 _METHODS: dict[str, TypeAdapter[Any]] = {
     "save_artifact": TypeAdapter(int),
@@ -99,33 +97,10 @@ def _as_step(name: str, method: Method, gives: TypeAdapter[Any]) -> Method:
 
 
 async def _once(name: str, about: str, make: Callable[[], Awaitable[Any]], gives: TypeAdapter[Any]) -> Any:
-    """What `make` gives, or raises: as it does so in the attempt that runs it, and as it was kept in later ones."""
-    journal = Journal.current()
-    if journal is None:
-        return await make()
-    made: list[Any] = []
+    def dump(made: Any) -> Any:
+        return gives.dump_python(made, mode="json", by_alias=True, exclude_none=True, fallback=repr)
 
-    async def step() -> bytes:
-        try:
-            made.append(await make())
-        except BaseException as error:
-            if is_cancelled(error):
-                raise
-            record = ErrorRecord.of(error)
-            made.append(error if isinstance(error, Raisable) else record.rebuild())
-            return to_json({_ERROR: record})
-        data = gives.dump_json(made[0], by_alias=True, exclude_none=True, fallback=repr)
-        return data if len(data) <= MAX_BYTES else to_json({_AGAIN: True})
-
-    data = from_json(await journal.step(name, step, about))
-    failed = isinstance(data, dict) and _ERROR in data
-    if failed:
-        raise made[0] if made else ErrorRecord.model_validate(data[_ERROR]).rebuild()
-    if made:
-        return made[0]
-    if isinstance(data, dict) and _AGAIN in data:  # a search that found more than can be kept
-        return await make()
-    return gives.validate_python(data)
+    return await once(name, about, make, dump, gives.validate_python)
 
 
 _SUMMARY: TypeAdapter[Any] = TypeAdapter(Event | None)

@@ -1,13 +1,17 @@
 """Tool calls, and calls of the functions of a workflow's nodes, as journaled steps."""
 
 import asyncio
+import contextlib
+import copy
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from types import CodeType, ModuleType
 from typing import Any, TypeVar
 
 from google.adk.agents.context import Context
+from google.adk.agents.run_config import ToolThreadPoolConfig
 from google.adk.events.event_actions import EventActions
 from google.adk.tools.agent_tool import AgentTool
 from google.adk.tools.base_tool import BaseTool
@@ -16,10 +20,11 @@ from pydantic import BaseModel, Field
 from restate.ext import adk as restate_adk
 from restate.extensions import current_context
 
-from adk_chat.durable import seams, values
+from adk_chat.durable import seams, state, values
 from adk_chat.durable.errors import ErrorRecord, Raisable, is_cancelled
 from adk_chat.durable.journal import MAX_BYTES, Journal
 from adk_chat.durable.keys import digest
+from adk_chat.durable.order import Call, TurnThreads
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,47 +87,65 @@ class ToolCall(BaseModel):
     state_delta: dict[str, Any] = {}
     end_invocation: bool = False
     error: ErrorRecord | None = None
+    waited: bool = False
+    """Whether it waited for something, so that the next call of its response began before it ended."""
+    args: Any = None
+    """The arguments, if it has changed them."""
+    session_state: dict[str, Any] = {}
+    """What it has set in the state of the session itself, past the delta."""
 
-    @classmethod
-    def of(cls, result: object, context: Context | None) -> "ToolCall":
-        """Describe a call that returned `result` and did its actions in `context`.
+    def keep(self, context: Context, before: "_Before") -> None:
+        """Keep what the call did in `context`.
 
         Raises:
             UnkeepableError: some of it can be kept in no form.
         """
-        kept = values.encode_leniently(result, "")
-        if context is None:
-            return cls(result=kept)
-        if isinstance(kept, dict) and not isinstance(result, dict) and not values.is_typed(kept):
-            kept = {"result": kept}  # as ADK makes a response of it
-        actions = context.actions
-        return cls(
-            result=kept,
-            state_delta=values.encode_leniently(dict(actions.state_delta), "state"),
-            actions=actions.model_dump(
-                mode="json",
-                by_alias=True,
-                exclude_none=True,
-                exclude_defaults=True,
-                exclude={"state_delta"},
-                fallback=repr,
-            ),
-            end_invocation=context.get_invocation_context().end_invocation,
+        invocation, delta = context.get_invocation_context(), context.actions.state_delta
+        self.state_delta = values.encode_leniently(dict(delta), "state")
+        self.actions = context.actions.model_dump(
+            mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, exclude={"state_delta"}, fallback=repr
         )
+        self.end_invocation = invocation.end_invocation
+        if before.args != before.args_then:
+            self.args = values.encode_leniently(before.args, "args")
+        for key, value in invocation.session.state.items():
+            if key not in delta and before.state.get(key, self) is not value:
+                with contextlib.suppress(values.UnjournalableError, values.UnkeepableError):
+                    self.session_state[key] = values.encode(value)
 
-    def apply(self, context: Context) -> None:
-        """Do in `context` what the call did there."""
+    def apply(self, context: Context, args: dict[str, Any]) -> None:
+        """Do in `context`, and to the arguments, what the call did there."""
         actions = EventActions.model_validate(self.actions)
         for name in actions.model_fields_set:
             setattr(context.actions, name, getattr(actions, name))
-        context.state.update(values.decode(self.state_delta))
+        context.get_invocation_context().session.state.update(values.decode(self.session_state))
+        state.replay(context.state, values.decode(self.state_delta))
         seams.forward_artifacts(context, actions.artifact_delta)
         if self.end_invocation:
             context.get_invocation_context().end_invocation = True
+        if self.args is not None:
+            args.clear()
+            args.update(values.decode(self.args))
+
+
+class _Before:
+    """What a call shares with ADK, as it was before it."""
+
+    def __init__(self, context: Context, args: dict[str, Any]) -> None:
+        self.args = args
+        self.args_then = copy.deepcopy(args)
+        self.state = dict(context.get_invocation_context().session.state)
 
 
 async def _once(
-    journal: Journal, name: str, about: object, run: Callable[[], Awaitable[object]], context: Context | None
+    journal: Journal,
+    name: str,
+    about: object,
+    run: Callable[[], Awaitable[object]],
+    context: Context | None,
+    args: dict[str, Any],
+    *,
+    in_thread: bool = False,
 ) -> object:
     """Run a call as a step; give, or raise, what it gave, and do in `context` what it did there.
 
@@ -131,51 +154,59 @@ async def _once(
         name: of the tool or function.
         about: the id of the call, or the arguments where it has none.
         run: makes the call.
-        context: of the tool.
+        context: of the tool; None for a function.
+        args: what it is called with.
+        in_thread: whether it is a plain function, which would keep all others waiting under ADK.
     """
     ran: list[object] = []
+    response = Call.current()
 
     async def call() -> bytes:
+        before = None if context is None else _Before(context, args)
+        made = ToolCall()
+        result: object = None
         try:
             async with asyncio.timeout(journal.step_timeout):
-                result = await run()
-            data = _encoded(name, result, context)
+                result = await (run() if response is None or in_thread else response.noting(run()))
         except BaseException as error:
             if is_cancelled(error):
                 raise
-            failed = ErrorRecord.of(error)
-            ran.append(error if isinstance(error, Raisable) else failed.rebuild())
-            return ToolCall(error=failed).model_dump_json().encode()
+            made.error = ErrorRecord.of(error)
+            result = error if isinstance(error, Raisable) else made.error.rebuild()
+        made.waited = response is not None and response.waited
+        try:
+            made.result = None if made.error else _kept(result, of_tool=context is not None)
+            if context is not None and before is not None:
+                made.keep(context, before)
+            data = made.model_dump_json(exclude_defaults=True).encode()
+            if len(data) > MAX_BYTES:
+                raise ValueError(f"it takes {len(data)} bytes; at most {MAX_BYTES}. Save it as an artifact")
+        except ValueError as error:
+            result = ValueError(f"The result of tool {name} cannot be kept: {error}")
+            data = ToolCall(error=ErrorRecord.of(result), waited=made.waited).model_dump_json().encode()
         ran.append(result)
         return data
 
-    of_call = context is not None
-    data = await journal.step(f"tool {name}", call, digest(about), moved=not of_call)
+    def known(data: bytes) -> None:
+        if response is not None and ToolCall.model_validate_json(data).waited:
+            response.wait()
+
+    with response.in_step() if response is not None else nullcontext():
+        data = await journal.step(f"tool {name}", call, digest(about), moved=context is None, known=known)
     recorded = ToolCall.model_validate_json(data)
     journal.advance(recorded.ended)
-    if ran:
-        result = ran[0]
-        if isinstance(result, Raisable) and recorded.error is not None:
-            raise result
-        return result
+    if not ran and context is not None:
+        recorded.apply(context, args)
     if recorded.error is not None:
-        raise recorded.error.rebuild()
-    if context is not None:
-        recorded.apply(context)
-    return values.decode(recorded.result)
+        raise ran[0] if ran and isinstance(ran[0], BaseException) else recorded.error.rebuild()
+    return ran[0] if ran else values.decode(recorded.result)
 
 
-def _encoded(name: str, result: object, context: Context | None) -> bytes:
-    try:
-        data = ToolCall.of(result, context).model_dump_json().encode()
-    except values.UnkeepableError as error:
-        raise ValueError(f"The result of tool {name} cannot be kept: {error}") from error
-    if len(data) > MAX_BYTES:
-        raise ValueError(
-            f"The result of tool {name} takes {len(data)} bytes; at most {MAX_BYTES} can be kept. "
-            "Save it as an artifact."
-        )
-    return data
+def _kept(result: object, *, of_tool: bool) -> Any:
+    kept = values.encode_leniently(result, "")
+    # As ADK makes a response of what is no dictionary.
+    wrap = of_tool and isinstance(kept, dict) and not isinstance(result, dict) and not values.is_typed(kept)
+    return {"result": kept} if wrap else kept
 
 
 def _durable_tool(run: seams.ToolRunner) -> seams.ToolRunner:
@@ -184,9 +215,23 @@ def _durable_tool(run: seams.ToolRunner) -> seams.ToolRunner:
         if journal is None or needs_restate(tool):
             return await run(tool, args, context)
         about = getattr(context, "function_call_id", None) or args
-        return await _once(journal, tool.name, about, lambda: run(tool, args, context), context)
+        in_thread = _is_plain(tool) and isinstance(_threads(context), TurnThreads)
+        return await _once(
+            journal, tool.name, about, lambda: run(tool, args, context), context, args, in_thread=in_thread
+        )
 
     return run_tool
+
+
+def _is_plain(tool: BaseTool) -> bool:
+    function = getattr(tool, "func", None)
+    kinds = (function, getattr(function, "__call__", None))  # noqa: B004
+    return function is not None and not any(map(inspect.iscoroutinefunction, kinds))
+
+
+def _threads(context: Context) -> ToolThreadPoolConfig | None:
+    config = context.get_invocation_context().run_config
+    return None if config is None else config.tool_thread_pool_config
 
 
 def _durable_in_a_node(tool: BaseTool) -> None:
@@ -214,7 +259,7 @@ def _durable_function(run: seams.FunctionRunner) -> seams.FunctionRunner:
         if journal is None or with_context or _function_needs_restate(function):
             return await run(function, arguments)
         name = getattr(function, "__name__", type(function).__name__)
-        return await _once(journal, name, arguments, lambda: run(function, arguments), None)
+        return await _once(journal, name, arguments, lambda: run(function, arguments), None, arguments)
 
     return run_function
 

@@ -7,10 +7,14 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from google.adk.auth.auth_credential import AuthCredential
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from adk_chat.durable.sealed import seal, unseal
+
 _TYPE = "$type"
+_SEALED = "sealed"
 _VALUE = "value"
 MAX_DEPTH = 120
 """How deep a value may be nested. It goes into an event, and JSON is read to a depth of 200."""
@@ -62,6 +66,8 @@ def decode(data: Any) -> Any:
         return data
     if _TYPE not in data:
         return {key: decode(item) for key, item in data.items()}
+    if data[_TYPE] == _SEALED:
+        return unseal(data[_VALUE])
     for kind, (_, restore) in _BUILTIN.items():
         if kind.__name__ == data[_TYPE]:
             return restore(data[_VALUE])
@@ -107,6 +113,8 @@ def _encode(value: Any, where: str, depth: int, *, strict: bool) -> Any:
         return {_TYPE: kind.__name__, _VALUE: items(value)}
     if kind is dict:
         return {_TYPE: "dict", _VALUE: [items(pair) for pair in value.items()]}
+    if kind is AuthCredential:
+        return {_TYPE: _SEALED, _VALUE: seal(value)}
     if kind in _BUILTIN:
         return {_TYPE: kind.__name__, _VALUE: _BUILTIN[kind][0](value)}
     try:

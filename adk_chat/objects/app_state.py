@@ -2,6 +2,7 @@
 
 import time
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 import restate
@@ -67,39 +68,47 @@ async def _read(kv: ObjectState) -> VersionedState:
 
 
 class AppStates:
-    """Reads and changes the `app:` state from other handlers, and keeps in this process what it last saw of it.
+    """Reads and changes the `app:` state from other handlers, and keeps in this process which apps have none.
 
     Args:
-        max_age: how old what was last seen may be for `recent` to give it.
+        max_age: how long an app that had none is taken to have none still.
     """
 
     def __init__(self, max_age: timedelta) -> None:
         self._max_age = max_age.total_seconds()
-        self._seen: dict[str, tuple[float, VersionedState]] = {}
+        self._none: dict[str, float] = {}
+        """When an app had none, by `time.monotonic`."""
 
     async def current(self, ctx: restate.Context, app: str) -> VersionedState:
         """The state as it is now."""
         return VersionedState.model_validate_json(await ctx.generic_call(APP_STATE, "get", b"{}", key=app))
 
-    async def recent(self, ctx: restate.Context, app: str, version: int) -> Json:
-        """The state as it was lately, and not before it had `version`."""
+    async def current_if_any(self, ctx: restate.Context, app: str, version: int) -> Json:
+        """The state as it is now, which takes a call; none where there was none a moment ago.
+
+        Args:
+            ctx: of the handler.
+            app: the app.
+            version: what is known of its version.
+        """
         live = False
 
-        def seen() -> bytes:
+        def known() -> bytes:
             nonlocal live
             live = True
-            at, known = self._seen.get(app, (0.0, VersionedState()))
-            fresh = at and time.monotonic() - at < self._max_age and known.version >= version
-            return to_json(known.state if fresh else None)
+            none = version == 0 and time.monotonic() < self._none.get(app, -inf) + self._max_age
+            return to_json({} if none else None)
 
-        state: Json | None = from_json(await record(ctx, "app state", seen))
-        if state is None:
-            began = time.monotonic()
-            current = await self.current(ctx, app)
-            state = current.state
-            if live:
-                self._seen[app] = (began, current)
-        return state
+        state: Json | None = from_json(await record(ctx, "app state", known))
+        if state is not None:
+            return state
+        began = time.monotonic()
+        current = await self.current(ctx, app)
+        if current.version:
+            self._none.pop(app, None)
+        elif live:  # in a replay it may have been so long ago
+            self._none[app] = began
+        return current.state
 
     async def update(self, ctx: restate.Context, app: str, delta: Json) -> VersionedState:
         """Set some keys; gives the state as it is then.
@@ -107,4 +116,5 @@ class AppStates:
         Raises:
             restate.TerminalError: 413, it would become too large; it is as it was.
         """
+        self._none.pop(app, None)
         return VersionedState.model_validate_json(await ctx.generic_call(APP_STATE, "update", to_json(delta), key=app))

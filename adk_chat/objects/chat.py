@@ -47,7 +47,7 @@ from adk_chat.sessions.store import SessionStore, Write, list_rows, merged
 from adk_chat.sessions.turn_end import KILLED, KILLED_SENTENCE
 from adk_chat.sessions.turn_id import TurnId, TurnKey
 
-_HISTORY_BYTES = 16 * 1024 * 1024
+_HISTORY_BYTES = 20 * 1024 * 1024
 """The most a turn is given of its session; model APIs take no more than that either."""
 _ENVELOPE_BYTES = 64 * 1024
 
@@ -307,7 +307,7 @@ class _Handlers:
                 "send some text.",
                 400,
             )
-        shared = await self._app_states.recent(ctx, app, version or 0)
+        shared = await self._app_states.current_if_any(ctx, app, version or 0)
         turn = TurnRequest(
             content=content,
             run_config=request.run_config,

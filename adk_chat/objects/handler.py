@@ -89,7 +89,8 @@ def handler(
                 raise restate.TerminalError(body.sentence, 400)
             try:
                 answer = await function(ctx, body)
-                data = to_json(answer, by_alias=True, exclude_none=isinstance(answer, BaseModel))
+                # JSON has no infinity, nor NaN; ADK's has null in their place.
+                data = to_json(answer, by_alias=True, exclude_none=isinstance(answer, BaseModel), inf_nan_mode="null")
                 return sized(data, "The answer")
             except Exception as error:
                 failure = terminal(error)

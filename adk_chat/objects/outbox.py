@@ -6,7 +6,7 @@ sent, in whatever order, it is the same event, with the id, the time and the con
 
 import asyncio
 from itertools import accumulate
-from typing import Any
+from typing import Any, NotRequired
 
 import restate
 from google.adk.events.event import Event
@@ -23,6 +23,9 @@ from adk_chat.sessions.turn_id import TurnKey
 
 MUCH = 4 * 1024 * 1024
 """Bytes of events that go into one batch, or one event that is larger."""
+MAX_EVENT_BYTES = 18 * 1024 * 1024
+"""The largest event: a message, or twice the largest result of a step. With the reply it goes into one message of the
+engine."""
 CANCELLED = 409
 """The status with which the SDK tells a handler that its Restate invocation is cancelled."""
 _SLOW_SECONDS = 0.1
@@ -33,6 +36,8 @@ _MADE_ANEW = {"id", "timestamp"}
 class _Record(TypedDict):
     events: list[Json]
     reply: Reply | None
+    of_tool: NotRequired[bool]
+    """Whether a tool has appended them by itself, in its step."""
 
 
 _RECORD = TypeAdapter(_Record)
@@ -73,23 +78,31 @@ class Outbox:
         self._timer: asyncio.TimerHandle | None = None
         self._sent: list[Json] = []
         """What earlier attempts have sent, and this one has not brought forth yet."""
+        self._of_tools: set[str] = set()
+        """The ids of those that tools have appended in their steps, which a replay does not run again."""
         self._replied = False
         for recorded in journal.recorded(_EVENTS):
-            batch = self._batch(**_RECORD.validate_json(recorded))
+            record = _RECORD.validate_json(recorded)
+            batch = self._batch(record["events"], record["reply"])
             self._sent += batch.events
+            self._of_tools.update(event["id"] for event in batch.events if record.get("of_tool"))
             if live is not None:
                 live.sent(batch.events)
             self._send(batch)
         if live is not None:
             journal.before_step = self.flush
 
-    def sent_before(self, event: Event, made: Json) -> bool:
-        """Whether an earlier attempt has sent this event, of which that is stored; it then becomes what was sent."""
+    def sent_before(self, event: Event, made: Json, *, of_tool: bool) -> bool:
+        """Whether an earlier attempt has sent this event, of which that is stored; it then becomes what was sent.
+
+        Args:
+            event: the event.
+            made: what is stored of it.
+            of_tool: whether a tool appends it by itself, in its step.
+        """
         if not self._sent:
             return False
-        kind, said = _kind(made), _said(made)
-        alike = [sent for sent in self._sent if _kind(sent) == kind]
-        sent = next((sent for sent in alike if _said(sent) == said), next(iter(alike), None))
+        sent = self._alike(made, of_tool=of_tool)
         if sent is None:
             return False
         self._sent.remove(sent)
@@ -97,17 +110,34 @@ class Outbox:
         self._journal.advance(event.timestamp)
         return True
 
+    def left_by_tools(self, before: Json) -> list[Json]:
+        """What tools of an earlier attempt have appended before that event; each is given once."""
+        if not self._of_tools:
+            return []
+        sent = self._alike(before, of_tool=False)
+        earlier = self._sent if sent is None else self._sent[: self._sent.index(sent)]
+        left = [event for event in earlier if event["id"] in self._of_tools]
+        self._of_tools.difference_update(event["id"] for event in left)
+        self._sent = [event for event in self._sent if event not in left]
+        return left
+
+    def _alike(self, made: Json, *, of_tool: bool) -> Json | None:
+        kind, said = _kind(made), _said(made)
+        sent = [event for event in self._sent if (event["id"] in self._of_tools) is of_tool]
+        alike = [event for event in sent if _kind(event) == kind]
+        return next((event for event in alike if _said(event) == said), next(iter(alike), None))
+
     def add(self, stored: Json, size: int) -> None:
         """Take what is stored of an event, and how many bytes that are as JSON."""
         self._pending.append((stored, size))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._late)
 
-    def flush(self) -> None:
-        """Send what is pending on its way."""
+    def flush(self, *, of_tool: bool = False) -> None:
+        """Send what is pending on its way; `of_tool` if a tool has appended it by itself, in its step."""
         self.close()
         while self._pending:
-            self._send(self._next(None))
+            self._send(self._next(None, of_tool=of_tool))
 
     async def store(self, reply: Reply | None) -> None:
         """Store what is pending, and with it all that was sent before.
@@ -144,14 +174,15 @@ class Outbox:
         if self._journal.pump.over is None:
             self.flush()
 
-    def _next(self, reply: Reply | None) -> TurnEvents:
+    def _next(self, reply: Reply | None, *, of_tool: bool = False) -> TurnEvents:
         """The next events to send, the last of them with the reply."""
         sizes = accumulate(size for _, size in self._pending)
         count = max(1, sum(size <= MUCH for size in sizes))
         events, self._pending = [stored for stored, _ in self._pending[:count]], self._pending[count:]
         if self._pending or self._replied:
             reply = None
-        self._journal.record(_EVENTS, lambda: to_json({"events": events, "reply": reply}))
+        record = {"events": events, "reply": reply, **({"of_tool": True} if of_tool else {})}
+        self._journal.record(_EVENTS, lambda: to_json(record))
         for event in events:
             self._journal.advance(event["timestamp"])
         return self._batch(events, reply)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import restate
-from google.adk.agents.run_config import RunConfig, ToolThreadPoolConfig
+from google.adk.agents.run_config import RunConfig
 from google.adk.apps.app import App
 from google.adk.artifacts.base_artifact_service import BaseArtifactService
 from google.adk.auth.credential_service.base_credential_service import BaseCredentialService
@@ -23,6 +23,7 @@ from restate.retry_policy import InvocationRetryPolicy
 from adk_chat.durable import Journal, RestartError, RetryPolicy, seams
 from adk_chat.durable.attempt import IgnoredCancelError
 from adk_chat.durable.errors import Raisable, is_cancelled, is_transient
+from adk_chat.durable.order import TurnThreads
 from adk_chat.durable.pump import BrokenOffError
 from adk_chat.failures import chain
 from adk_chat.objects.answer import Answer
@@ -38,7 +39,7 @@ from adk_chat.objects.state import ObjectState
 from adk_chat.objects.turn_report import TurnReport, current_turn
 from adk_chat.objects.turn_sessions import TurnSessions
 from adk_chat.sessions.contract import CHAT, GetSession
-from adk_chat.sessions.transport import request_json, status_of
+from adk_chat.sessions.transport import Transport, request_json, status_of
 from adk_chat.sessions.turn_end import TURN_FAILED, failure_sentence
 from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
 from adk_chat.streaming import Broker
@@ -62,7 +63,7 @@ class TurnConfig:
     apps: Mapping[str, App]
     artifact_service: BaseArtifactService
     memory_service: BaseMemoryService
-    credential_service: BaseCredentialService | None
+    credential_service: BaseCredentialService
     model_retry: RetryPolicy
     history_events: int | None
     run_config: RunConfig | None
@@ -72,6 +73,7 @@ class TurnConfig:
     retry_policy: InvocationRetryPolicy
     inactivity_timeout: timedelta | None
     broker: Broker | None
+    ingress: Transport
 
 
 async def load(
@@ -180,7 +182,9 @@ class TurnAttempt:
         report = self._report = TurnReport(self._key.app_name, journal)
         live = self._stream = self._live(running)
         outbox = self._outbox = Outbox(self._ctx, journal, self._key, self._request, live)
-        sessions = self._sessions = TurnSessions(journal, self._key, self._request, outbox, live, cancellation)
+        sessions = self._sessions = TurnSessions(
+            journal, self._key, self._request, outbox, live, cancellation, self._config.ingress
+        )
         if killed is not None:
             ended = ended_event(killed, sessions.session.events, self._author, journal.time())
             await sessions.add(ended)
@@ -332,5 +336,5 @@ class TurnAttempt:
     def _run_config(self) -> RunConfig:
         config = merged(self._config.run_config, self._request.run_config)
         if config.tool_thread_pool_config is None and self._config.tool_threads:
-            config.tool_thread_pool_config = ToolThreadPoolConfig(max_workers=self._config.tool_threads)
+            config.tool_thread_pool_config = TurnThreads(max_workers=self._config.tool_threads)
         return config

@@ -1,7 +1,7 @@
 """The session service of a running turn: its own session is at hand, and what is appended goes to Chat in batches."""
 
 from google.adk.events.event import Event
-from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig
+from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig, ListSessionsResponse
 from google.adk.sessions.session import Session
 from pydantic_core import from_json, to_json
 from typing_extensions import override
@@ -9,16 +9,27 @@ from typing_extensions import override
 from adk_chat.durable import Journal
 from adk_chat.objects.cancellation import Cancellation
 from adk_chat.objects.live import LiveTurn
-from adk_chat.objects.outbox import MUCH, Outbox
+from adk_chat.objects.outbox import MAX_EVENT_BYTES, Outbox
 from adk_chat.objects.requests import TurnRequest
 from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.contract import MAX_STATE_BYTES, Json, StoredSession, event_json, sized
 from adk_chat.sessions.store import ScopedState, merged, taken_away, without_temp
+from adk_chat.sessions.transport import ContextTransport, Transport, handler_context
 from adk_chat.sessions.turn_id import TurnKey
 
 
 class TurnSessions(RestateSessionService):
-    """ADK's session service for one turn; what is appended to its own session goes into an `Outbox`."""
+    """ADK's session service for one turn; what is appended to its own session goes into an `Outbox`.
+
+    Args:
+        journal: of the attempt.
+        key: of the turn.
+        request: what is asked of the turn.
+        outbox: where events go.
+        live: who may be watching.
+        cancellation: of the turn.
+        outside: reaches other sessions from within the step of a tool, where nothing can be journaled.
+    """
 
     def __init__(
         self,
@@ -28,8 +39,10 @@ class TurnSessions(RestateSessionService):
         outbox: Outbox,
         live: LiveTurn | None,
         cancellation: Cancellation,
+        outside: Transport,
     ) -> None:
         super().__init__()
+        self._outside = outside
         self._journal = journal
         self._key = key
         self._request = request
@@ -65,16 +78,37 @@ class TurnSessions(RestateSessionService):
     async def get_session(
         self, *, app_name: str, user_id: str, session_id: str, config: GetSessionConfig | None = None
     ) -> Session | None:
-        if (app_name, user_id, session_id) == (self._key.app_name, self._key.user_id, self._key.session_id):
+        if self._is_own(app_name, user_id, session_id):
             return self.session
         return await super().get_session(app_name=app_name, user_id=user_id, session_id=session_id, config=config)
 
     @override
+    async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> ListSessionsResponse:
+        """As ever, but with the turn's own as it is here: what it has brought forth may still be on its way."""
+        listed = (await super().list_sessions(app_name=app_name, user_id=user_id)).sessions
+        if app_name == self._key.app_name and user_id in (None, self._key.user_id):
+            listed = [one for one in listed if not self._is_own(one.app_name, one.user_id, one.id)]
+            listed.append(self.session.model_copy(update={"events": []}))
+        return ListSessionsResponse(sessions=listed)
+
+    def _is_own(self, *of: str) -> bool:
+        return of == (self._key.app_name, self._key.user_id, self._key.session_id)
+
+    @override
+    def _transport(self) -> Transport:
+        context = handler_context()
+        return self._outside if context is None else ContextTransport(context)
+
+    @override
     async def append_event(self, session: Session, event: Event) -> Event:
-        if event.partial or session is not self.session:
+        own = session is self.session or self._is_own(session.app_name, session.user_id, session.id)
+        if event.partial or not own:
             return await super().append_event(session, event)
         await self.keep_cut_off()
-        return await self.add(event)
+        added = await self.add(event)
+        if session is not self.session:  # a copy that code of the agent has
+            await BaseSessionService.append_event(self, session, added)
+        return added
 
     async def keep_cut_off(self) -> None:
         """Append what models had said of the answers that a cancellation has cut off, unless that is done."""
@@ -85,26 +119,33 @@ class TurnSessions(RestateSessionService):
         """Append an event to the session of the turn, whatever was cut off."""
         if self._journal.pump.over is not None:
             raise self._journal.pump.over
+        of_tool = Journal.current() is None  # in a step, which a replay does not run again
         dumped = without_temp(event_json(event))
-        sent = self._outbox.sent_before(event, dumped)
+        for left in [] if of_tool else self._outbox.left_by_tools(dumped):
+            await self._append(Event.model_validate(left), left)
+        sent = self._outbox.sent_before(event, dumped, of_tool=of_tool)
         if sent:
             dumped = without_temp(event_json(event))
-        # Such an event, what is kept back and the reply fit into one message.
-        size = len(sized(to_json(dumped), f"An event of {event.author}", 2 * MUCH))
+        size = len(sized(to_json(dumped), f"An event of {event.author}", MAX_EVENT_BYTES))
         self._limit_state(event, size)
-        event = await BaseSessionService.append_event(self, self.session, event)
+        await self._append(event, dumped)
+        if not sent:
+            if of_tool:
+                self._outbox.flush()
+            self._outbox.add(dumped, size)
+            self.new.add(event.id)
+            if of_tool:
+                self._outbox.flush(of_tool=True)
+        return event
+
+    async def _append(self, event: Event, dumped: Json) -> None:
+        await BaseSessionService.append_event(self, self.session, event)
         for key in taken_away(dumped.get("actions", {})):
             self.session.state.pop(key, None)
         self.session.last_update_time = event.timestamp
         self.events.append(event)
-        if not sent:
-            self._outbox.add(dumped, size)
-            self.new.add(event.id)
-            if Journal.current() is None:  # in a step of a tool, which a replay does not run again
-                self._outbox.flush()
         if self._live is not None:
             self._live.appended(dumped)
-        return event
 
     def _limit_state(self, event: Event, size: int) -> None:
         """Refuse here what Chat would, so that the turn can store that it failed."""

@@ -158,7 +158,7 @@ class IngressTransport:
                 if attempt == _ATTEMPTS - 1 or isinstance(error, httpx.ReadTimeout):
                     raise NoAnswerError(
                         f"No answer from Restate at {self._url} ({error!r}). "
-                        "Is restate-server running, and are the handlers?"
+                        "Is restate-server running, and are the handlers? Its ingress is ADK_CHAT_INGRESS_URL."
                     ) from error
                 await asyncio.sleep(0.1 * 2**attempt)
         raise AssertionError

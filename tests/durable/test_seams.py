@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from google.adk.events import _abort_events
 from google.adk.flows.llm_flows.base_llm_flow import BaseLlmFlow
-from google.adk.flows.llm_flows.tools import _caller
+from google.adk.flows.llm_flows.extensions import _code_execution
+from google.adk.flows.llm_flows.tools import _batch_executor, _caller
 from google.adk.plugins._reflect_retry_utils import ScopedFailureTracker
 from google.adk.plugins.reflect_retry_tool_plugin import ReflectAndRetryToolPlugin
 from google.adk.runners import Runner
@@ -73,6 +74,20 @@ def test_calls_are_looked_up_where_they_are_replaced() -> None:
     source = inspect.getsource(_caller)
     assert "tool_runner=lambda: _call_tool_async(" in source, (
         "ADK runs tools by another way than _caller._call_tool_async; tool calls would not be journaled."
+    )
+
+
+async def test_calls_of_one_response_are_run_where_their_order_is_kept() -> None:
+    source = inspect.getsource(_batch_executor._execute_prepared_function_calls_async)
+    assert "await _execute_prepared_function_calls(" in source, (
+        "ADK runs the calls of a response elsewhere than in _execute_prepared_function_calls; their order is lost."
+    )
+
+
+def test_code_that_models_wrote_is_run_where_it_is_followed() -> None:
+    source = inspect.getsource(_code_execution)
+    assert source.count("asyncio.to_thread(\n") == source.count("code_executor.execute_code,\n") == 2, (
+        "ADK runs blocks of code by another way than asyncio.to_thread; they would run again on a replay."
     )
 
 

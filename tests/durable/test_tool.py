@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 from typing import Any
 
 import pytest
@@ -21,8 +20,8 @@ async def use(chat: ChatClient, *wanted: tuple[str, Json], session: str = "s") -
     answer = await chat.send("message", body)
     assert answer.is_success, answer.text
     events = await chat.call("get_history", {"session_id": session, "app_name": "workshop"})
-    answered = next(event for event in events if "functionResponse" in event["content"]["parts"][0])
-    return [part["functionResponse"]["response"] for part in answered["content"]["parts"]]
+    parts = [part for event in events for part in event.get("content", {}).get("parts", [])]
+    return [part["functionResponse"]["response"] for part in parts if "functionResponse" in part]
 
 
 @pytest.mark.parametrize(
@@ -76,11 +75,10 @@ async def test_an_exception_ends_the_turn_and_is_not_tried_again(chat: ChatClien
     assert (await chat.message("s", "next", app_name="workshop")) == "echo next"
 
 
-@pytest.mark.parametrize("tool", ["meet", "meet_in_a_thread"])
-async def test_calls_of_one_response_run_in_parallel(chat: ChatClient, tool: str) -> None:
-    where, names = unique("where"), [unique(tool) for _ in range(3)]
-    workshop.meetings[where], workshop.thread_meetings[where] = asyncio.Barrier(3), threading.Barrier(3)
-    answers = await use(chat, *((tool, {"where": where, "name": name}) for name in names))
+async def test_calls_of_one_response_run_in_parallel(chat: ChatClient) -> None:
+    where, names = unique("where"), [unique("meet") for _ in range(3)]
+    workshop.meetings[where] = asyncio.Barrier(3)
+    answers = await use(chat, *(("meet", {"where": where, "name": name}) for name in names))
     assert answers == [{"met": where}] * 3
     assert [calls[f"tool: {name}"] for name in names] == [1, 1, 1]
 
@@ -101,6 +99,27 @@ async def test_what_a_tool_does_besides_is_kept(chat: ChatClient) -> None:
     assert actions["artifactDelta"] == {"file.txt": 0}
     assert actions["skipSummarization"] is True
     assert "temp:gone" not in actions["stateDelta"]
+
+
+async def test_a_tool_may_use_the_session_service(chat: ChatClient) -> None:
+    name, at = unique("note"), {"app_name": "workshop"}
+    await chat.message("older", "hello", **at)
+    (answer,) = await use(chat, ("write_down", {"name": name}))
+    assert answer == {"sessions": ["older", "s"], "older": 3, "made": name}
+    assert calls[f"tool: {name}"] == 1
+    own = await chat.call("get_session", {"session_id": "s", **at})
+    assert [event["author"] for event in own["events"]] == ["user", "workshop", "notes", "workshop", "workshop"]
+    states = [(await chat.call("get_session", {"session_id": one, **at}))["state"] for one in ("s", "older", name)]
+    assert states == [{"n": name}, {"seen": name}, {"by": "tool"}]
+    assert await chat.message("s", "next", **at) == "echo next"
+
+
+async def test_tools_that_are_listed_otherwise_later_change_nothing_that_has_happened(chat: ChatClient) -> None:
+    name = unique("away")
+    body = {"message": f'call pause {{"seconds": 0, "name": "{name}"}}', "session_id": name, "app_name": "away"}
+    answer = await chat.send("message", body)
+    assert (answer.status_code, "got {'slept': 0" in answer.text) == (200, True), answer.text
+    assert calls[f"tool: {name}"] == 1
 
 
 async def test_the_context_is_refused_inside_a_step(chat: ChatClient) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-import threading
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.message import Message
@@ -11,19 +11,25 @@ from urllib.error import HTTPError
 
 import restate
 from google.adk.agents.llm_agent import LlmAgent
+from google.adk.agents.readonly_context import ReadonlyContext
 from google.adk.apps.app import App
+from google.adk.events.event import Event
+from google.adk.events.event_actions import EventActions
+from google.adk.tools.base_tool import BaseTool
+from google.adk.tools.base_toolset import BaseToolset
+from google.adk.tools.function_tool import FunctionTool
 from google.adk.tools.tool_context import ToolContext
 from google.genai import types
 from pydantic import BaseModel
 from restate.ext.adk import restate_context
 from restate.extensions import current_context
+from typing_extensions import override
 
 from adk_chat import restate_tool
 from tests.support import Json, ScriptedModel, calls, obey
 
 SECONDS = 20
 meetings: dict[str, asyncio.Barrier] = {}
-thread_meetings: dict[str, threading.Barrier] = {}
 """Where tools meet that run at the same time; who waits there for longer than SECONDS fails."""
 
 
@@ -90,13 +96,6 @@ async def meet(where: str, name: str) -> Json:
     return {"met": where}
 
 
-def meet_in_a_thread(where: str, name: str) -> Json:
-    """The same in a plain function."""
-    thread_meetings[where].wait(SECONDS)
-    count(name)
-    return {"met": where}
-
-
 async def act(name: str, tool_context: ToolContext) -> Json:
     """Do what a tool can do besides returning something."""
     count(name)
@@ -107,6 +106,28 @@ async def act(name: str, tool_context: ToolContext) -> Json:
     tool_context.actions.skip_summarization = True
     await tool_context.save_artifact("file.txt", types.Part(text=name))
     return {"acted": name}
+
+
+def count_up(name: str, tool_context: ToolContext) -> int:
+    """Count in the state of the app."""
+    tool_context.state[f"app:{name}"] = tool_context.state.get(f"app:{name}", 0) + 1
+    return int(tool_context.state[f"app:{name}"])
+
+
+async def write_down(name: str, tool_context: ToolContext) -> Json:
+    """Use the session service: list, read, make and append."""
+    count(name)
+    invocation = tool_context.get_invocation_context()
+    sessions = invocation.session_service
+    at: Json = {"app_name": invocation.app_name, "user_id": invocation.user_id}
+    listed = (await sessions.list_sessions(**at)).sessions
+    older = await sessions.get_session(**at, session_id="older")
+    assert older is not None
+    await sessions.append_event(older, Event(author="notes", actions=EventActions(state_delta={"seen": name})))
+    made = await sessions.create_session(**at, session_id=name, state={"by": "tool"})
+    note = Event(author="notes", invocation_id=invocation.invocation_id, actions=EventActions(state_delta={"n": name}))
+    await sessions.append_event(invocation.session, note)
+    return {"sessions": sorted(one.id for one in listed), "older": len(older.events), "made": made.id}
 
 
 async def ask_for_context(name: str) -> Json:
@@ -156,9 +177,32 @@ async def give_up(name: str) -> None:
     raise asyncio.CancelledError("by itself")
 
 
+class Away(BaseToolset):
+    """Lists its tools whenever it is asked, but for the first time in an attempt after a tool was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listed: Counter[int] = Counter()
+
+    @override
+    async def get_tools(self, readonly_context: ReadonlyContext | None = None) -> list[BaseTool]:
+        assert readonly_context is not None
+        session = readonly_context.session
+        self._listed[id(session)] += 1
+        if self._listed[id(session)] == 1 and calls[f"tool: {session.id}"]:
+            raise ConnectionError("the toolset is away")
+        return [FunctionTool(fail), FunctionTool(pause)]
+
+
+def away() -> App:
+    """An app whose toolset is away at a replay."""
+    agent = LlmAgent(name="away", model=ScriptedModel(script=obey), tools=[Away()])
+    return App(name="away", root_agent=agent)
+
+
 def workshop() -> App:
     """The app."""
-    tools = [give, fail, pause, meet, meet_in_a_thread, act, ask_for_context, with_timer, with_call]
+    tools = [give, fail, pause, meet, act, count_up, write_down, ask_for_context, with_timer, with_call]
     tools += [leave, leave_the_loop, give_up]
     agent = LlmAgent(name="workshop", model=ScriptedModel(script=obey), tools=tools)
     return App(name="workshop", root_agent=agent)

@@ -31,18 +31,16 @@ In all four, each call of a model or a tool that got into the journal was execut
 TAIL = """
 ## What is different
 
-- A turn whose agent raises ends with one more event in the session, which says so (`errorCode`, and
-  `adk_chat_turn_failed` in its `customMetadata`). Under ADK the exception is all there is.
-- A model call that fails with what may pass (no connection, 408, 429, 5xx) is made again, a few times within two
-  minutes; what then remains is raised as under ADK.
-- Plain functions as tools run in threads (`ADK_CHAT_TOOL_THREADS=0` runs them on the event loop, as ADK does).
+- A turn whose agent raises ends with one more event, which says so (`errorCode`, and `adk_chat_turn_failed` in its
+  `customMetadata`). Under ADK the exception is all there is.
+- A model call that fails with what may pass (no connection, 408, 429, 5xx) is made again, for two minutes at most.
+- Plain functions as tools run in a thread (`ADK_CHAT_TOOL_THREADS=0` runs them on the event loop, as ADK does).
 - Code outside models and tools (callbacks, plugins, instruction providers, custom agents, functions of a workflow that
-  take `ctx`) runs again on a replay, up to where the turn had got to. What it writes as state, artifacts or memory is
-  kept once; what it does to the world outside it should do in a tool. Its timers (`asyncio.sleep`, the timeout of a
-  node) begin anew then.
+  take `ctx`) runs again on a replay, up to where the turn had got to. What it reads and writes as state, artifacts or
+  memory is what it was; what it does to the world outside it should do in a tool. Its timers begin anew.
 - A call that was under way when its process died is made again, since nobody knows how far it had got.
-- Agents that are somewhere else (`RemoteA2aAgent`, LangGraph's) are asked again on a replay; a tool whose function
-  asks them does so once.
+- Agents that are somewhere else (`RemoteA2aAgent`, LangGraph's) are asked again on a replay, unless in a tool.
+- A rewind, and `rollback`, take a key of the state away that was not there, and leave what a session was created with.
 - `run_live` (audio and video) needs a connection that lives as long as the conversation, and is refused.
 """
 

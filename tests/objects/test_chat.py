@@ -85,7 +85,7 @@ async def test_lists_can_be_read_in_pages(chat: ChatClient) -> None:
             "there is scripted, second, workshop, gemini, unreachable",
         ),
         ("message", '{"message": "x", "session_id": "%s"}' % ("s" * 257), 400, "257 characters; at most 256"),
-        ("message", '{"message": "%s", "session_id": "s"}' % ("x" * 4_200_000), 413, "at most"),
+        ("message", '{"message": "%s", "session_id": "s"}' % ("x" * 16_800_000), 413, "at most"),
         ("create_session", '{"session_id": "%s"}' % ("s" * 257), 400, "257 characters"),
         ("create_session", '{"app_name": "nope"}', 404, "there is no app nope here; there is scripted, second"),
         ("get_session", '{"session_id": "s", "num_recent_events": -1}', 400, "num_recent_events"),
@@ -251,12 +251,17 @@ async def test_app_state_reaches_the_turns_of_other_users(chat: ChatClient) -> N
     await chat.message("s", "hello", app_name="second", state_delta={"app:shown": name})
     session = await other.call("get_session", {"session_id": "s", "app_name": "second"})
     assert session["state"] == {"app:shown": name}, "the session handlers answer with the current state"
-    assert f"shown={name}" in await chat.message("s", "instruction", app_name="second")
+    for one in (chat, other):
+        assert f"shown={name}" in await one.message("s", "instruction", app_name="second")
 
-    async def the_other_user_sees_it() -> bool:
-        return f"shown={name}" in await other.message("s", "instruction", app_name="second")
 
-    await until(the_other_user_sees_it, 5)
+async def test_users_in_turn_count_in_app_state(chat: ChatClient) -> None:
+    users, name = [chat, *(ChatClient(chat.http, unique("user")) for _ in range(2))], unique("count")
+    for _ in range(2):
+        for user in users:
+            await user.message("s", f'call count_up {{"name": "{name}"}}', app_name="workshop")
+    session = await chat.call("get_session", {"session_id": "s", "app_name": "workshop"})
+    assert session["state"][f"app:{name}"] == 6
 
 
 async def test_the_model_fails_for_good(chat: ChatClient) -> None:
@@ -272,6 +277,9 @@ async def test_what_is_too_large_for_restate_is_refused_once(chat: ChatClient) -
     answer = await chat.send("message", {"message": "large 9000000", "session_id": "s"})
     assert (answer.status_code, "at most 8388608 can be kept" in answer.text) == (500, True)
     assert len(await chat.message("s", f"say {'x' * 4_000_000}")) == 4_000_000 + len("echo say ")
+    photo = {"inlineData": {"mimeType": "image/jpeg", "data": "x" * 8_000_000}}
+    assert await chat.message("photo", "hello", parts=[photo]) == "echo hello "
+    assert await chat.message("photo", "count") == "3"
     event = {"timestamp": 1, "author": "user", "content": {"parts": [{"text": "x" * 16_000_000}]}}
     await chat.call("append_events", {"session_id": "s", "events": [{**event, "id": "large"}]})
     assert len(await chat.message("s", "large 2000000")) == 2_000_000

@@ -5,6 +5,7 @@ import collections
 import dataclasses
 import enum
 import subprocess
+import uuid
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,19 @@ from typing import Any
 import httpx
 import pydantic
 from google.adk.agents.callback_context import CallbackContext
+from google.adk.agents.invocation_context import InvocationContext
 from google.adk.agents.llm_agent import LlmAgent
+from google.adk.code_executors.base_code_executor import BaseCodeExecutor
+from google.adk.code_executors.code_execution_utils import CodeExecutionInput, CodeExecutionResult, File
+from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from google.adk.tools.agent_tool import AgentTool
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.tool_context import ToolContext
 from google.genai import types
+from typing_extensions import override
 
-from tests.fidelity.run import executed
+from tests.fidelity.run import called, executed
 from tests.fidelity.scenario import Scenario
 from tests.fidelity.scenarios.tools import load, save
 from tests.fidelity.script import call, parts, say, script
@@ -69,6 +75,43 @@ def looked_at(tool: BaseTool, args: dict[str, Any], tool_context: ToolContext, e
     if isinstance(error, SlottedError):
         seen |= {"number": error.number}
     return seen
+
+
+def _put(line: str, tool_context: ToolContext) -> list[str]:
+    executed(TOOLS[line], line)
+    tool_context.state["lines"] = [*tool_context.state.get("lines", []), line]
+    return list(tool_context.state["lines"])
+
+
+def put(line: str, tool_context: ToolContext) -> list[str]:
+    """Add a line, in a plain function."""
+    return _put(line, tool_context)
+
+
+async def hand(line: str, tool_context: ToolContext) -> list[str]:
+    """The same in one that waits for nothing."""
+    return _put(line, tool_context)
+
+
+async def post(line: str, tool_context: ToolContext) -> list[str]:
+    """The same in one that waits."""
+    await asyncio.sleep(0.1 if line == "e" else 0.02)
+    return _put(line, tool_context)
+
+
+def change(lines: list[str], tool_context: ToolContext) -> str:
+    """Change what is shared with callbacks."""
+    executed("change")
+    lines.append("changed")
+    tool_context.session.state["past the delta"] = "set"
+    return "done"
+
+
+def seen(tool: BaseTool, args: dict[str, Any], tool_context: ToolContext, **more: Any) -> None:
+    """Write down what a callback around a tool sees."""
+    when = "after" if more else "before"
+    state = {key: tool_context.state.get(key) for key in ("lines", "past the delta")}
+    called(f"{when} {tool.name} {args} {state}")
 
 
 class Level(enum.IntEnum):
@@ -134,6 +177,49 @@ def noted(callback_context: CallbackContext, llm_response: LlmResponse) -> None:
         callback_context.state["price"] = llm_response.price.cents
 
 
+_ids: dict[str, set[tuple[str, str]]] = {}
+"""What was seen of the ids of an invocation, in whatever attempt."""
+
+
+def identified(callback_context: CallbackContext) -> None:
+    """Make up an id."""
+    callback_context.state["request"] = str(uuid.uuid4())
+
+
+def timed(callback_context: CallbackContext, llm_request: LlmRequest) -> None:
+    """Take the time, once."""
+    if not callback_context.state.get("at"):
+        callback_context.state.update({"at": str(uuid.uuid4())})
+
+
+def look(tool_context: ToolContext) -> str:
+    """See them."""
+    executed("look")
+    state = tool_context.state
+    _ids.setdefault(tool_context.invocation_id, set()).add((state["request"], state["at"]))
+    return "seen"
+
+
+def told_apart(callback_context: CallbackContext) -> None:
+    """Say how many different ones were seen."""
+    state = callback_context.state
+    seen = _ids[callback_context.invocation_id]
+    state["different"] = len(seen | {(state["request"], state["at"])})
+    state["request"] = state["at"] = None
+
+
+class Interpreter(BaseCodeExecutor):
+    """Runs nothing, and counts."""
+
+    @override
+    def execute_code(
+        self, invocation_context: InvocationContext, code_execution_input: CodeExecutionInput
+    ) -> CodeExecutionResult:
+        executed("code", code_execution_input.code)
+        file = File(name="plot.txt", content=b"\xff", mime_type="image/png")
+        return CodeExecutionResult(stdout="done", output_files=[file])
+
+
 async def counted(callback_context: CallbackContext) -> None:
     """Write down which artifacts there are, and what is refused."""
     names = await callback_context.list_artifacts()
@@ -158,6 +244,7 @@ painter = LlmAgent(
     tools=[save],
     after_agent_callback=kept,
 )
+TOOLS = {"a": "put", "b": "hand", "c": "put", "d": "hand", "e": "post", "f": "post"}
 ODD = ("collections", "place", "local", "made", "any", "text")
 BROKEN = ("file", "status", "group", "text", "timeout", "cause", "slots")
 
@@ -169,6 +256,47 @@ SCENARIOS = [
             model=script(parts(*(call("broken", how=how) for how in BROKEN)), "done"),
             tools=[broken],
             on_tool_error_callback=looked_at,
+        ),
+    ),
+    Scenario(
+        "calls that depend on their order",
+        LlmAgent(
+            name="agent",
+            model=script(parts(*(call(name, line=line) for line, name in TOOLS.items())), "done"),
+            tools=[put, hand, post],
+            before_tool_callback=seen,
+            after_tool_callback=seen,
+        ),
+    ),
+    Scenario(
+        "ids that callbacks make up",
+        LlmAgent(
+            name="agent",
+            model=script(parts(call("look")), parts(call("look")), "done", parts(call("look")), "done"),
+            instruction="The request is {request}.",
+            tools=[look],
+            before_agent_callback=identified,
+            before_model_callback=timed,
+            after_agent_callback=told_apart,
+        ),
+    ),
+    Scenario(
+        "code that a code executor runs",
+        LlmAgent(
+            name="agent",
+            model=script("```python\n1 + 1\n```", "```python\n1 + 2\n```", "done"),
+            code_executor=Interpreter(),
+        ),
+    ),
+    Scenario(
+        "what a tool changes in place",
+        LlmAgent(
+            name="agent",
+            model=script(parts(call("change", lines=["a"])), parts(call("change", lines=["b"])), "done"),
+            instruction="{past the delta?}",
+            tools=[change],
+            before_tool_callback=seen,
+            after_tool_callback=seen,
         ),
     ),
     Scenario(

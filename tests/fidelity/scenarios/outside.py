@@ -68,13 +68,16 @@ def agent(*answers: Any, tools: list[Any]) -> LlmAgent:
 
 SCENARIOS = [
     Scenario(
-        "an MCP toolset over stdio", agent(parts(call("population", city="Rome")), "3", tools=[town()]), ["a", "b"]
+        "an MCP toolset over stdio: two calls at once, and a tool that fails",
+        agent(
+            parts(call("population", city="Rome"), call("population", city="Ys")),
+            "3 and 0",
+            parts(call("fail", city="Ys")),
+            "no",
+            tools=[town()],
+        ),
+        ["a", "b"],
     ),
-    Scenario(
-        "an MCP toolset, two calls at once",
-        agent(parts(call("population", city="Rome"), call("population", city="Ys")), "3 and 0", tools=[town()]),
-    ),
-    Scenario("an MCP tool that fails", agent(parts(call("fail", city="Ys")), "no", tools=[town()])),
     Scenario(
         "a credential that the tool asks for",
         agent(parts(call("knock", gate="north")), "in", "inside", tools=[knock]),

@@ -1,0 +1,79 @@
+"""What a user has consented to: kept with the user, sealed; and an authorization code is redeemed once."""
+
+from google.adk.agents.callback_context import CallbackContext
+from google.adk.auth.auth_credential import AuthCredential
+from google.adk.auth.auth_schemes import AuthScheme
+from google.adk.auth.auth_tool import AuthConfig
+from google.adk.auth.credential_service.base_credential_service import BaseCredentialService
+from google.adk.auth.exchanger.base_credential_exchanger import ExchangeResult
+from google.adk.auth.exchanger.oauth2_credential_exchanger import OAuth2CredentialExchanger
+from google.adk.auth.refresher.oauth2_credential_refresher import OAuth2CredentialRefresher
+from google.adk.sessions.state import State
+from typing_extensions import override
+
+from adk_chat.durable.keys import digest
+from adk_chat.durable.once import once
+from adk_chat.durable.sealed import seal, unseal
+
+_PREFIX = f"{State.USER_PREFIX}credential:"
+
+
+class UserCredentials(BaseCredentialService):
+    """ADK's credential service in the `user:` state, sealed: a user consents once, for all sessions of the app.
+
+    A credential is stored with the event of the tool that saved it. One that was sealed with another key is none, and
+    the user is asked again.
+    """
+
+    @override
+    async def load_credential(
+        self, auth_config: AuthConfig, callback_context: CallbackContext
+    ) -> AuthCredential | None:
+        return unseal(callback_context.state.get(f"{_PREFIX}{auth_config.credential_key}"))
+
+    @override
+    async def save_credential(self, auth_config: AuthConfig, callback_context: CallbackContext) -> None:
+        if auth_config.exchanged_auth_credential is not None:
+            sealed = seal(auth_config.exchanged_auth_credential)
+            callback_context.state[f"{_PREFIX}{auth_config.credential_key}"] = sealed
+
+
+_exchange = OAuth2CredentialExchanger.exchange
+_refresh = OAuth2CredentialRefresher.refresh
+
+
+async def _exchange_once(
+    self: OAuth2CredentialExchanger, auth_credential: AuthCredential, auth_scheme: AuthScheme | None = None
+) -> ExchangeResult:
+    async def make() -> ExchangeResult:
+        return await _exchange(self, auth_credential, auth_scheme)
+
+    def dump(made: ExchangeResult) -> list[object]:
+        return [seal(made.credential), made.was_exchanged]
+
+    def load(kept: tuple[str, bool]) -> ExchangeResult | None:
+        credential = unseal(kept[0])
+        return None if credential is None else ExchangeResult(credential, kept[1])
+
+    found: ExchangeResult | None = await once("exchange credential", _about(auth_credential), make, dump, load)
+    return found or await make()  # of another key
+
+
+async def _refresh_once(
+    self: OAuth2CredentialRefresher, auth_credential: AuthCredential, auth_scheme: AuthScheme | None = None
+) -> AuthCredential:
+    async def make() -> AuthCredential:
+        return await _refresh(self, auth_credential, auth_scheme)
+
+    found: AuthCredential | None = await once("refresh credential", _about(auth_credential), make, seal, unseal)
+    return found or await make()
+
+
+def _about(credential: AuthCredential) -> str:
+    return digest(credential.model_dump_json(exclude_none=True))
+
+
+def install() -> None:
+    """Let ADK exchange codes and refresh tokens by way of a journal."""
+    OAuth2CredentialExchanger.exchange = _exchange_once  # type: ignore[method-assign]
+    OAuth2CredentialRefresher.refresh = _refresh_once  # type: ignore[method-assign]
