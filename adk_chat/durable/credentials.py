@@ -8,6 +8,8 @@ from google.adk.auth.credential_service.base_credential_service import BaseCrede
 from google.adk.auth.exchanger.base_credential_exchanger import ExchangeResult
 from google.adk.auth.exchanger.oauth2_credential_exchanger import OAuth2CredentialExchanger
 from google.adk.auth.refresher.oauth2_credential_refresher import OAuth2CredentialRefresher
+from google.adk.events.event import Event
+from google.adk.events.event_actions import EventActions
 from google.adk.sessions.state import State
 from typing_extensions import override
 
@@ -21,8 +23,8 @@ _PREFIX = f"{State.USER_PREFIX}credential:"
 class UserCredentials(BaseCredentialService):
     """ADK's credential service in the `user:` state, sealed: a user consents once, for all sessions of the app.
 
-    A credential is stored with the event of the tool that saved it. One that was sealed with another key is none, and
-    the user is asked again.
+    A credential is stored with the event of the tool that saved it, or with one of its own: ADK saves that of a toolset
+    with the actions of no event. One that was sealed with another key is none, and the user is asked again.
     """
 
     @override
@@ -33,9 +35,15 @@ class UserCredentials(BaseCredentialService):
 
     @override
     async def save_credential(self, auth_config: AuthConfig, callback_context: CallbackContext) -> None:
-        if auth_config.exchanged_auth_credential is not None:
-            sealed = seal(auth_config.exchanged_auth_credential)
-            callback_context.state[f"{_PREFIX}{auth_config.credential_key}"] = sealed
+        if auth_config.exchanged_auth_credential is None:
+            return
+        key, sealed = f"{_PREFIX}{auth_config.credential_key}", seal(auth_config.exchanged_auth_credential)
+        callback_context.state[key] = sealed
+        if callback_context.function_call_id is None:
+            invocation = callback_context.get_invocation_context()
+            actions = EventActions(state_delta={key: sealed})
+            event = Event(invocation_id=invocation.invocation_id, author="user", actions=actions)
+            await invocation.session_service.append_event(invocation.session, event)
 
 
 _exchange = OAuth2CredentialExchanger.exchange

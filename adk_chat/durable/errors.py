@@ -5,11 +5,11 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Mapping
-from types import SimpleNamespace
+from types import MemberDescriptorType, SimpleNamespace
 from typing import Any, cast
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from adk_chat.durable import values
 
@@ -135,20 +135,22 @@ class ErrorRecord(BaseModel):
 
         That has the nearest base that there is. A class whose message needs what could not be kept is derived from.
         """
-        found = [kind for kind in map(_class_of, [self.type, *self.bases]) if kind is not None]
-        nearest = next((kind for kind in found if issubclass(kind, Raisable)), RuntimeError)
-        name = self.type.partition(":")[2].split(".")[-1]
-        if _name(nearest) != self.type:
-            nearest = _derived(nearest, name, self.type.partition(":")[0], self.message)
-        for kind in (nearest, _derived(nearest, name, nearest.__module__, self.message)):
+        module, _, qualname = self.type.partition(":")
+        name = qualname.split(".")[-1]
+        for base in (kind for kind in map(_class_of, [self.type, *self.bases]) if kind is not None):
+            if not issubclass(base, Raisable):
+                continue
             with contextlib.suppress(Exception):
-                error = self._made(kind)
-                if _said(error) == self.message:
+                if _name(base) == self.type and _said(error := self._made(base)) == self.message:
                     return error
-        return cast(Exception, type(name, (RuntimeError,), {"__module__": nearest.__module__})(self.message))
+            with contextlib.suppress(Exception):  # of a class that cannot be made, or derived from
+                return self._made(type(name, (base,), {"__module__": module, "__str__": lambda _: self.message}))
+        return cast(Exception, type(name, (RuntimeError,), {"__module__": module})(self.message))
 
     def _made(self, kind: Any) -> Raisable:
         args = [values.decode(arg) for arg in self.args]
+        if kind is ValidationError:
+            return _validation_error(*args)
         if issubclass(kind, BaseExceptionGroup):
             members = self.errors.get("exceptions", [])
             args = [*args, [one.rebuild() for one in members if isinstance(one, ErrorRecord)]]
@@ -181,16 +183,34 @@ def _said(error: BaseException) -> str:
 
 def _made_of(error: BaseException) -> tuple[Any, ...]:
     """What Python's own class is to be made of: `OSError.args` lacks the name of the file."""
+    if isinstance(error, ValidationError):
+        lines: list[Any] = [dict(line) for line in error.errors(include_url=False)]
+        for line in lines:
+            if "error" in line.get("ctx", {}):  # that of a validator
+                line["ctx"] = {**line["ctx"], "error": str(line["ctx"]["error"])}
+        return error.title, lines
     if isinstance(error, OSError) and error.filename is not None:
         return (error.errno, error.strerror, error.filename, None, error.filename2)[: 5 if error.filename2 else 3]
     return error.args
 
 
+def _validation_error(title: str, lines: list[Any]) -> ValidationError:
+    for line in lines:
+        line.pop("msg")
+        if "error" in line.get("ctx", {}):
+            line["ctx"]["error"] = ValueError(line["ctx"]["error"])
+    return ValidationError.from_exception_data(title, lines)
+
+
 def _attributes(error: BaseException) -> dict[str, Any]:
-    """All that is somebody's own on it, be it in its dictionary or in slots."""
-    slots = [getattr(base, "__slots__", ()) for base in type(error).__mro__ if base.__module__ not in _BUILT_IN]
-    names = [name for of in slots for name in ([of] if isinstance(of, str) else of)]
-    return {**{name: getattr(error, name) for name in names if hasattr(error, name)}, **vars(error)}
+    """All that is on it, be it in its dictionary, in slots, or in what Python's own classes have."""
+    names: list[str] = []
+    for base in type(error).__mro__:
+        slots = getattr(base, "__slots__", ()) if base.__module__ not in _BUILT_IN else ()
+        names += [slots] if isinstance(slots, str) else slots
+        names += [name for name, found in vars(base).items() if isinstance(found, MemberDescriptorType)]
+    found = {name: getattr(error, name, None) for name in names if not name.startswith("__")}
+    return {**{name: value for name, value in found.items() if value is not None}, **vars(error)}
 
 
 def _set(error: BaseException, name: str, value: Any) -> None:
@@ -208,10 +228,6 @@ def _class_of(name: str) -> Any:
     except Exception:  # whatever a module does that is imported
         return None
     return found if isinstance(found, type) and issubclass(found, BaseException) else None
-
-
-def _derived(base: type, name: str, module: str, message: str) -> Any:
-    return type(name, (base,), {"__module__": module, "__str__": lambda _: message})
 
 
 def _encodable(given: Mapping[Any, Any]) -> dict[Any, Any]:

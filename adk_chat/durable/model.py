@@ -188,8 +188,10 @@ def _dumped(response: LlmResponse) -> dict[str, Any]:
     if kind is not LlmResponse:
         data[_KIND] = f"{kind.__module__}:{kind.__qualname__}"
     try:
-        to_json(data)
-    except ValueError as error:  # half a character, most likely
+        kept = to_json(data)
+        if kept.count(b"{") + kept.count(b"[") > values.MAX_DEPTH:
+            values.encode_leniently(data, "")
+    except ValueError as error:  # half a character, most likely, or nested too deep
         raise ValueError(f"The model's answer cannot be kept: {error}") from error
     return data
 

@@ -16,8 +16,8 @@ from adk_chat.durable.sealed import seal, unseal
 _TYPE = "$type"
 _SEALED = "sealed"
 _VALUE = "value"
-MAX_DEPTH = 120
-"""How deep a value may be nested. It goes into an event, and JSON is read to a depth of 200."""
+MAX_DEPTH = 170
+"""How deep a value may be nested as JSON. It goes into an event, and JSON is read to a depth of 200."""
 
 
 class UnjournalableError(Exception):
@@ -99,20 +99,20 @@ def _encode(value: Any, where: str, depth: int, *, strict: bool) -> Any:
     if value is None or kind in (bool, int) or (kind is float and math.isfinite(value)):
         return value
 
-    def items(given: Any) -> list[Any]:
-        return [_encode(item, f"{where}[{number}]", depth + 1, strict=strict) for number, item in enumerate(given)]
+    def items(given: Any, level: int) -> list[Any]:
+        return [_encode(item, f"{where}[{number}]", depth + level, strict=strict) for number, item in enumerate(given)]
 
     if kind is list:
-        return items(value)
+        return items(value, 1)
     if kind is dict and _TYPE not in value and all(type(key) is str for key in value):
         return {
             _text(key, where): _encode(item, f"{where}.{key}" if where else key, depth + 1, strict=strict)
             for key, item in value.items()
         }
     if kind in (tuple, set, frozenset):
-        return {_TYPE: kind.__name__, _VALUE: items(value)}
+        return {_TYPE: kind.__name__, _VALUE: items(value, 2)}
     if kind is dict:
-        return {_TYPE: "dict", _VALUE: [items(pair) for pair in value.items()]}
+        return {_TYPE: "dict", _VALUE: [items(pair, 3) for pair in value.items()]}
     if kind is AuthCredential:
         return {_TYPE: _SEALED, _VALUE: seal(value)}
     if kind in _BUILTIN:
@@ -127,7 +127,7 @@ def _encode(value: Any, where: str, depth: int, *, strict: bool) -> Any:
         plain = (
             repr(value)
             if hasattr(value, "__next__")
-            else to_jsonable_python(value, by_alias=True, bytes_mode="base64", fallback=repr)
+            else to_jsonable_python(value, by_alias=True, exclude_none=True, bytes_mode="base64", fallback=repr)
         )
     except ValueError:  # a circle, most likely
         plain = repr(value)

@@ -32,6 +32,8 @@ class Delta(RootModel[dict[str, Any]]):
 class VersionedState(BaseModel):
     """The state, keys without prefix, and how often it was changed."""
 
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
     version: int = 0
     state: Json = {}
 

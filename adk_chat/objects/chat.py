@@ -40,6 +40,7 @@ from adk_chat.sessions.contract import (
     Json,
     Request,
     SessionRequest,
+    shallow,
     sized,
 )
 from adk_chat.sessions.layout import INDEX, Index, Row, SessionRecord
@@ -294,9 +295,12 @@ class _Handlers:
         self._known(app)
         self._limit("session_id", request.session_id)
         content = request.content()
-        size, most = len(to_json(content)), self._config.max_message_bytes
+        data, most = to_json(content), self._config.max_message_bytes
+        size = len(data)
         if size > most:
             raise restate.TerminalError(f"message: takes {size} bytes as JSON; at most {most} are accepted.", 413)
+        shallow(content or {}, data, "message:")
+        shallow(request.state_delta or {}, to_json(request.state_delta), "state_delta:")
         store = self._store(ctx, request)
         record, user, (version, index) = await store.read(request.session_id, store.keys.app_state_version, INDEX)
         if record is None and not request.create:

@@ -93,6 +93,8 @@ class ListSessions(Request):
 class TurnRequest(BaseModel):
     """What Chat asks of Turn. `session` is what `get_session` answers, as far as the model is to see it."""
 
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
     content: Json | None = None
     run_config: Json | None = None
     invocation_id: str | None = Field(None, description="ADK's, to resume.")
@@ -133,6 +135,8 @@ class TurnEvents(SessionRequest):
 
 class LoadedSession(BaseModel):
     """A session as Chat hands it to Turn."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     session: Json | None = None
     created: float | None = None

@@ -1,5 +1,8 @@
 """The session service of a running turn: its own session is at hand, and what is appended goes to Chat in batches."""
 
+import sys
+from types import FrameType
+
 from google.adk.events.event import Event
 from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig, ListSessionsResponse
 from google.adk.sessions.session import Session
@@ -12,9 +15,18 @@ from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.outbox import MAX_EVENT_BYTES, Outbox
 from adk_chat.objects.requests import TurnRequest
 from adk_chat.sessions import RestateSessionService
-from adk_chat.sessions.contract import MAX_STATE_BYTES, Json, StoredSession, event_json, sized
+from adk_chat.sessions.contract import (
+    MAX_STATE_BYTES,
+    BadRequestError,
+    Json,
+    StoredSession,
+    event_json,
+    shallow,
+    sized,
+)
 from adk_chat.sessions.store import ScopedState, merged, taken_away, without_temp
 from adk_chat.sessions.transport import ContextTransport, Transport, handler_context
+from adk_chat.sessions.turn_end import APPENDED
 from adk_chat.sessions.turn_id import TurnKey
 
 
@@ -104,6 +116,8 @@ class TurnSessions(RestateSessionService):
         own = session is self.session or self._is_own(session.app_name, session.user_id, session.id)
         if event.partial or not own:
             return await super().append_event(session, event)
+        if not _is_of_adk(sys._getframe(1)):
+            event.custom_metadata = {**(event.custom_metadata or {}), APPENDED: True}
         await self.keep_cut_off()
         added = await self.add(event)
         if session is not self.session:  # a copy that code of the agent has
@@ -126,7 +140,9 @@ class TurnSessions(RestateSessionService):
         sent = self._outbox.sent_before(event, dumped, of_tool=of_tool)
         if sent:
             dumped = without_temp(event_json(event))
-        size = len(sized(to_json(dumped), f"An event of {event.author}", MAX_EVENT_BYTES))
+        data = sized(_json(dumped, event.author), f"An event of {event.author}", MAX_EVENT_BYTES)
+        shallow(dumped, data, f"An event of {event.author}")
+        size = len(data)
         self._limit_state(event, size)
         await self._append(event, dumped)
         if not sent:
@@ -156,3 +172,15 @@ class TurnSessions(RestateSessionService):
             state = ScopedState({**self.session.state, **event.actions.state_delta})
             for scope in (state.session, state.user, state.app):
                 sized(to_json(scope), f"The state with that of an event of {event.author}", MAX_STATE_BYTES)
+
+
+def _is_of_adk(caller: FrameType) -> bool:
+    """Whether it is ADK that appends an event, which its Runner yields then, and not code of an agent."""
+    return str(caller.f_globals.get("__name__")).startswith("google.adk.")
+
+
+def _json(event: Json, author: str) -> bytes:
+    try:
+        return to_json(event)
+    except ValueError as error:  # half a character, most likely
+        raise BadRequestError(f"An event of {author} cannot be kept: {error}") from error

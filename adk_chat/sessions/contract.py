@@ -4,6 +4,7 @@ Whatever is ADK's is in ADK's own JSON: camelCase, no nulls, no defaults.
 """
 
 import logging
+import math
 from typing import Annotated, Any
 
 from google.adk.events.event import Event
@@ -32,6 +33,9 @@ MAX_BYTES = 24 * 1024 * 1024
 MAX_STATE_BYTES = 4 * 1024 * 1024
 """The most that one scope of the state takes as JSON: of a session, of a user, of an app. A turn carries all three."""
 
+MAX_DEPTH = 180
+"""How deep what is kept may be nested; JSON is read to a depth of 200."""
+
 Json = dict[str, Any]
 OBJECTS = WithJsonSchema({"type": "array", "items": {"type": "object"}})
 """Types of ADK and genai, whose own schemas would bury those of the requests in the playground."""
@@ -43,9 +47,20 @@ def event_json(event: Event) -> Json:
     """`event` as it is stored, answered and streamed. A value without a form in JSON becomes its repr."""
     # pydantic's exclude_defaults would reach into the models that tools return, and nobody could read those back.
     dumped = _dumped(event)
+    if _has_infinite(event.actions.state_delta):  # of which ADK's JSON makes null
+        dumped["actions"]["stateDelta"] = to_jsonable_python(event.actions.state_delta, by_alias=True, fallback=repr)
     for name in ("actions", "nodeInfo"):
         dumped[name] = _without(_DEFAULTS[name], dumped[name])
     return _without({**_DEFAULTS, "actions": {}, "nodeInfo": {}}, dumped)
+
+
+def _has_infinite(value: object) -> bool:
+    """Whether there is an infinity in it, or NaN."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, dict):
+        return any(map(_has_infinite, value.values()))
+    return isinstance(value, list | tuple) and any(map(_has_infinite, value))
 
 
 def _dumped(event: Event) -> Json:
@@ -90,6 +105,31 @@ def sized(data: bytes, what: str, most: int = MAX_BYTES) -> bytes:
     return data
 
 
+def shallow(value: Json, data: bytes, what: str) -> None:
+    """Refuse what is nested so deep that it could not be read again.
+
+    Args:
+        value: what is to be kept.
+        data: the same as JSON.
+        what: it is called in errors.
+
+    Raises:
+        BadRequestError: it is.
+    """
+    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
+        return
+    level: list[tuple[str, Any]] = [("", value)]
+    for _ in range(MAX_DEPTH):
+        level = [
+            (f"{path}.{key}"[:100], item)
+            for path, container in level
+            for key, item in (container.items() if isinstance(container, dict) else enumerate(container))
+            if isinstance(item, dict | list)
+        ]
+    if level:
+        raise BadRequestError(f"{what} is nested more than {MAX_DEPTH} levels deep, at {level[0][0].lstrip('.')}...")
+
+
 class StoredSession(Session):
     """A session read from Chat. It remembers the revision it was read at, so that an outdated copy is noticed."""
 
@@ -115,7 +155,7 @@ class StoredSession(Session):
 class Request(BaseModel):
     """What every request about sessions may carry."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]}, ser_json_inf_nan="constants")
 
     app_name: AppName | None = Field(None, description="The app; by default the service's first.")
 

@@ -19,6 +19,7 @@ from adk_chat.sessions.contract import (
     TooLargeError,
     event_json,
     json_safe,
+    shallow,
     sized,
 )
 from adk_chat.sessions.layout import INDEX, STORE, Index, Keys, KeyValue, Row, SessionRecord, page_key
@@ -182,6 +183,7 @@ class SessionStore:
             AlreadyExistsError: the user has a session of that id in this app.
             TooLargeError: its state is.
         """
+        shallow(state, to_json(json_safe(state)), "The state")
         existing, user, _ = await self.read(session_id)
         if existing is not None:
             raise AlreadyExistsError(f"Session with id {session_id} already exists.")
@@ -203,6 +205,8 @@ class SessionStore:
         if record is None:
             raise SessionNotFoundError(f"Session {request.session_id} not found.")
         given = [without_temp(event_json(event)) for event in request.events]
+        for event in given:
+            shallow(event, to_json(event), f"Event {event['id']}")
         ids = {event["id"] for event in given}
         known = [event for event in await self.events(record, cut=MAX_BYTES) if event["id"] in ids]
         events = [event for event in given if event not in known]

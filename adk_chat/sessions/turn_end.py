@@ -7,6 +7,8 @@ from adk_chat.sessions.contract import Json
 
 TURN_FAILED = "adk_chat_turn_failed"
 """In the metadata of the event that is stored where ADK's Runner raised and had stored nothing that says so."""
+APPENDED = "adk_chat_appended"
+"""In the metadata of an event that code of an agent has appended by itself, and that ADK's Runner does not yield."""
 KILLED = "killed"
 """What the engine answers who waits for a Restate invocation that was killed."""
 KILLED_SENTENCE = "The turn was killed in Restate; what it had said until then is stored. Send the message again."
@@ -38,9 +40,11 @@ def raised(status: int, sentence: str, shown: int) -> Raised | None:
 
 
 def is_shown(event: Json) -> bool:
-    """Whether ADK's Runner would have yielded a stored event: not the user's message, and not the mark of a failure.
+    """Whether ADK's Runner would have yielded a stored event.
+
+    Not the user's message, not what code of an agent has appended by itself, and not the mark of a failure.
 
     What a node says in the user's name, as the answer of a task to the call that began it, is no message of the user.
     """
     of_user = event["author"] == "user" and not event.get("nodeInfo", {}).get("path")
-    return not of_user and TURN_FAILED not in event.get("customMetadata", {})
+    return not of_user and not {TURN_FAILED, APPENDED} & event.get("customMetadata", {}).keys()

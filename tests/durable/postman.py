@@ -7,6 +7,7 @@ import urllib.parse
 from collections import Counter
 
 from fastapi.openapi.models import OAuth2, OAuthFlowAuthorizationCode, OAuthFlows
+from google.adk.agents.callback_context import CallbackContext
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.apps.app import App
 from google.adk.auth.auth_credential import AuthCredential, AuthCredentialTypes, OAuth2Auth
@@ -61,5 +62,19 @@ def postman() -> App:
         assert credential.oauth2 is not None
         return {"length": len(credential.oauth2.access_token or "")}
 
+    async def keep(callback_context: CallbackContext) -> None:
+        """Keep a credential as ADK does for a toolset, with a context of its own; or look for it."""
+        invocation = callback_context.get_invocation_context()
+        key = AuthCredential(auth_type=AuthCredentialTypes.API_KEY, api_key="a secret of a toolset")
+        of_toolset = config.model_copy(update={"credential_key": "toolset", "exchanged_auth_credential": key})
+        service, text = invocation.credential_service, str(invocation.user_content)
+        assert service is not None
+        if "keep" in text:
+            await service.save_credential(of_toolset, CallbackContext(invocation))
+        if "look" in text:
+            found = await service.load_credential(of_toolset, CallbackContext(invocation))
+            callback_context.state["found"] = found == key
+
     tool = AuthenticatedFunctionTool(func=read, auth_config=config)
-    return App(name="postman", root_agent=LlmAgent(name="postman", model=ScriptedModel(script=obey), tools=[tool]))
+    agent = LlmAgent(name="postman", model=ScriptedModel(script=obey), tools=[tool], before_agent_callback=keep)
+    return App(name="postman", root_agent=agent)

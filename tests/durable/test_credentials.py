@@ -37,3 +37,11 @@ async def test_a_user_consents_once(chat: ChatClient, server: RestateServer) -> 
     journals = [await query(server, f"SELECT * FROM sys_journal WHERE id = '{turn['id']}'") for turn in turns]
     assert len(journals) == 3
     assert secret not in str(journals)
+
+
+async def test_what_a_toolset_was_given_is_kept(chat: ChatClient, server: RestateServer) -> None:
+    await chat.message("s", "keep", app_name="postman")
+    await chat.message("other", "look", app_name="postman")
+    session = await chat.call("get_session", {"session_id": "other", "app_name": "postman"})
+    assert session["state"]["found"] is True
+    assert "a secret of a toolset" not in str(await stored(server, chat.user))

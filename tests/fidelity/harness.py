@@ -12,7 +12,7 @@ from google.adk.runners import InMemoryRunner, Runner
 
 from adk_chat import RestateSessionService
 from adk_chat.dev.server import RestateServer
-from adk_chat.sessions.turn_end import TURN_FAILED
+from adk_chat.sessions.turn_end import APPENDED, TURN_FAILED
 from adk_chat.streaming.entries import AnyEntry, Complete, Partial, Start, parse
 from adk_chat.streaming.memory import MemoryBroker
 from tests.fidelity import run
@@ -72,7 +72,7 @@ class Outcome:
     """What was seen of it live, partial responses included, where the models stream."""
 
     def compared(self, parallel: bool) -> Json:
-        """What has to be equal: ids are numbered, times and the mark that an exception ended a turn are left out."""
+        """What has to be equal: ids are numbered, times and marks of our own are left out."""
         found = dict(vars(self))
         if parallel:
             # What the branches have said is history to those after them, in the order in which it happened.
@@ -85,6 +85,8 @@ class Outcome:
             found[name] = json.loads(run.normalized(json.dumps(events)))
             for event in found[name]:
                 event.get("longRunningToolIds", []).sort()
+                if event.get("customMetadata", {}).pop(APPENDED, False) and not event["customMetadata"]:
+                    del event["customMetadata"]
         return found
 
     def forget_versions(self) -> None:

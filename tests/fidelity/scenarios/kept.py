@@ -17,6 +17,8 @@ from google.adk.agents.invocation_context import InvocationContext
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.code_executors.base_code_executor import BaseCodeExecutor
 from google.adk.code_executors.code_execution_utils import CodeExecutionInput, CodeExecutionResult, File
+from google.adk.events.event import Event
+from google.adk.events.event_actions import EventActions
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from google.adk.tools.agent_tool import AgentTool
@@ -220,6 +222,24 @@ class Interpreter(BaseCodeExecutor):
         return CodeExecutionResult(stdout="done", output_files=[file])
 
 
+async def note(text: str, tool_context: ToolContext) -> str:
+    """Append an event to the session."""
+    executed("note", text)
+    await _append(tool_context.get_invocation_context(), text)
+    return str(tool_context.state["note"])
+
+
+async def noting(callback_context: CallbackContext) -> None:
+    """The same in a callback."""
+    await _append(callback_context.get_invocation_context(), "of a callback")
+
+
+async def _append(invocation: InvocationContext, text: str) -> None:
+    actions = EventActions(state_delta={"note": text})
+    event = Event(invocation_id=invocation.invocation_id, author="notes", actions=actions)
+    await invocation.session_service.append_event(invocation.session, event)
+
+
 async def counted(callback_context: CallbackContext) -> None:
     """Write down which artifacts there are, and what is refused."""
     names = await callback_context.list_artifacts()
@@ -278,6 +298,16 @@ SCENARIOS = [
             before_agent_callback=identified,
             before_model_callback=timed,
             after_agent_callback=told_apart,
+        ),
+    ),
+    Scenario(
+        "events that code appends by itself",
+        LlmAgent(
+            name="agent",
+            model=script(parts(call("note", text="one")), parts(call("note", text="two")), "done"),
+            instruction="The note is {note}.",
+            tools=[note],
+            before_agent_callback=noting,
         ),
     ),
     Scenario(
