@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import warnings
 from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
 from typing import NoReturn
@@ -216,6 +217,11 @@ def _memory_service(uri: str | None) -> BaseMemoryService:
 
 
 def _credential_service(key: SecretStr | None) -> BaseCredentialService:
+    with warnings.catch_warnings(action="ignore"):  # that all this is experimental in ADK
+        return _credential_service_of(key)
+
+
+def _credential_service_of(key: SecretStr | None) -> BaseCredentialService:
     if key is None:
         return InMemoryCredentialService()
     if len(key.get_secret_value()) < _KEY_BYTES:

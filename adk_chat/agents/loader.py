@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from dotenv import dotenv_values
 from google.adk.agents.base_agent import BaseAgent
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.apps.app import App
@@ -63,14 +64,23 @@ def _checked(spec: str | None, model: str | None) -> Loaded:
     try:
         loaded = Loaded([assistant(model)], {}) if spec is None else _load(spec)
         for app in loaded.apps:
-            for agent in _agents(app.root_agent):
-                if isinstance(agent, LlmAgent) and isinstance(agent.model, str) and agent.model:
-                    _resolve(agent.name, agent.model)
+            try:
+                _check_models(app)
+            except Exception as error:
+                if len(loaded.apps) == 1:
+                    raise
+                logger.warning("%s cannot answer: %s", app.name, error)
     except AgentError:
         raise
     except Exception as error:  # whatever somebody else's module does when it is imported
         raise AgentError(f"{spec or 'The assistant'} cannot be loaded.\n{own_traceback(error).strip()}") from error
     return loaded
+
+
+def _check_models(app: App) -> None:
+    for agent in _agents(app.root_agent):
+        if isinstance(agent, LlmAgent) and isinstance(agent.model, str) and agent.model:
+            _resolve(agent.name, agent.model)
 
 
 def _resolve(agent: str, model: str) -> None:
@@ -108,6 +118,7 @@ def _load_directory(directory: Path) -> Loaded:
     aliases: dict[str, str] = {}
     for name in names:
         try:
+            _prefer_env_of(above / name)
             app = _as_app(loader.load_agent(name), name)
         except Exception as error:
             if len(names) == 1:
@@ -125,6 +136,14 @@ def _load_directory(directory: Path) -> Loaded:
             "with root_agent or app in it; or one that has such directories in it."
         )
     return Loaded([*apps.values()], aliases)
+
+
+def _prefer_env_of(agent: Path) -> None:
+    """Let what the agent's own `.env` says count, where that of the current directory says something else."""
+    beside, here = dotenv_values(agent / ".env"), dotenv_values(".env")
+    for name in beside.keys() & here.keys():
+        if os.environ.get(name) == here[name]:
+            del os.environ[name]
 
 
 def _as_app(found: object, name: str) -> App:

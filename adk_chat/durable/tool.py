@@ -106,7 +106,7 @@ class ToolCall(BaseModel):
             mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, exclude={"state_delta"}, fallback=repr
         )
         self.end_invocation = invocation.end_invocation
-        if before.args != before.args_then:
+        if before.args_changed():
             self.args = values.encode_leniently(before.args, "args")
         for key, value in invocation.session.state.items():
             if key not in delta and before.state.get(key, self) is not value:
@@ -133,8 +133,17 @@ class _Before:
 
     def __init__(self, context: Context, args: dict[str, Any]) -> None:
         self.args = args
-        self.args_then = copy.deepcopy(args)
+        self._args_then: dict[str, Any] | None = None
+        with contextlib.suppress(Exception):  # whatever objects nodes of a workflow hand on
+            self._args_then = copy.deepcopy(args)
         self.state = dict(context.get_invocation_context().session.state)
+
+    def args_changed(self) -> bool:
+        """Whether the call has changed its arguments."""
+        try:
+            return self._args_then is not None and bool(self.args != self._args_then)
+        except Exception:  # of objects that cannot be compared
+            return False
 
 
 async def _once(

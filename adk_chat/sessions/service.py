@@ -166,8 +166,8 @@ class RestateSessionService(BaseSessionService):
             return ContextTransport(context)
         if self._ingress is None:
             raise RuntimeError(
-                "RestateSessionService() was used outside a Restate handler. Give it the ingress: "
-                'RestateSessionService("http://localhost:8080").'
+                "RestateSessionService() was used outside a Restate handler, or in the step of a tool. "
+                'Give it the ingress: RestateSessionService("http://localhost:8080").'
             )
         return self._ingress
 

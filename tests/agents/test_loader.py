@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from adk_chat.agents.assistant import GEMINI_SETTINGS
 from adk_chat.agents.loader import AgentError, load
 
 MODEL = """
@@ -57,7 +58,8 @@ def written(directory: Path, number: int, *but: str) -> Path:
 
 @pytest.mark.filterwarnings("ignore")
 async def test_a_directory_of_agents_is_loaded_as_by_adk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GOOGLE_API_KEY", "a key")
+    for name in GEMINI_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SERVICES", "")
     loaded = await load(str(written(tmp_path, 1, "loop")))
     names = {app.name: getattr(app.root_agent, "name", None) for app in loaded.apps}
@@ -73,8 +75,12 @@ async def test_a_directory_of_agents_is_loaded_as_by_adk(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("name", ["module", "package", "other", "loop"])
-async def test_one_of_them_is_loaded_as_by_adk(tmp_path: Path, name: str) -> None:
+async def test_one_of_them_is_loaded_as_by_adk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / ".env").write_text("NAME_2=here")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAME_2", "here")  # as by the `.env` of the current directory
     loaded = await load(str(written(tmp_path, 2) / f"{name}_2"))
+    assert name != "module" or getattr(loaded.apps[0].root_agent, "name", None) == "beside"
     assert [app.name for app in loaded.apps] == ["of_another_name_2" if name == "other" else f"{name}_2"]
 
 

@@ -277,7 +277,7 @@ async def test_what_is_too_large_for_restate_is_refused_once(chat: ChatClient) -
     answer = await chat.send("message", {"message": "large 9000000", "session_id": "s"})
     assert (answer.status_code, "at most 8388608 can be kept" in answer.text) == (500, True)
     assert len(await chat.message("s", f"say {'x' * 4_000_000}")) == 4_000_000 + len("echo say ")
-    photo = {"inlineData": {"mimeType": "image/jpeg", "data": "x" * 8_000_000}}
+    photo = {"inlineData": {"mimeType": "image/jpeg", "data": "x" * 5_600_000}}
     assert await chat.message("photo", "hello", parts=[photo]) == "echo hello "
     assert await chat.message("photo", "count") == "3"
     event = {"timestamp": 1, "author": "user", "content": {"parts": [{"text": "x" * 16_000_000}]}}
