@@ -4,7 +4,10 @@ Each write outside a step is recorded; a replay writes what is recorded in its p
 instructions of a turn see one value, whatever attempt made them.
 """
 
-from typing import Any
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, SupportsIndex
 
 from google.adk.sessions.state import State
 from pydantic_core import from_json, to_json
@@ -21,7 +24,8 @@ _update = State.update
 
 def replay(state: State, delta: dict[str, Any]) -> None:
     """Write into the state what a journaled step has written."""
-    _update(state, delta)
+    with known():
+        _update(state, delta)
 
 
 def _written(key: str, value: Any) -> Any:
@@ -39,14 +43,57 @@ def _written(key: str, value: Any) -> Any:
     return value if recorded == made else values.decode(from_json(recorded))
 
 
+class RecordedState(dict[str, Any]):
+    """The state of a session in which code writes past ADK's `State`, as plugins have to: recorded likewise."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value if _thread.known else _written(key, value))
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """A copy is a plain dictionary."""
+        return dict, (dict(self),)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """See `dict`."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def update(self, *given: Any, **more: Any) -> None:
+        """See `dict`."""
+        for key, value in dict(*given, **more).items():
+            self[key] = value
+
+
+class _Thread(threading.local):
+    known = False
+    """Whether what is written is recorded already, or comes of an event."""
+
+
+_thread = _Thread()
+
+
+@contextmanager
+def known() -> Generator[None, None, None]:
+    """What is written here is not to be recorded. Nothing may be waited for meanwhile."""
+    before, _thread.known = _thread.known, True
+    try:
+        yield
+    finally:
+        _thread.known = before
+
+
 def install() -> None:
     """Let ADK's state record what is written into it."""
 
     def set_item(self: State, key: str, value: Any) -> None:
-        _set_item(self, key, _written(key, value))
+        written = _written(key, value)
+        with known():
+            _set_item(self, key, written)
 
     def update(self: State, delta: dict[str, Any]) -> None:
-        _update(self, {key: _written(key, value) for key, value in delta.items()})
+        written = {key: _written(key, value) for key, value in delta.items()}
+        replay(self, written)
 
     State.__setitem__ = set_item  # type: ignore[method-assign]
     State.update = update  # type: ignore[method-assign]

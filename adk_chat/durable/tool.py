@@ -118,7 +118,8 @@ class ToolCall(BaseModel):
         actions = EventActions.model_validate(self.actions)
         for name in actions.model_fields_set:
             setattr(context.actions, name, getattr(actions, name))
-        context.get_invocation_context().session.state.update(values.decode(self.session_state))
+        with state.known():
+            context.get_invocation_context().session.state.update(values.decode(self.session_state))
         state.replay(context.state, values.decode(self.state_delta))
         seams.forward_artifacts(context, actions.artifact_delta)
         if self.end_invocation:

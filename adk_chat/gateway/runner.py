@@ -68,6 +68,7 @@ class TurnRunner(Runner):
             app_name=self.app_name,
             session_id=session_id,
             parts=_parts(new_message),
+            without_parts=new_message is not None and not new_message.parts,
             state_delta=None if state_delta is None else json_safe(state_delta),
             run_config=_json(run_config),
             invocation_id=invocation_id,

@@ -47,6 +47,7 @@ class Post(SessionRequest):
     """What `Chat/post` takes."""
 
     parts: list[Json] | None = None
+    without_parts: bool
     state_delta: Json | None = None
     run_config: Json | None = None
     invocation_id: str | None = None

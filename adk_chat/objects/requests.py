@@ -31,6 +31,7 @@ class Message(SessionRequest):
         description="Further parts, in genai's JSON: images, answers to calls. None at all, [], and no message either: "
         "the agent goes on from what was said.",
     )
+    without_parts: bool = Field(False, description="The message says nothing, and is answered all the same, as in ADK.")
     state_delta: Json | None = Field(None, description="Changes to the state, as if the user had made them.")
     run_config: RunConfigJson = Field(None, description="What of ADK's RunConfig is to be other than by default.")
     invocation_id: str | None = Field(
@@ -47,13 +48,14 @@ class Message(SessionRequest):
     def _says_something(self) -> "Message":
         if self.message is not None and not self.message.strip():
             raise ValueError("message: is blank; send some text")
-        if self.message is None and self.parts is None and self.invocation_id is None:
+        nothing = self.message is None and self.parts is None and self.invocation_id is None
+        if nothing and not self.without_parts:
             raise ValueError("message: is missing; send some text, or parts")
         return self
 
     def content(self) -> Json | None:
         """The message as a genai Content in JSON; None where the agent goes on without one."""
-        if self.message is None and not self.parts:
+        if self.message is None and not self.parts and not self.without_parts:
             return None
         parts = [types.Part(text=self.message)] if self.message is not None else []
         content = types.Content(role="user", parts=parts + (self.parts or []))

@@ -10,6 +10,7 @@ from pydantic_core import from_json, to_json
 from typing_extensions import override
 
 from adk_chat.durable import Journal
+from adk_chat.durable.state import RecordedState, known
 from adk_chat.objects.cancellation import Cancellation
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.outbox import MAX_EVENT_BYTES, Outbox
@@ -62,6 +63,7 @@ class TurnSessions(RestateSessionService):
         self._outbox = outbox
         self._cancellation = cancellation
         self.session = self._load(request)
+        self.session.state = RecordedState(self.session.state)
         self._before = to_json(self.session.state)
         self._state_bytes = len(self._before)
         self.events: list[Event] = []
@@ -155,7 +157,8 @@ class TurnSessions(RestateSessionService):
         return event
 
     async def _append(self, event: Event, dumped: Json) -> None:
-        await BaseSessionService.append_event(self, self.session, event)
+        with known():
+            await BaseSessionService.append_event(self, self.session, event)
         for key in taken_away(dumped.get("actions", {})):
             self.session.state.pop(key, None)
         self.session.last_update_time = event.timestamp

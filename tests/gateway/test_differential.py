@@ -30,6 +30,11 @@ def run(text: str | None, session: str = "s", *, path: str = "/run", **more: Any
     return Ask("POST", path, body)
 
 
+def say(parts: list[Json]) -> Ask:
+    asked = run("")
+    return Ask("POST", asked.path, {**asked.body, "newMessage": {"role": "user", "parts": parts}})
+
+
 def sse(text: str, session: str = "s", *, streaming: bool = True, **more: Any) -> Ask:
     return run(text, session, path="/run_sse", streaming=streaming, **more)
 
@@ -49,6 +54,7 @@ CONVERSATIONS: dict[str, list[Ask]] = {
         Ask("GET", "/apps/nope/app-info"),
         Ask("GET", "/health"),
     ],
+    "messages that say nothing": [CREATE, run("hello"), say([]), say([{"text": ""}]), SESSION, run("hello"), SESSION],
     "sessions": [
         Ask("GET", SESSIONS),
         SESSION,

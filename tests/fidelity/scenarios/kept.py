@@ -15,12 +15,14 @@ import pydantic
 from google.adk.agents.callback_context import CallbackContext
 from google.adk.agents.invocation_context import InvocationContext
 from google.adk.agents.llm_agent import LlmAgent
+from google.adk.apps.app import App
 from google.adk.code_executors.base_code_executor import BaseCodeExecutor
 from google.adk.code_executors.code_execution_utils import CodeExecutionInput, CodeExecutionResult, File
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
+from google.adk.plugins.base_plugin import BasePlugin
 from google.adk.tools.agent_tool import AgentTool
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.tool_context import ToolContext
@@ -179,13 +181,21 @@ def noted(callback_context: CallbackContext, llm_response: LlmResponse) -> None:
         callback_context.state["price"] = llm_response.price.cents
 
 
-_ids: dict[str, set[tuple[str, str]]] = {}
+_ids: dict[str, set[tuple[str, ...]]] = {}
 """What was seen of the ids of an invocation, in whatever attempt."""
 
 
 def identified(callback_context: CallbackContext) -> None:
     """Make up an id."""
     callback_context.state["request"] = str(uuid.uuid4())
+
+
+class Tracing(BasePlugin):
+    """Makes up an id where there is no context but that of the invocation."""
+
+    @override
+    async def before_run_callback(self, *, invocation_context: InvocationContext) -> None:
+        invocation_context.session.state["trace"] = str(uuid.uuid4())
 
 
 def timed(callback_context: CallbackContext, llm_request: LlmRequest) -> None:
@@ -198,7 +208,7 @@ def look(tool_context: ToolContext) -> str:
     """See them."""
     executed("look")
     state = tool_context.state
-    _ids.setdefault(tool_context.invocation_id, set()).add((state["request"], state["at"]))
+    _ids.setdefault(tool_context.invocation_id, set()).add((state["request"], state["at"], state["trace"]))
     return "seen"
 
 
@@ -206,7 +216,7 @@ def told_apart(callback_context: CallbackContext) -> None:
     """Say how many different ones were seen."""
     state = callback_context.state
     seen = _ids[callback_context.invocation_id]
-    state["different"] = len(seen | {(state["request"], state["at"])})
+    state["different"] = len(seen | {(state["request"], state["at"], state["trace"])})
     state["request"] = state["at"] = None
 
 
@@ -289,15 +299,19 @@ SCENARIOS = [
         ),
     ),
     Scenario(
-        "ids that callbacks make up",
-        LlmAgent(
-            name="agent",
-            model=script(parts(call("look")), parts(call("look")), "done", parts(call("look")), "done"),
-            instruction="The request is {request}.",
-            tools=[look],
-            before_agent_callback=identified,
-            before_model_callback=timed,
-            after_agent_callback=told_apart,
+        "ids that callbacks and plugins make up",
+        App(
+            name="ids_that_callbacks_and_plugins_make_up",
+            root_agent=LlmAgent(
+                name="agent",
+                model=script(parts(call("look")), parts(call("look")), "done", parts(call("look")), "done"),
+                instruction="The request is {request}, of {trace}.",
+                tools=[look],
+                before_agent_callback=identified,
+                before_model_callback=timed,
+                after_agent_callback=told_apart,
+            ),
+            plugins=[Tracing(name="tracing")],
         ),
     ),
     Scenario(
