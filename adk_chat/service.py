@@ -41,7 +41,7 @@ from adk_chat.objects.app_state import app_state_object
 from adk_chat.objects.chat import OUTAGE, ChatConfig, chat_object
 from adk_chat.objects.turn import turn_object
 from adk_chat.objects.turn_attempt import TurnConfig
-from adk_chat.sessions.transport import IngressTransport
+from adk_chat.sessions import RestateSessionService
 from adk_chat.settings import Settings
 from adk_chat.streaming import Broker, open_broker
 
@@ -101,7 +101,9 @@ class ChatService:
         self.memory_service = memory_service or _memory_service(self.settings.memory_service_uri)
         self.credential_service = credential_service or _credential_service(self.settings.credential_key)
         self.run_config = run_config
-        self._ingress = IngressTransport(self.settings.ingress_url, self.settings.restate_headers)
+        self._outside = RestateSessionService(
+            self.settings.ingress_url, admin_url=self.settings.admin_url, headers=self.settings.restate_headers
+        )
         self._opened = open_broker(self.settings.redis_url) if self.settings.redis_url and broker is None else None
         self.broker = broker or self._opened
 
@@ -142,7 +144,7 @@ class ChatService:
             # Where the server is to replay at every await, that is its decision.
             inactivity_timeout=None if settings.replay_always else _INACTIVITY,
             broker=self.broker,
-            ingress=self._ingress,
+            outside=self._outside,
         )
         return [chat_object(chat), turn_object(turn), app_state_object()]
 
@@ -199,7 +201,7 @@ class ChatService:
                     await runner.close()
             except Exception as error:  # of somebody's plugin
                 logger.warning("What %s uses could not be closed: %r", app.name, error)
-        await self._ingress.close()
+        await self._outside.close()
         if self._opened is not None:
             await self._opened.close()
 

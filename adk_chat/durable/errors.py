@@ -48,13 +48,16 @@ Raisable = Exception | asyncio.CancelledError
 _CHAIN = 8
 """How many exceptions of a chain, or of groups in groups, are kept."""
 _TEXT_BYTES = 16 * 1024
-_LOOKED_AT = ("status_code", "status", "code", "reason", "reason_phrase", "message", "details", "headers", "text")
-"""What code asks of the response that an exception of a client carries."""
+_LOOKED_AT = (
+    *("status_code", "status", "code", "reason", "reason_phrase", "message", "details", "headers", "text"),
+    *("url", "method"),
+)
+"""What code asks of the response, or the request, that an exception of a client carries."""
 _BUILT_IN = {"builtins", "asyncio.exceptions", "asyncio"}
 
 
 class ObjectRecord(BaseModel):
-    """An object that an exception carries, a response most often, by what can be kept of its attributes."""
+    """An object that an exception carries, a response most often, by what code looks at."""
 
     type: str
     attributes: dict[str, Any] = {}
@@ -62,17 +65,21 @@ class ObjectRecord(BaseModel):
     @classmethod
     def of(cls, carried: object) -> "ObjectRecord":
         """Describe `carried`."""
-        found = dict(getattr(carried, "__dict__", {}))
-        for name in (*_LOOKED_AT, "url"):
+        found: dict[str, Any] = {}
+        for name in _LOOKED_AT:
             with contextlib.suppress(Exception):  # as httpx's text of a stream that was not read
-                found.setdefault(name, getattr(carried, name))
+                found[name] = getattr(carried, name)
         kept = {}
+        # What a request says may be a secret, as may all else that an object has.
+        of_request = not any(_is_status(found.get(name)) for name in ("status_code", "status"))
         for name, value in found.items():
+            if name == "headers" and of_request:
+                continue
             if isinstance(value, Mapping):
                 value = {str(key): str(item) for key, item in value.items()}
             elif name in ("url", "reason") and value is not None:
                 value = str(value)
-            if isinstance(value, str | int | float | dict | list | None) and not name.startswith("_"):
+            if isinstance(value, str | int | float | dict | list | None):
                 with contextlib.suppress(values.UnjournalableError, values.UnkeepableError):
                     encoded = values.encode(value)
                     if len(str(encoded)) <= _TEXT_BYTES:

@@ -38,8 +38,9 @@ from adk_chat.objects.run_config import merged, window
 from adk_chat.objects.state import ObjectState
 from adk_chat.objects.turn_report import TurnReport, current_turn
 from adk_chat.objects.turn_sessions import TurnSessions
+from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.contract import CHAT, GetSession
-from adk_chat.sessions.transport import Transport, request_json, status_of
+from adk_chat.sessions.transport import request_json, status_of
 from adk_chat.sessions.turn_end import TURN_FAILED, failure_sentence
 from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
 from adk_chat.streaming import Broker
@@ -73,7 +74,7 @@ class TurnConfig:
     retry_policy: InvocationRetryPolicy
     inactivity_timeout: timedelta | None
     broker: Broker | None
-    ingress: Transport
+    outside: RestateSessionService
 
 
 async def load(
@@ -183,7 +184,7 @@ class TurnAttempt:
         live = self._stream = self._live(running)
         outbox = self._outbox = Outbox(self._ctx, journal, self._key, self._request, live)
         sessions = self._sessions = TurnSessions(
-            journal, self._key, self._request, outbox, live, cancellation, self._config.ingress
+            journal, self._key, self._request, outbox, live, cancellation, self._config.outside
         )
         if killed is not None:
             ended = ended_event(killed, sessions.session.events, self._author, journal.time())

@@ -41,7 +41,8 @@ class TurnSessions(RestateSessionService):
         outbox: where events go.
         live: who may be watching.
         cancellation: of the turn.
-        outside: reaches other sessions from within the step of a tool, where nothing can be journaled.
+        outside: reaches other sessions from within the step of a tool, where nothing can be journaled, and those of all
+            users.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class TurnSessions(RestateSessionService):
         outbox: Outbox,
         live: LiveTurn | None,
         cancellation: Cancellation,
-        outside: Transport,
+        outside: RestateSessionService,
     ) -> None:
         super().__init__()
         self._outside = outside
@@ -111,7 +112,11 @@ class TurnSessions(RestateSessionService):
     @override
     def _transport(self) -> Transport:
         context = handler_context()
-        return self._outside if context is None else ContextTransport(context)
+        return self._outside._transport() if context is None else ContextTransport(context)
+
+    @override
+    async def _users(self) -> list[str]:
+        return await self._outside._users()
 
     @override
     async def append_event(self, session: Session, event: Event) -> Event:

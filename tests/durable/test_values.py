@@ -108,6 +108,19 @@ def test_an_exception_is_rebuilt() -> None:
     assert getattr(ErrorRecord.of(ServerError(status, body)).rebuild(), "status", None) == "UNAVAILABLE"
 
 
+def test_an_exception_keeps_the_response_that_it_carries_and_no_secret_of_the_request() -> None:
+    request = httpx.Request("GET", "http://x/", headers={"authorization": "Bearer secret"})
+    response = httpx.Response(418, request=request, headers={"retry-after": "3"}, text="tea")
+    with pytest.raises(httpx.HTTPStatusError) as raised:
+        response.raise_for_status()
+    kept = ErrorRecord.of(raised.value).model_dump_json()
+    assert "secret" not in kept
+    back = ErrorRecord.model_validate_json(kept).rebuild()
+    assert isinstance(back, httpx.HTTPStatusError)
+    assert (back.response.status_code, back.response.headers["retry-after"], back.response.text) == (418, "3", "tea")
+    assert str(back.request.url) == "http://x/"
+
+
 def test_an_exception_whose_class_is_gone_has_the_nearest_base_that_is_not() -> None:
     gone = type("GoneError", (KeptFromJsonError, OSError), {"__module__": "no.such.module"})
     back = ErrorRecord.model_validate_json(ErrorRecord.of(gone()).model_dump_json()).rebuild()

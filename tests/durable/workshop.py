@@ -121,6 +121,8 @@ async def write_down(name: str, tool_context: ToolContext) -> Json:
     sessions = invocation.session_service
     at: Json = {"app_name": invocation.app_name, "user_id": invocation.user_id}
     listed = (await sessions.list_sessions(**at)).sessions
+    users = {one.user_id for one in (await sessions.list_sessions(app_name=invocation.app_name)).sessions}
+    assert invocation.user_id in users
     older = await sessions.get_session(**at, session_id="older")
     assert older is not None
     await sessions.append_event(older, Event(author="notes", actions=EventActions(state_delta={"seen": name})))
