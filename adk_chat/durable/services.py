@@ -17,7 +17,7 @@ from google.adk.events.event import Event
 from google.adk.memory.base_memory_service import SearchMemoryResponse
 from google.adk.runners import Runner
 from google.genai import types
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from typing_extensions import override
 
 from adk_chat.durable import seams
@@ -100,7 +100,13 @@ async def _once(name: str, about: str, make: Callable[[], Awaitable[Any]], gives
     def dump(made: Any) -> Any:
         return gives.dump_python(made, mode="json", by_alias=True, exclude_none=True, fallback=repr)
 
-    return await once(name, about, make, dump, gives.validate_python)
+    def load(kept: Any) -> Any:
+        try:
+            return gives.validate_python(kept)
+        except ValidationError:  # a service of one's own may give something else than ADK's
+            return kept
+
+    return await once(name, about, make, dump, load)
 
 
 _SUMMARY: TypeAdapter[Any] = TypeAdapter(Event | None)

@@ -35,7 +35,7 @@ def _written(key: str, value: Any) -> Any:
         return value
     try:
         made = to_json(values.encode(value))
-    except (values.UnjournalableError, values.UnkeepableError):
+    except (values.UnjournalableError, ValueError):
         return value
     if len(made) > _MAX_BYTES:
         return value

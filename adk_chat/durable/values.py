@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 from google.adk.auth.auth_credential import AuthCredential
-from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from adk_chat.durable.sealed import seal, unseal
 
@@ -59,7 +59,7 @@ def is_typed(data: Any) -> bool:
 
 
 def decode(data: Any) -> Any:
-    """The value that was given to `encode`."""
+    """The value that was given to `encode`; as plain JSON where it has a type that cannot be made any more."""
     if isinstance(data, list):
         return [decode(item) for item in data]
     if not isinstance(data, dict):
@@ -71,7 +71,10 @@ def decode(data: Any) -> Any:
     for kind, (_, restore) in _BUILTIN.items():
         if kind.__name__ == data[_TYPE]:
             return restore(data[_VALUE])
-    return _adapter(resolve(data[_TYPE])).validate_python(data[_VALUE])
+    try:
+        return _adapter(resolve(data[_TYPE])).validate_python(data[_VALUE])
+    except Exception:  # its class is gone, or another one by now
+        return data[_VALUE]
 
 
 def resolve(name: str) -> Any:
@@ -129,7 +132,7 @@ def _encode(value: Any, where: str, depth: int, *, strict: bool) -> Any:
             if hasattr(value, "__next__")
             else to_jsonable_python(value, by_alias=True, exclude_none=True, bytes_mode="base64", fallback=repr)
         )
-    except ValueError:  # a circle, most likely
+    except Exception:  # a circle, or whatever somebody's own serializer raises
         plain = repr(value)
     return _encode(plain, where, depth, strict=strict)
 
@@ -139,7 +142,7 @@ def _typed(value: Any, kind: Any) -> Any:
     try:
         data = _adapter(kind).dump_python(value, mode="json", by_alias=True)
         equal = bool(_adapter(kind).validate_python(data) == value) and resolve(name) is kind
-    except (PydanticSchemaGenerationError, PydanticSerializationError, ValidationError, ValueError, TypeError) as error:
+    except Exception as error:  # whatever its own serializer or comparison raises
         raise UnjournalableError(f"A {kind.__qualname__} has no form in JSON: {error}") from error
     if not equal:
         raise UnjournalableError(f"A {kind.__qualname__} does not survive JSON: {value!r:.200}")

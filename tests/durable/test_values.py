@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from google.genai import types
+from pydantic import BaseModel, model_serializer
 
 from adk_chat.durable.errors import ErrorRecord, is_transient
 from adk_chat.durable.values import UnjournalableError, UnkeepableError, decode, encode, encode_leniently
@@ -59,7 +60,18 @@ class Local:
     """Not a type that pydantic knows."""
 
 
-@pytest.mark.parametrize("value", [threading.Lock(), Local(), (Local(),), [lambda: None]])
+class Contrary(BaseModel):
+    """Raises where it is compared, and where it is dumped."""
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("incomparable")
+
+    @model_serializer
+    def _dump(self) -> str:
+        raise RuntimeError("not to be dumped")
+
+
+@pytest.mark.parametrize("value", [threading.Lock(), Local(), (Local(),), [lambda: None], Contrary()])
 def test_what_does_not_survive_is_refused(value: Any) -> None:
     with pytest.raises(UnjournalableError):
         encode(value)
@@ -73,6 +85,8 @@ def test_what_does_not_survive_is_kept_as_an_event_would_hold_it() -> None:
     back = decode(json.loads(json.dumps(kept)))
     assert (back["a"], back["b"], math.isnan(back["c"])) == ([repr(Local), 1], repr(iterator), True)
     assert list(iterator) == [1, 2]
+    assert decode(encode_leniently(Contrary(), "it")) == repr(Contrary())
+    assert decode({"$type": "no.such:Class", "value": {"x": 1}}) == {"x": 1}
     for value, said in ((circle, "it[0][0]"), ({"deep": ["\ud83d"]}, "it.deep[0] is no text")):
         with pytest.raises(UnkeepableError, match=re.escape(said)):
             encode_leniently(value, "it")
