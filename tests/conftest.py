@@ -153,11 +153,11 @@ async def servers(binary: Path, settings: Settings, broker: MemoryBroker) -> Asy
     """Servers that know the handlers under test."""
     from tests.durable.postman import postman
     from tests.durable.programs import programs
-    from tests.durable.workshop import away, workshop
+    from tests.durable.workshop import away, counting, workshop
     from tests.sessions.probe import probe
 
     apps = [scripted_app("scripted"), scripted_app("second"), workshop(), gemini_app(), unreachable_app(), choir()]
-    apps += [App(name="stubborn", root_agent=Stubborn(name="stubborn")), postman(), away()]
+    apps += [App(name="stubborn", root_agent=Stubborn(name="stubborn")), postman(), away(), counting()]
 
     def start(kind: str) -> AbstractAsyncContextManager[RestateServer]:
         admin_port, ingress_port = free_port(), free_port()

@@ -81,6 +81,8 @@ class Outbox:
         self._of_tools: set[str] = set()
         """The ids of those that tools have appended in their steps, which a replay does not run again."""
         self._replied = False
+        self._last: TurnEvents | None = None
+        """The last batch that was made."""
         for recorded in journal.recorded(_EVENTS):
             record = _RECORD.validate_json(recorded)
             batch = self._batch(record["events"], record["reply"])
@@ -161,8 +163,9 @@ class Outbox:
             await self._confirmed()
         elif batch is not None and reply is not None:
             self._send(batch)
-        elif batch is not None:
-            await self._call(batch)
+        elif reply is None and self._last is not None:
+            # What was sent is on its way only. A batch that comes twice is stored once.
+            await self._call(self._last)
 
     def close(self) -> None:
         """Send nothing by itself any more, unless something is added."""
@@ -191,7 +194,7 @@ class Outbox:
         first = self.batches == self._request.batches
         self.batches += 1
         self._replied = self._replied or reply is not None
-        return TurnEvents(
+        self._last = TurnEvents(
             app_name=self._key.app_name,
             session_id=self._key.session_id,
             events=events,
@@ -202,6 +205,7 @@ class Outbox:
             first_session=self._request.first_session,
             reply=reply,
         )
+        return self._last
 
     async def _call(self, batch: TurnEvents) -> None:
         body = _json(batch)

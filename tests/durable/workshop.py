@@ -202,9 +202,15 @@ def away() -> App:
     return App(name="away", root_agent=agent)
 
 
+def counting() -> App:
+    """An app that has state of the app."""
+    agent = LlmAgent(name="counting", model=ScriptedModel(script=obey), tools=[count_up])
+    return App(name="counting", root_agent=agent)
+
+
 def workshop() -> App:
     """The app."""
-    tools = [give, fail, pause, meet, act, count_up, write_down, ask_for_context, with_timer, with_call]
+    tools = [give, fail, pause, meet, act, write_down, ask_for_context, with_timer, with_call]
     tools += [leave, leave_the_loop, give_up]
     agent = LlmAgent(name="workshop", model=ScriptedModel(script=obey), tools=tools)
     return App(name="workshop", root_agent=agent)

@@ -259,8 +259,8 @@ async def test_users_in_turn_count_in_app_state(chat: ChatClient) -> None:
     users, name = [chat, *(ChatClient(chat.http, unique("user")) for _ in range(2))], unique("count")
     for _ in range(2):
         for user in users:
-            await user.message("s", f'call count_up {{"name": "{name}"}}', app_name="workshop")
-    session = await chat.call("get_session", {"session_id": "s", "app_name": "workshop"})
+            await user.message("s", f'call count_up {{"name": "{name}"}}', app_name="counting")
+    session = await chat.call("get_session", {"session_id": "s", "app_name": "counting"})
     assert session["state"][f"app:{name}"] == 6
 
 
