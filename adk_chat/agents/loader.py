@@ -109,10 +109,11 @@ def _load(spec: str) -> Loaded:
 
 def _load_directory(directory: Path) -> Loaded:
     package = directory / "__init__.py"
-    single = is_single_agent_directory(directory) or (package.is_file() and _ROOT.search(package.read_text()))
+    known = is_single_agent_directory(directory)  # of a package ADK's loader finds out as it loads it
+    single = known or (package.is_file() and _ROOT.search(package.read_text()))
     above = directory.parent if single else directory
     load_services_module(str(above))
-    loader = AgentLoader(str(directory if is_single_agent_directory(directory) else above))
+    loader = AgentLoader(str(directory if known else above))
     names = [directory.name] if single else loader.list_agents()
     apps: dict[str, App] = {}
     aliases: dict[str, str] = {}

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import importlib
-import sys
 from collections.abc import Mapping
 from types import MemberDescriptorType, SimpleNamespace
 from typing import Any, cast
@@ -80,11 +78,11 @@ class ObjectRecord(BaseModel):
             elif name in ("url", "reason") and value is not None:
                 value = str(value)
             if isinstance(value, str | int | float | dict | list | None):
-                with contextlib.suppress(values.UnjournalableError, values.UnkeepableError):
+                with contextlib.suppress(values.UnjournalableError):
                     encoded = values.encode(value)
                     if len(str(encoded)) <= _TEXT_BYTES:
                         kept[name] = encoded
-        return cls(type=f"{type(carried).__module__}:{type(carried).__qualname__}", attributes=kept)
+        return cls(type=values.name_of(type(carried)), attributes=kept)
 
     def rebuild(self) -> Any:
         """An object with these attributes, of a class of the same name; a response of httpx is one again."""
@@ -117,9 +115,9 @@ class ErrorRecord(BaseModel):
         """Describe `error`."""
         kind = type(error)
         record = cls(
-            type=_name(kind),
+            type=values.name_of(kind),
             message=_said(error),
-            bases=[_name(base) for base in kind.__mro__[1:] if issubclass(base, BaseException)],
+            bases=[values.name_of(base) for base in kind.__mro__[1:] if issubclass(base, BaseException)],
             args=[*_encodable(dict(enumerate(_made_of(error)))).values()],
         )
         chained = {"__cause__": error.__cause__, "__context__": error.__context__, **_attributes(error)}
@@ -148,7 +146,7 @@ class ErrorRecord(BaseModel):
             if not issubclass(base, Raisable):
                 continue
             with contextlib.suppress(Exception):
-                if _name(base) == self.type and _said(error := self._made(base)) == self.message:
+                if values.name_of(base) == self.type and _said(error := self._made(base)) == self.message:
                     return error
             with contextlib.suppress(Exception):  # of a class that cannot be made, or derived from
                 return self._made(type(name, (base,), {"__module__": module, "__str__": lambda _: self.message}))
@@ -175,10 +173,6 @@ class ErrorRecord(BaseModel):
                 _set(error, name, record.rebuild())
         error.__suppress_context__ = bool(self.attributes.get("__suppress_context__", False))
         return cast(Raisable, error)
-
-
-def _name(kind: type) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def _said(error: BaseException) -> str:
@@ -227,11 +221,8 @@ def _set(error: BaseException, name: str, value: Any) -> None:
 
 def _class_of(name: str) -> Any:
     """The class of that name, if it is there still and an exception."""
-    module, _, qualname = name.partition(":")
     try:
-        found: Any = sys.modules.get(module) or importlib.import_module(module)
-        for part in qualname.split("."):
-            found = getattr(found, part)
+        found = values.resolve(name)
     except Exception:  # whatever a module does that is imported
         return None
     return found if isinstance(found, type) and issubclass(found, BaseException) else None
@@ -240,6 +231,6 @@ def _class_of(name: str) -> Any:
 def _encodable(given: Mapping[Any, Any]) -> dict[Any, Any]:
     encoded = {}
     for key, value in given.items():
-        with contextlib.suppress(values.UnjournalableError, values.UnkeepableError):
+        with contextlib.suppress(values.UnjournalableError):
             encoded[key] = values.encode(value)
     return encoded

@@ -15,7 +15,7 @@ from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from opentelemetry import metrics
 from pydantic import BaseModel, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from adk_chat.durable import values
 from adk_chat.durable.errors import ErrorRecord, Raisable, is_cancelled, is_transient
@@ -25,6 +25,8 @@ from adk_chat.durable.toolsets import AbsentTool
 
 _RICH, _KIND = "$rich", "$kind"
 """Beside the JSON of a response: fields whose values are of any kind, and its class if that is not ADK's own."""
+
+_FIELDS = LlmResponse.model_fields.keys()
 
 
 class ModelCall(BaseModel):
@@ -126,13 +128,11 @@ class _Call:
             made.transient = is_transient(error)
             self.raised = error if isinstance(error, Raisable) else made.error.rebuild()
         made.ended = time.time()
-        data = made.model_dump_json(exclude_none=True).encode()
-        if len(data) > MAX_BYTES:
-            self.raised = ValueError(f"The model's answer takes {len(data)} bytes; at most {MAX_BYTES} can be kept.")
-            self.given = []
-            made = ModelCall(began=made.began, ended=made.ended, error=ErrorRecord.of(self.raised))
-            data = made.model_dump_json(exclude_none=True).encode()
-        return data
+        try:
+            return _journaled(made)
+        except ValueError as error:
+            self.raised, self.given = error, []
+            return _journaled(ModelCall(began=made.began, ended=made.ended, error=ErrorRecord.of(error)))
 
     def end_of_partials(self, _: object) -> None:
         """Called when the call is journaled, or is not going to be."""
@@ -140,6 +140,7 @@ class _Call:
 
     async def _receive(self, received: list[dict[str, Any]]) -> None:
         live = True
+        places: dict[int, int] = {}
         async with aclosing(self._model.generate_content_async(self._request, stream=self._stream)) as responses:
             async for response in responses:
                 _name_function_calls(response)
@@ -148,10 +149,10 @@ class _Call:
                 # As it is before ADK and its callbacks may change it.
                 received.append(_dumped(response))
                 # A model may change what it has given, and give it again; ADK would have seen it as it was.
-                self.given = [
-                    _restored(received[number]) if earlier is response and not live else earlier
-                    for number, earlier in enumerate(self.given)
-                ]
+                before = places.get(id(response))
+                if before is not None and not live:
+                    self.given[before] = _restored(received[before])
+                places[id(response)] = len(self.given)
                 self.given.append(response)
                 if live:
                     self.partials.put_nowait(response)
@@ -173,26 +174,33 @@ def _name_function_calls(response: LlmResponse) -> None:
             part.function_call.id = generate_client_function_call_id()
 
 
-def _dumped(response: LlmResponse) -> dict[str, Any]:
-    """What the journal keeps of a response: its JSON, and what that would lose.
+def _journaled(made: ModelCall) -> bytes:
+    """A call as the journal keeps it.
 
     Raises:
         ValueError: it can be kept in no form.
     """
+    try:
+        data = made.model_dump_json(exclude_none=True).encode()
+        if data.count(b"{") + data.count(b"[") > values.MAX_DEPTH:
+            from_json(data)
+    except ValueError as error:  # half a character, or nested too deep to be read again
+        raise ValueError(f"The model's answer cannot be kept: {error}") from error
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"The model's answer takes {len(data)} bytes; at most {MAX_BYTES} can be kept.")
+    return data
+
+
+def _dumped(response: LlmResponse) -> dict[str, Any]:
+    """What the journal keeps of a response: its JSON, and what that would lose."""
     kind = type(response)
-    own = [name for name in kind.model_fields if name not in LlmResponse.model_fields]
+    own = [name for name in kind.model_fields if name not in _FIELDS] if kind is not LlmResponse else []
     rich = [name for name in ("custom_metadata", *own) if getattr(response, name) is not None]
     data = response.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=set(rich), fallback=repr)
     if rich:
         data[_RICH] = {name: values.encode_leniently(getattr(response, name), name) for name in rich}
     if kind is not LlmResponse:
-        data[_KIND] = f"{kind.__module__}:{kind.__qualname__}"
-    try:
-        kept = to_json(data)
-        if kept.count(b"{") + kept.count(b"[") > values.MAX_DEPTH:
-            values.encode_leniently(data, "")
-    except ValueError as error:  # half a character, most likely, or nested too deep
-        raise ValueError(f"The model's answer cannot be kept: {error}") from error
+        data[_KIND] = values.name_of(kind)
     return data
 
 
@@ -204,4 +212,4 @@ def _restored(data: dict[str, Any]) -> LlmResponse:
         kind = values.resolve(data[_KIND]) if _KIND in data else LlmResponse
         response: LlmResponse = kind.model_validate({**given, **rich})
         return response
-    return LlmResponse.model_validate(given | {k: v for k, v in rich.items() if k in LlmResponse.model_fields})
+    return LlmResponse.model_validate(given | {k: v for k, v in rich.items() if k in _FIELDS})

@@ -110,7 +110,7 @@ class ToolCall(BaseModel):
             self.args = values.encode_leniently(before.args, "args")
         for key, value in invocation.session.state.items():
             if key not in delta and before.state.get(key, self) is not value:
-                with contextlib.suppress(values.UnjournalableError, values.UnkeepableError):
+                with contextlib.suppress(values.UnjournalableError):
                     self.session_state[key] = values.encode(value)
 
     def apply(self, context: Context, args: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ class UnjournalableError(Exception):
     """A value has no form in JSON that gives an equal value back."""
 
 
-class UnkeepableError(ValueError):
+class UnkeepableError(UnjournalableError, ValueError):
     """A value has no form in JSON at all; the message says which one, and why."""
 
 
@@ -75,6 +75,11 @@ def decode(data: Any) -> Any:
         return _adapter(resolve(data[_TYPE])).validate_python(data[_VALUE])
     except Exception:  # its class is gone, or another one by now
         return data[_VALUE]
+
+
+def name_of(kind: type) -> str:
+    """The name by which `resolve` finds a class."""
+    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def resolve(name: str) -> Any:
@@ -138,7 +143,7 @@ def _encode(value: Any, where: str, depth: int, *, strict: bool) -> Any:
 
 
 def _typed(value: Any, kind: Any) -> Any:
-    name = f"{kind.__module__}:{kind.__qualname__}"
+    name = name_of(kind)
     try:
         data = _adapter(kind).dump_python(value, mode="json", by_alias=True)
         equal = bool(_adapter(kind).validate_python(data) == value) and resolve(name) is kind

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from google.adk.cli.utils import envs
 
 from adk_chat.agents.assistant import GEMINI_SETTINGS
 from adk_chat.agents.loader import AgentError, load
@@ -79,6 +80,7 @@ async def test_one_of_them_is_loaded_as_by_adk(tmp_path: Path, monkeypatch: pyte
     (tmp_path / ".env").write_text("NAME_2=here")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NAME_2", "here")  # as by the `.env` of the current directory
+    envs._get_explicit_env_keys.cache_clear()  # ADK looks once in a process
     loaded = await load(str(written(tmp_path, 2) / f"{name}_2"))
     assert name != "module" or getattr(loaded.apps[0].root_agent, "name", None) == "beside"
     assert [app.name for app in loaded.apps] == ["of_another_name_2" if name == "other" else f"{name}_2"]

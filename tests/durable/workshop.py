@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.message import Message
@@ -15,6 +14,7 @@ from google.adk.agents.readonly_context import ReadonlyContext
 from google.adk.apps.app import App
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
+from google.adk.sessions.session import Session
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.base_toolset import BaseToolset
 from google.adk.tools.function_tool import FunctionTool
@@ -184,14 +184,16 @@ class Away(BaseToolset):
 
     def __init__(self) -> None:
         super().__init__()
-        self._listed: Counter[int] = Counter()
+        self._use_invocation_cache = False  # which in one process would hide that
+        self._listed: list[Session] = []
 
     @override
     async def get_tools(self, readonly_context: ReadonlyContext | None = None) -> list[BaseTool]:
         assert readonly_context is not None
         session = readonly_context.session
-        self._listed[id(session)] += 1
-        if self._listed[id(session)] == 1 and calls[f"tool: {session.id}"]:
+        first = not any(earlier is session for earlier in self._listed)  # that of another attempt is another
+        self._listed.append(session)
+        if first and calls[f"tool: {session.id}"]:
             raise ConnectionError("the toolset is away")
         return [FunctionTool(fail), FunctionTool(pause)]
 
