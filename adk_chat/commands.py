@@ -18,7 +18,7 @@ import uvloop
 from google.adk.artifacts.file_artifact_service import FileArtifactService
 from pydantic import SecretStr
 
-from adk_chat import telemetry
+from adk_chat import garbage, telemetry
 from adk_chat.agents.demo_model import DemoModel
 from adk_chat.agents.loader import AgentError, Loaded, load
 from adk_chat.dev.binary import find_restate_server
@@ -137,6 +137,7 @@ async def serve(loaded: Loaded, settings: Settings, *, admin_url: str | None, ur
             await serving
             return
         await registering
+    garbage.settle()
     registered = f", registered as {at} with the Restate at {admin_url}" if admin_url else ""
     click.echo(f"Serving {_names(loaded)} on http://{settings.endpoint_host}:{port}{registered}.")
     _say_what_is_not_shared(settings)
@@ -172,6 +173,7 @@ async def web(loaded: Loaded, settings: Settings) -> None:
     port = listening.getsockname()[1]
     host = "localhost" if is_loopback(settings.host) else settings.host
     stop = stop_event()
+    garbage.settle()
     click.echo(f"Serving {_names(loaded)} on http://{host}:{port}, over the Restate at {settings.ingress_url}.")
     _say_what_is_not_shared(settings)
     await serve_gateway(gateway, listening, stop)
@@ -205,6 +207,7 @@ async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> No
         gateway = service.gateway(server.ingress_url, server.admin_url)
         telemetry.start(beside_adk=True)
         telemetry.measure_queue(server.admin_url, {})
+        garbage.settle()
         web_serving = asyncio.create_task(serve_gateway(gateway, web_listening, stop))
         click.echo(_welcome(loaded, server, web_url, settings.ui))
         done, _ = await asyncio.wait([serving, web_serving, ended], return_when=asyncio.FIRST_COMPLETED)

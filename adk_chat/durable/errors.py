@@ -14,7 +14,7 @@ from adk_chat.durable import values
 _TRANSIENT_STATUS = {408, 429}
 _SERVER_ERROR = 500
 # aiohttp, the OpenAI SDK and Anthropic's name their connection errors so; none of them need be installed.
-_TRANSIENT_NAMES = {"ClientConnectionError", "APIConnectionError"}
+_TRANSIENT_NAMES = {"ClientConnectionError", "ClientPayloadError", "APIConnectionError"}
 
 
 def is_transient(error: BaseException) -> bool:

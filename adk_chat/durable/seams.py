@@ -6,7 +6,7 @@ wraps as long as no journal is open (`adk_chat.durable.journal`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from datetime import timedelta
 from enum import Enum
 from math import inf
@@ -21,16 +21,20 @@ from google.adk.flows.llm_flows.base_llm_flow import BaseLlmFlow
 from google.adk.flows.llm_flows.extensions import _code_execution
 from google.adk.flows.llm_flows.tools import _batch_executor, _caller
 from google.adk.models.base_llm import BaseLlm
+from google.adk.models.llm_request import LlmRequest
 from google.adk.plugins._reflect_retry_utils import ScopedFailureTracker
 from google.adk.plugins.base_plugin import BasePlugin
 from google.adk.runners import Runner
 from google.adk.sessions.session import Session
+from google.adk.telemetry import tracing
 from google.adk.tools._forwarding_artifact_service import ForwardingArtifactService
 from google.adk.tools._node_tool import NodeTool
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.tool_context import ToolContext
 from google.adk.workflow import _function_node
 from google.adk.workflow._tool_node import _ToolNode
+from opentelemetry import _logs
+from opentelemetry._logs import _internal
 from restate import server_context, vm
 from restate.exceptions import RetryableError, SdkInternalBaseException, SdkInternalException, SuspendedException
 from restate.serde import BytesSerde
@@ -302,6 +306,26 @@ def wrap_models(wrap: Callable[[BaseLlm, InvocationContext], BaseLlm]) -> None:
         return wrap(await original(self, invocation_context), invocation_context)
 
     BaseLlmFlow._get_llm = get_llm  # type: ignore[method-assign]
+
+
+def describe_requests_if(somebody_records: Callable[[], bool]) -> None:
+    """Let ADK describe a model's request for spans and logs only if somebody records them, as OpenTelemetry means it.
+
+    By itself it describes all of the session's events for each call, and then looks whether that is of use.
+    """
+    original = vars(tracing)["set_operation_details_attributes_from_request"]
+
+    def set_attributes(attributes: MutableMapping[str, Any], request: LlmRequest) -> None:
+        if somebody_records():
+            original(attributes, request)
+
+    vars(tracing)["set_operation_details_attributes_from_request"] = set_attributes
+
+
+def logs_are_recorded() -> bool:
+    """Whether somebody has set up where OpenTelemetry's logs go."""
+    provider = _logs.get_logger_provider()
+    return not isinstance(provider, (_logs.NoOpLoggerProvider, _internal.ProxyLoggerProvider))
 
 
 # --- ADK: tool calls ------------------------------------------------------------------------------------------

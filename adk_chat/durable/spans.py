@@ -8,11 +8,13 @@ import time
 import weakref
 from typing import Any
 
+from opentelemetry import trace
 from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import Span
 from typing_extensions import override
 
+from adk_chat.durable import seams
 from adk_chat.durable.journal import Journal
 
 _NS = 1_000_000_000
@@ -58,6 +60,12 @@ def start_span(self: Tracer, *args: Any, **options: Any) -> Span:
     return span
 
 
+def are_recorded() -> bool:
+    """Whether anybody records the span that the caller is in, or what is logged about it."""
+    return trace.get_current_span().is_recording() or seams.logs_are_recorded()
+
+
 def install() -> None:
-    """Let OpenTelemetry's SDK make its spans by way of a journal."""
+    """Let OpenTelemetry's SDK make spans by way of a journal, and ADK describe requests only to who records them."""
     Tracer.start_span = start_span  # type: ignore[method-assign]
+    seams.describe_requests_if(are_recorded)

@@ -12,6 +12,7 @@ from google.adk.flows.llm_flows.tools import _batch_executor, _caller
 from google.adk.plugins._reflect_retry_utils import ScopedFailureTracker
 from google.adk.plugins.reflect_retry_tool_plugin import ReflectAndRetryToolPlugin
 from google.adk.runners import Runner
+from google.adk.telemetry import tracing
 from google.adk.tools import _forwarding_artifact_service, _node_tool
 from google.adk.workflow import _function_node
 from google.adk.workflow._tool_node import _ToolNode
@@ -82,6 +83,15 @@ async def test_calls_of_one_response_are_run_where_their_order_is_kept() -> None
     assert "await _execute_prepared_function_calls(" in source, (
         "ADK runs the calls of a response elsewhere than in _execute_prepared_function_calls; their order is lost."
     )
+
+
+def test_requests_are_described_where_that_is_left_out() -> None:
+    source = inspect.getsource(tracing._use_native_generate_content_span)
+    assert "set_operation_details_attributes_from_request(\n" in source, (
+        "ADK describes a model's request by another way than set_operation_details_attributes_from_request; that would "
+        "cost each call a look at the whole session again."
+    )
+    assert not seams.logs_are_recorded(), "OpenTelemetry's provider of logs is another where nobody has set one."
 
 
 def test_code_that_models_wrote_is_run_where_it_is_followed() -> None:

@@ -48,12 +48,15 @@ def collector() -> Collector:
     return found
 
 
-def tree(spans: list[ReadableSpan]) -> Counter[tuple[str, str | None]]:
-    """The spans of ADK with the names of their parents."""
+def tree(spans: list[ReadableSpan]) -> Counter[tuple[str, str | None, tuple[str, ...]]]:
+    """The spans of ADK with the names of their parents, and what is said about them."""
     names = {span.context.span_id: span.name for span in spans}
     ids = [span.context.span_id for span in spans]
     assert len(ids) == len(set(ids)), "a span was emitted twice"
-    return Counter((span.name, names[span.parent.span_id] if span.parent else None) for span in spans)
+    return Counter(
+        (span.name, names[span.parent.span_id] if span.parent else None, tuple(sorted(span.attributes or {})))
+        for span in spans
+    )
 
 
 @pytest.mark.parametrize("scenario", [s for s in SCENARIOS if s.id in CHOSEN], ids=lambda scenario: scenario.id)

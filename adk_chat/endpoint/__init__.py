@@ -1,0 +1,6 @@
+"""Serving Restate handlers over HTTP/2, and draining on SIGTERM."""
+
+from adk_chat.endpoint.listening import PortTakenError, is_loopback, listen, stop_event
+from adk_chat.endpoint.server import IdentityKeyError, serve
+
+__all__ = ["IdentityKeyError", "PortTakenError", "is_loopback", "listen", "serve", "stop_event"]

@@ -1,0 +1,56 @@
+"""Where a process listens, and when it is to stop."""
+
+import asyncio
+import ipaddress
+import os
+import signal
+import socket
+
+from restate.server import install_shutdown_hook
+
+
+class PortTakenError(Exception):
+    """Somebody else listens where we were told to."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        PortTakenError: the port is in use, or not ours to use.
+    """
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise PortTakenError(f"Port {port} on {host} cannot be used: {error.strerror}.") from error
+    listening.listen()
+    return listening
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def stop_event() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set; another SIGINT ends the process at once.
+
+    Restate's SDK replaces other handlers of SIGTERM; this one it knows of.
+    """
+    stop = asyncio.Event()
+
+    def interrupted() -> None:
+        if stop.is_set():
+            os._exit(128 + signal.SIGINT)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    install_shutdown_hook(loop, stop.set, signal.SIGTERM)
+    install_shutdown_hook(loop, interrupted, signal.SIGINT)
+    return stop

@@ -1,0 +1,116 @@
+"""Users who send one message after the other, in a process of their own: `python -m benchmarks.load`.
+
+It is told by a line of JSON on its input what to do, and answers by one on its output. aiohttp, because with other
+clients the load itself is the limit.
+"""
+
+import asyncio
+import itertools
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NotRequired
+
+import aiohttp
+import uvloop
+from typing_extensions import TypedDict
+
+from benchmarks.instant import NAME
+
+TURNS = 20
+"""How long a session gets, unless it is to grow."""
+
+
+class Load(TypedDict):
+    """What to do: by so many users, for so many seconds, or so many calls each."""
+
+    kind: str
+    """`bare`, `message`, `example` or `run`."""
+    url: str
+    users: int
+    label: str
+    """So that users are new ones."""
+    seconds: NotRequired[float]
+    calls: NotRequired[int]
+    turns: NotRequired[int]
+    """How long a session gets; 0, it grows."""
+
+
+class Loaded(TypedDict):
+    """What came of it."""
+
+    seconds: float
+    milliseconds: list[float]
+    """That each call took, in their order."""
+
+
+class User:
+    """One user."""
+
+    def __init__(self, http: aiohttp.ClientSession, load: Load, number: int) -> None:
+        self._http = http
+        self._load = load
+        self._name = f"{load['label']}-{number}"
+        self._turns = load.get("turns", TURNS) or sys.maxsize
+        self._sessions = max(2, 12 // load["users"]) if load["kind"] == "run" else sys.maxsize
+
+    async def begin(self) -> None:
+        """Create the sessions, where that is asked for."""
+        if self._load["kind"] == "run":
+            for number in range(self._sessions):
+                url = f"{self._load['url']}/apps/{NAME}/users/{self._name}/sessions"
+                await self._post(url, {"sessionId": f"s{number}"})
+
+    async def call(self, number: int) -> None:
+        """The next call."""
+        url, session = self._load["url"], f"s{number // self._turns % self._sessions}"
+        if self._load["kind"] == "bare":
+            await self._post(f"{url}/Bare/message", "Hello")
+        elif self._load["kind"] == "run":
+            message = {"role": "user", "parts": [{"text": "Hello"}]}
+            asked = {"appName": NAME, "userId": self._name, "sessionId": session, "newMessage": message}
+            await self._post(f"{url}/run", asked)
+        else:
+            name = "Chat" if self._load["kind"] == "message" else "Example"
+            await self._post(f"{url}/{name}/{self._name}/message", {"message": "Hello", "session_id": session})
+
+    async def _post(self, url: str, body: object) -> None:
+        async with self._http.post(url, json=body) as answer:
+            text = await answer.text()
+            if answer.status >= 300:
+                sys.exit(f"{url}: {answer.status} {text}")
+
+
+async def run(load: Load) -> Loaded:
+    """Do it."""
+    connector = aiohttp.TCPConnector(limit=0, force_close=False)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60)) as http:
+        users = [User(http, load, number) for number in range(load["users"])]
+        await asyncio.gather(*(user.begin() for user in users))
+        began = time.perf_counter()
+        took: list[float] = []
+
+        async def talk(call: Callable[[int], Awaitable[None]]) -> None:
+            for number in itertools.count():
+                at = time.perf_counter()
+                if number == load.get("calls") or at - began > load.get("seconds", 600):
+                    return
+                await call(number)
+                took.append(1000 * (time.perf_counter() - at))
+
+        await asyncio.gather(*(talk(user.call) for user in users))
+        return {"seconds": time.perf_counter() - began, "milliseconds": took}
+
+
+async def serve() -> None:
+    """Do what is asked, until nothing is."""
+    reader: Callable[[], str] = sys.stdin.readline
+    print("Ready", flush=True)
+    while line := await asyncio.to_thread(reader):
+        asked: Any = json.loads(line)
+        print(json.dumps(await run(asked)), flush=True)
+
+
+if __name__ == "__main__":
+    uvloop.run(serve())

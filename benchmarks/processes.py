@@ -1,0 +1,63 @@
+"""Processes that are measured: what they use of the processor, and of memory."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+
+class Process:
+    """A process, as Linux knows it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._directory = Path(f"/proc/{pid}")
+
+    def children(self) -> list["Process"]:
+        """The processes that it has started."""
+        found = (self._directory / f"task/{self.pid}/children").read_text()
+        return [Process(int(pid)) for pid in found.split()]
+
+    def seconds(self) -> float:
+        """Of the processor, so far."""
+        fields = (self._directory / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def megabytes(self) -> float:
+        """Of memory, at present."""
+        return int((self._directory / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@asynccontextmanager
+async def started(said: str, *arguments: str, **environment: str) -> AsyncIterator[Process]:
+    """A Python process that has said that it serves; it is given what follows `python -m`."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+    )
+    assert process.stdout is not None
+    try:
+        while said not in (line := (await process.stdout.readline()).decode()):
+            assert line, f"{arguments} ended"
+        yield Process(process.pid)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        try:
+            async with asyncio.timeout(10):
+                await process.wait()
+        except TimeoutError:  # other servers may wait for connections that are kept
+            process.kill()
+            await process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody uses at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port

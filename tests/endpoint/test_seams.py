@@ -1,0 +1,21 @@
+"""Holds what is private in the servers against the installed versions, and says what moved."""
+
+import inspect
+
+import hypercorn.protocol
+from h2.config import H2Configuration
+from hypercorn.protocol.h2 import H2Protocol
+
+from adk_chat.endpoint import seams
+
+LEFT_OUT = ("validate_inbound_headers", "normalize_inbound_headers", "validate_outbound_headers")
+
+
+def test_http2_is_made_where_it_is_replaced() -> None:
+    seams.lean_http2()
+    assert inspect.getsource(hypercorn.protocol.ProtocolWrapper).count("self.protocol = H2Protocol(\n") == 3, (
+        "hypercorn makes its HTTP/2 by another way than H2Protocol; half a millisecond a turn is lost."
+    )
+    assert issubclass(vars(hypercorn.protocol)["H2Protocol"], H2Protocol)
+    gone = [name for name in LEFT_OUT if name not in vars(H2Configuration)]
+    assert not gone, f"h2's configuration has no {gone}; see adk_chat/endpoint/seams.py for what they were used for."
