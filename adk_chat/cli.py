@@ -67,6 +67,7 @@ def main() -> None:
 @_option("ingress-port", type=int)
 @_option("admin-port", type=int)
 @_option("endpoint-port", type=int)
+@_option("server", type=click.Choice(["hypercorn", "granian"]))
 @_option("port", type=int)
 @_allow_origins
 @click.option("--no-ui", "ui", flag_value=False, default=None, help="Serve ADK's API without the dev UI.")
@@ -113,6 +114,8 @@ def web(**options: Any) -> None:
 @_option("memory-service-uri")
 @_option("endpoint-host")
 @_option("endpoint-port", type=int)
+@_option("server", type=click.Choice(["hypercorn", "granian"]))
+@_option("ingress-url")
 @click.option(
     "--register",
     "admin_url",

@@ -25,7 +25,15 @@ from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.npm import InstallError
 from adk_chat.dev.reload import directory_of, reloading
 from adk_chat.dev.server import AwayError, DataDir, RestateServer, ServerError, register
-from adk_chat.endpoint import IdentityKeyError, PortTakenError, is_loopback, listen, stop_event
+from adk_chat.endpoint import (
+    IdentityKeyError,
+    PortTakenError,
+    ServerMissingError,
+    check_server,
+    is_loopback,
+    listen,
+    stop_event,
+)
 from adk_chat.endpoint import serve as serve_objects
 from adk_chat.gateway.cors import OriginError
 from adk_chat.gateway.serving import serve_gateway
@@ -48,6 +56,7 @@ _ERRORS = (
     InstallError,
     PortTakenError,
     ServerError,
+    ServerMissingError,
     ServiceUriError,
     OriginError,
     telemetry.TelemetryError,
@@ -64,6 +73,7 @@ def run(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, *
     ending = _Ending()
     try:
         telemetry.check()
+        check_server(settings.server)
         (uvloop.run if sys.platform != "win32" else asyncio.run)(ending.of(_loaded(command, settings, more)))
     except _ERRORS as error:
         said = str(error)
@@ -123,6 +133,7 @@ async def serve(loaded: Loaded, settings: Settings, *, admin_url: str | None, ur
             service.objects,
             listening,
             stop,
+            server=settings.server,
             identity_keys=settings.identity_keys,
             drain_seconds=settings.drain_seconds,
             readiness=Readiness(None, admin_url, settings.restate_headers, service.broker),
@@ -141,6 +152,8 @@ async def serve(loaded: Loaded, settings: Settings, *, admin_url: str | None, ur
     registered = f", registered as {at} with the Restate at {admin_url}" if admin_url else ""
     click.echo(f"Serving {_names(loaded)} on http://{settings.endpoint_host}:{port}{registered}.")
     _say_what_is_not_shared(settings)
+    if "ingress_url" not in settings.model_fields_set:
+        click.echo("  Without --ingress-url each turn is sent the history that it needs: long sessions cost more.")
     await serving
     await service.close()
 
@@ -201,7 +214,9 @@ async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> No
     stop = stop_event()
     async with nullcontext() if without_server else server:
         ended = asyncio.create_task(asyncio.Event().wait() if without_server else server.wait())
-        serving = asyncio.create_task(serve_objects(service.objects, listening, stop, drain_seconds=DEV_DRAIN_SECONDS))
+        serving = asyncio.create_task(
+            serve_objects(service.objects, listening, stop, server=settings.server, drain_seconds=DEV_DRAIN_SECONDS)
+        )
         await service.warm_up()
         await server.register(f"http://127.0.0.1:{port}")
         gateway = service.gateway(server.ingress_url, server.admin_url)

@@ -37,10 +37,11 @@ from adk_chat.gateway.server import GatewayConfig, gateway_app
 from adk_chat.gateway.tickets import Tickets
 from adk_chat.gateway.tokens import AuthError, verifier
 from adk_chat.objects.admin import AdminApi
-from adk_chat.objects.app_state import app_state_object
+from adk_chat.objects.app_state import AppStates, app_state_object
 from adk_chat.objects.chat import OUTAGE, ChatConfig, chat_object
 from adk_chat.objects.turn import turn_object
 from adk_chat.objects.turn_attempt import TurnConfig
+from adk_chat.objects.turn_history import SessionCache
 from adk_chat.sessions import RestateSessionService
 from adk_chat.settings import Settings
 from adk_chat.streaming import Broker, open_broker
@@ -112,15 +113,17 @@ class ChatService:
         """The virtual objects to bind to a Restate endpoint."""
         settings = self.settings
         retention = timedelta(seconds=settings.journal_retention_seconds)
+        app_states = AppStates(timedelta(seconds=settings.app_state_max_age_seconds))
         chat = ChatConfig(
             apps=list(self.apps),
             aliases=self.aliases,
             max_id_length=settings.max_id_length,
             max_message_bytes=settings.max_message_bytes,
             history_events=settings.history_events,
-            app_state_max_age=timedelta(seconds=settings.app_state_max_age_seconds),
-            journal_retention=retention,
+            app_states=app_states,
             # Its default is a guess, good enough for `web` to say that nobody is there.
+            turns_read="ingress_url" in settings.model_fields_set and settings.cached_events > 0,
+            journal_retention=retention,
             admin=AdminApi(settings.admin_url, settings.restate_headers)
             if "admin_url" in settings.model_fields_set
             else None,
@@ -145,6 +148,8 @@ class ChatService:
             inactivity_timeout=None if settings.replay_always else _INACTIVITY,
             broker=self.broker,
             outside=self._outside,
+            app_states=app_states,
+            cache=SessionCache(settings.cached_events),
         )
         return [chat_object(chat), turn_object(turn), app_state_object()]
 

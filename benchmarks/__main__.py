@@ -114,7 +114,7 @@ async def serve(stack: AsyncExitStack, directory: Path, name: str) -> tuple[Rest
     """`adk-chat serve` on that HTTP server, with a Restate of its own."""
     server, its = await restate(stack, directory)
     command = ("adk_chat.cli", "serve", "benchmarks.instant:app", "--register", server.admin_url)
-    options = ("--endpoint-port", str(free_port()))
+    options = ("--endpoint-port", str(free_port()), "--ingress-url", server.ingress_url)
     process = await stack.enter_async_context(started("Serving", *command, *options, ADK_CHAT_SERVER=name))
     return server, Variant(name, "message", server.ingress_url, process, its)
 

@@ -27,7 +27,7 @@ from adk_chat import ChatService
 from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.server import RestateServer
 from adk_chat.endpoint import PortTakenError, listen, serve
-from adk_chat.settings import Settings
+from adk_chat.settings import ServerName, Settings
 from adk_chat.streaming import MemoryBroker
 from tests.gemini import gemini_app, unreachable_app
 from tests.support import ChatClient, Stubborn, choir, scripted_app, unique
@@ -198,7 +198,9 @@ async def hosting(
         async with RestateServer(
             binary, Path(directory), ingress_port or free_port(), admin_port or free_port(), replay_always=replay_always
         ) as running:
-            serving = asyncio.create_task(serve([*handlers], listening, stop, drain_seconds=1))
+            # So that ADK_CHAT_SERVER=granian make test tests that one.
+            server: ServerName = Settings(_env_file=None).server
+            serving = asyncio.create_task(serve([*handlers], listening, stop, server=server, drain_seconds=1))
             await running.register(f"http://127.0.0.1:{port}")
             yield running
             left = await unfinished(running)

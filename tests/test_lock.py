@@ -36,7 +36,8 @@ def test_a_package_that_is_missing_is_missed(name: str) -> None:
 
 def test_whatever_is_imported_is_asked_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
+    extras = [text for extra in project["optional-dependencies"].values() for text in extra]
+    asked = {canonicalize_name(Requirement(text).name) for text in project["dependencies"] + extras}
     distributions = packages_distributions()
     for path in (ROOT / "adk_chat").rglob("*.py"):
         for module in _imported(path):

@@ -4,7 +4,6 @@ from adk_chat.durable.install import install
 from adk_chat.durable.journal import Journal, RestartError
 from adk_chat.durable.plugin import RestatePlugin
 from adk_chat.durable.retry import RetryPolicy
-from adk_chat.durable.seams import record
 from adk_chat.durable.tool import restate_tool
 
-__all__ = ["Journal", "RestartError", "RestatePlugin", "RetryPolicy", "install", "record", "restate_tool"]
+__all__ = ["Journal", "RestartError", "RestatePlugin", "RetryPolicy", "install", "restate_tool"]

@@ -9,12 +9,14 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import restate
 from google.adk import platform
 from google.adk.platform import time as platform_time
 from google.adk.platform import uuid as platform_uuid
+from pydantic import BaseModel, BeforeValidator, TypeAdapter
+from pydantic_core import to_json
 
 from adk_chat.durable import keys, seams
 from adk_chat.durable.attempt import Attempt, retrieve
@@ -42,6 +44,22 @@ class RestartError(seams.AttemptOver):
 
     def __init__(self) -> None:
         super().__init__("A streamed model call broke off and is made again.")
+
+
+class _Beginning(BaseModel):
+    time: float
+    note: dict[str, Any] = {}
+
+
+_BEGINNING: TypeAdapter[_Beginning] = TypeAdapter(
+    # A journal of an earlier version has nothing but the time.
+    Annotated[_Beginning, BeforeValidator(lambda value: value if isinstance(value, dict) else {"time": value})]
+)
+
+
+def _beginning(note: Callable[[], BaseModel] | None) -> bytes:
+    noted = {} if note is None else note().model_dump(mode="json", exclude_defaults=True)
+    return to_json(_Beginning(time=time.time(), note=noted))
 
 
 class AtEnd:
@@ -79,6 +97,7 @@ class Journal:
         retry: RetryPolicy,
         step_timeout: timedelta | None,
         id_prefix: str,
+        note: Callable[[], BaseModel] | None = None,
     ) -> None:
         self.context = context
         self.retry = retry
@@ -100,11 +119,14 @@ class Journal:
         attempt.enter()
         entries = seams.entries(context)
         self.vm = RememberingVm(seams.state_machine(context))
-        began, self.resumed = self.vm.begin(_BEGAN, entries, lambda: str(time.time()).encode())
+        began, self.resumed = self.vm.begin(_BEGAN, entries, lambda: _beginning(note))
         seams.set_state_machine(context, self.vm)
         self.pump = Pump(context, self.vm, entries, outside, attempt)
-        self.began = float(began)
+        beginning = _BEGINNING.validate_json(began)
+        self.began = beginning.time
         """When the first attempt began, in seconds since the epoch."""
+        self.note = beginning.note
+        """What was noted then."""
         self._now = self.began
         install_providers()
 
@@ -116,6 +138,7 @@ class Journal:
         step_timeout: timedelta | None = None,
         id_prefix: str = "",
         abort: asyncio.Event | None = None,
+        note: Callable[[], BaseModel] | None = None,
     ) -> "Journal":
         """The journal of `context`, opened by the first call in each attempt.
 
@@ -127,6 +150,7 @@ class Journal:
                 default a beginning that no other invocation has.
             abort: set when the Restate invocation is cancelled. Without it the code that waits is told, by the SDK's
                 own error.
+            note: gives what is to be journaled with the beginning; replays find it in `note` of the journal.
 
         Raises:
             StuckError: code of an earlier attempt goes on in this process, whatever it is told.
@@ -139,7 +163,7 @@ class Journal:
             if journal is None:
                 attempt = await Attempt.begin(context.request().id, abort)
                 try:
-                    journal = vars(context)[_JOURNAL] = cls(context, attempt, retry, step_timeout, id_prefix)
+                    journal = vars(context)[_JOURNAL] = cls(context, attempt, retry, step_timeout, id_prefix, note)
                 except BaseException:  # the turn had ended already, most likely
                     await attempt.close(well=False, again=False)
                     raise

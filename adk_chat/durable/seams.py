@@ -37,7 +37,6 @@ from opentelemetry import _logs
 from opentelemetry._logs import _internal
 from restate import server_context, vm
 from restate.exceptions import RetryableError, SdkInternalBaseException, SdkInternalException, SuspendedException
-from restate.serde import BytesSerde
 
 from adk_chat.durable.entries import Entries
 
@@ -118,23 +117,6 @@ def run_of(handle: int, *, replayed: bool) -> vm.Run:
 def failure(code: int, message: str) -> vm.Failure:
     """A failure, for the state machine."""
     return vm.Failure(code=code, message=message)
-
-
-async def record(context: restate.Context, name: str, make: Callable[[], bytes]) -> bytes:
-    """Journal what `make` returns, as `ctx.run` does, without waiting until the engine has confirmed it.
-
-    The engine takes what a handler sends in order, so whatever is journaled after it is not stored without it. For a
-    value that feeds a later command that is enough, and saves a round trip.
-    """
-    server = cast(server_context.ServerInvocationContext, context)
-    run = server.vm.sys_run(name)
-    server_context.update_restate_context_is_replaying(server.vm)
-    if not run.replayed:
-        value = make()
-        server.vm.propose_run_completion_success(run.handle, value)
-        return value
-    recorded: bytes = await server.create_future(run.handle, BytesSerde())
-    return recorded
 
 
 def when_handler_ends(context: restate.Context, close: Callable[[], Awaitable[None]]) -> None:

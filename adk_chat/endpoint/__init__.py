@@ -1,6 +1,15 @@
 """Serving Restate handlers over HTTP/2, and draining on SIGTERM."""
 
 from adk_chat.endpoint.listening import PortTakenError, is_loopback, listen, stop_event
-from adk_chat.endpoint.server import IdentityKeyError, serve
+from adk_chat.endpoint.server import IdentityKeyError, ServerMissingError, check_server, serve
 
-__all__ = ["IdentityKeyError", "PortTakenError", "is_loopback", "listen", "serve", "stop_event"]
+__all__ = [
+    "IdentityKeyError",
+    "PortTakenError",
+    "ServerMissingError",
+    "check_server",
+    "is_loopback",
+    "listen",
+    "serve",
+    "stop_event",
+]

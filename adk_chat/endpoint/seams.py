@@ -1,5 +1,6 @@
 """The private parts of the servers that the endpoint uses, all of them; `tests/endpoint/test_seams.py` holds them."""
 
+import socket
 from functools import cache
 from typing import Any
 
@@ -25,3 +26,15 @@ def lean_http2() -> None:
 
     vars(hypercorn.protocol)["H2Protocol"] = LeanH2Protocol
     vars(h2.connection)["repr"] = object.__repr__  # of each frame
+
+
+def hand_over(listening: socket.socket, server: Any) -> None:
+    """Let a server of granian serve on a socket that listens already; it closes it."""
+    from granian import net
+
+    holder: Any = vars(net)["SocketHolder"]
+
+    def take_over() -> None:
+        server._shd = holder(listening.detach(), False, server.backlog)
+
+    server._init_shared_socket = take_over

@@ -1,28 +1,44 @@
-"""Serving Restate handlers over HTTP/2 with hypercorn, and draining on SIGTERM."""
+"""Serving Restate handlers over HTTP/2, and draining on SIGTERM."""
 
 import asyncio
-import contextlib
 import logging
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Iterable
+from importlib import import_module
+from typing import Protocol
 
-import hypercorn.asyncio
 import restate
-from hypercorn.config import Config
 
 from adk_chat.endpoint.draining import Draining
 from adk_chat.readiness import Readiness
-
-_CLOSING_SECONDS = 0.3
-_STREAMS = 256  # The engine opens up to 128 on a connection.
-
+from adk_chat.settings import ServerName
 
 logger = logging.getLogger(__name__)
 
 
+_STREAMS = 256  # The engine opens up to 128 on a connection.
+_CLOSING_SECONDS = 0.3
+
+
 class IdentityKeyError(Exception):
     """A public key of a Restate is none."""
+
+
+class ServerMissingError(Exception):
+    """The server that is asked for is not installed."""
+
+
+class Serve(Protocol):
+    """Serves an ASGI app on a socket that listens, with so many streams a connection, until `stopped` returns."""
+
+    async def __call__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        listening: socket.socket,
+        streams: int,
+        stopped: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Serve; whatever is still open is closed a moment after that."""
 
 
 async def serve(
@@ -30,6 +46,7 @@ async def serve(
     listening: socket.socket,
     stop: asyncio.Event,
     *,
+    server: ServerName = "hypercorn",
     identity_keys: list[str] | None = None,
     drain_seconds: float = 30,
     readiness: Readiness | None = None,
@@ -42,42 +59,33 @@ async def serve(
 
     Raises:
         IdentityKeyError: one of `identity_keys` is not a public key as Restate writes it.
+        ServerMissingError: `server` is not installed.
     """
     app = Draining(_endpoint(services, identity_keys), readiness or Readiness())
-    config = Config()
-    config.bind = [f"fd://{listening.detach()}"]  # hypercorn closes it
-    config.graceful_timeout = _CLOSING_SECONDS / 2
-    config.h2_max_concurrent_streams = _STREAMS
-    # After that many requests hypercorn closes a connection under the streams that are open on it, and their Restate
-    # invocations hang until a timeout. An idle connection is the engine's to close.
-    config.keep_alive_max_requests = sys.maxsize
-    config.keep_alive_timeout = 600
-    config.errorlog = logging.getLogger("hypercorn.error")
-    config.errorlog.setLevel(logging.WARNING)
+    serve_app = _serve(server)
+    quiet = asyncio.Event()
 
     async def drained() -> None:
         await stop.wait()
         app.drain()
         if app.running:
             logger.info("Stopping. These run, and may take %g s to finish a step: %s.", drain_seconds, app.names())
-        with contextlib.suppress(TimeoutError):
+        try:
             await asyncio.wait_for(app.idle.wait(), drain_seconds)
-            return
-        logger.warning("These are left behind, and Restate begins their steps again: %s.", app.names())
-        loop.set_exception_handler(lambda *_: None)  # which says how each of their connections broke
+        except TimeoutError:
+            logger.warning("These are left behind, and Restate begins their steps again: %s.", app.names())
+            loop.set_exception_handler(lambda *_: None)  # which says how each of their connections broke
+        quiet.set()
 
     async def over() -> None:
-        await stop.wait()
-        await asyncio.sleep(drain_seconds + _CLOSING_SECONDS)
+        await quiet.wait()
+        await asyncio.sleep(_CLOSING_SECONDS)
 
     loop = asyncio.get_running_loop()
     said_by = loop.get_exception_handler()
-    # hypercorn would wait without end for an answer that is sent to nobody any more: the SDK shields that from its
-    # cancellation.
-    tasks = [
-        asyncio.create_task(hypercorn.asyncio.serve(app, config, shutdown_trigger=drained)),
-        asyncio.create_task(over()),
-    ]
+    # Servers wait for clients: hypercorn without end for an answer that is sent to nobody any more, since the SDK
+    # shields that from its cancellation, and granian until the engine closes its connections.
+    tasks = [asyncio.create_task(serve_app(app, listening, _STREAMS, drained)), asyncio.create_task(over())]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if tasks[0].done():
@@ -87,6 +95,25 @@ async def serve(
             task.cancel()
         await asyncio.wait(tasks, timeout=_CLOSING_SECONDS / 5)
         loop.set_exception_handler(said_by)
+
+
+def check_server(name: ServerName) -> None:
+    """See that a server is installed.
+
+    Raises:
+        ServerMissingError: it is not.
+    """
+    _serve(name)
+
+
+def _serve(name: ServerName) -> Serve:
+    try:
+        found: Serve = import_module(f"adk_chat.endpoint.{name}_server").serve
+    except ModuleNotFoundError as error:
+        raise ServerMissingError(
+            f"ADK_CHAT_SERVER asks for {name}, which is not installed: pip install 'adk-chat[{name}]'."
+        ) from error
+    return found
 
 
 def _endpoint(

@@ -7,9 +7,8 @@ from typing import Any
 
 import restate
 from pydantic import BaseModel, ConfigDict, RootModel
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
-from adk_chat.durable import record
 from adk_chat.objects.handler import handler
 from adk_chat.objects.state import ObjectState
 from adk_chat.sessions.contract import MAX_STATE_BYTES, Json, sized
@@ -85,30 +84,23 @@ class AppStates:
         """The state as it is now."""
         return VersionedState.model_validate_json(await ctx.generic_call(APP_STATE, "get", b"{}", key=app))
 
-    async def current_if_any(self, ctx: restate.Context, app: str, version: int) -> Json:
-        """The state as it is now, which takes a call; none where there was none a moment ago.
+    def had_none(self, app: str) -> bool:
+        """Whether an app had none a moment ago. Which answer that was is the caller's to journal."""
+        return time.monotonic() < self._none.get(app, -inf) + self._max_age
+
+    async def current_for(self, ctx: restate.Context, app: str, *, live: bool) -> Json:
+        """The state as it is now, for a turn; that there is none is remembered, unless it may be long ago.
 
         Args:
             ctx: of the handler.
             app: the app.
-            version: what is known of its version.
+            live: whether this is no replay.
         """
-        live = False
-
-        def known() -> bytes:
-            nonlocal live
-            live = True
-            none = version == 0 and time.monotonic() < self._none.get(app, -inf) + self._max_age
-            return to_json({} if none else None)
-
-        state: Json | None = from_json(await record(ctx, "app state", known))
-        if state is not None:
-            return state
         began = time.monotonic()
         current = await self.current(ctx, app)
         if current.version:
             self._none.pop(app, None)
-        elif live:  # in a replay it may have been so long ago
+        elif live:
             self._none[app] = began
         return current.state
 

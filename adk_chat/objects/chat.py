@@ -23,13 +23,16 @@ from adk_chat.objects.requests import (
     History,
     ListSessions,
     LoadedSession,
+    LoadSession,
     Message,
     RunningTurn,
+    SessionHead,
     TurnEvents,
     TurnRequest,
 )
 from adk_chat.objects.run_config import streams, window
 from adk_chat.objects.state import ObjectState
+from adk_chat.objects.turn_history import HISTORY_BYTES
 from adk_chat.sessions.contract import (
     CHAT,
     MAX_BYTES,
@@ -48,8 +51,6 @@ from adk_chat.sessions.store import SessionStore, Write, list_rows, merged
 from adk_chat.sessions.turn_end import KILLED, KILLED_SENTENCE
 from adk_chat.sessions.turn_id import TurnId, TurnKey
 
-_HISTORY_BYTES = 20 * 1024 * 1024
-"""The most a turn is given of its session; model APIs take no more than that either."""
 _ENVELOPE_BYTES = 64 * 1024
 
 OUTAGE = InvocationRetryPolicy(
@@ -71,7 +72,9 @@ class ChatConfig:
     max_id_length: int
     max_message_bytes: int
     history_events: int | None
-    app_state_max_age: timedelta
+    app_states: AppStates
+    turns_read: bool
+    """Whether turns read events by themselves, or are given them."""
     journal_retention: timedelta
     admin: AdminApi | None
 
@@ -101,14 +104,14 @@ def chat_object(config: ChatConfig) -> restate.VirtualObject:
     handler(chat, SessionRequest)(handlers.delete_session)
     handler(chat, Request, **reading)(handlers.get_user_state)
     handler(chat, TurnEvents, ingress_private=True)(handlers.append_turn)
-    handler(chat, GetSession, ingress_private=True)(handlers.load_session)
+    handler(chat, LoadSession, ingress_private=True)(handlers.load_session)
     return chat
 
 
 class _Handlers:
     def __init__(self, config: ChatConfig) -> None:
         self._config = config
-        self._app_states = AppStates(config.app_state_max_age)
+        self._app_states = config.app_states
 
     async def message(self, ctx: restate.ObjectSharedContext, request: Message) -> str:
         """Send a message and wait for the reply; answers its text."""
@@ -152,7 +155,7 @@ class _Handlers:
     async def get_history(self, ctx: restate.ObjectSharedContext, request: History) -> list[Json]:
         """The events of a session, oldest first."""
         store = self._store(ctx, request)
-        record, _, _ = await store.read(request.session_id)
+        record = await store.read(request.session_id)
         if record is None:
             raise restate.TerminalError(f"Session {request.session_id} not found.", 404)
         return await store.events(record, last=request.limit, after=request.after_timestamp, before=request.before)
@@ -188,7 +191,7 @@ class _Handlers:
     async def get_session(self, ctx: restate.ObjectSharedContext, request: GetSession) -> Json | None:
         """One session with its events and the state of all scopes, or null."""
         store = self._store(ctx, request)
-        record, user, _ = await store.read(request.session_id)
+        record, user = await store.head(request.session_id)
         if record is None:
             return None
         events = await store.events(record, last=request.num_recent_events, after=request.after_timestamp)
@@ -205,7 +208,7 @@ class _Handlers:
         write = await store.create(session_id, request.state, await ctx.time())
         await self._commit(ctx, store, write)
         shared = await self._app_states.current(ctx, write.record.app_name)
-        return _answer(write.record, [], write.user, shared.state)
+        return _answer(write.record, [], await store.user_state(), shared.state)
 
     async def append_events(self, ctx: restate.ObjectContext, request: AppendEvents) -> Appended:
         """Add events to a session. They are stored when this is answered."""
@@ -219,7 +222,9 @@ class _Handlers:
         """Internal: add what a turn has brought forth, and hand its reply to who waits for it."""
         store = self._store(ctx, request)
         try:
-            await store.prefetch(request.session_id, request.index_page, request.first_session)
+            await store.prefetch(
+                request.session_id, request.index_page, new=request.create, first=request.first_session
+            )
             write = await store.append_turn(
                 request.session_id, request.events, request.batch, request.create, request.created
             )
@@ -237,21 +242,18 @@ class _Handlers:
         if request.confirm_to is not None:
             ctx.resolve_signal(request.confirm_to, request.confirm, b"", serde=BytesSerde())
 
-    async def load_session(self, ctx: restate.ObjectContext, request: GetSession) -> LoadedSession:
+    async def load_session(self, ctx: restate.ObjectContext, request: LoadSession) -> LoadedSession:
         """Internal: a session as Turn wants it, with all that was sent to be appended before."""
         store = self._store(ctx, request)
-        record, user, _ = await store.read(request.session_id)
+        record, head = await _head(store, request.session_id)
         if record is None:
-            shared = await self._app_states.current(ctx, store.app_name)
-            return LoadedSession(user_state=user, app_state=shared.state)
+            return LoadedSession(**dict(head))
         last, after = request.num_recent_events, request.after_timestamp
-        shared = await self._app_states.current(ctx, record.app_name)
-        room = _room(0, record.state, user, shared.state)
-        events = await store.events(record, last=last, after=after, cut=room)
-        session = _answer(record, events, user, shared.state)
-        return LoadedSession(
-            session=session, created=record.create_time, batches=record.batches, index_page=record.index_page
-        )
+        if request.have and request.created == record.create_time:
+            missing = record.event_count - request.have
+            last = missing if last is None else min(last, missing)
+        events = await store.events(record, last=last, after=after, cut=_room(0, head))
+        return LoadedSession(**dict(head), first=record.event_count - len(events), events=events)
 
     async def delete_session(self, ctx: restate.ObjectContext, request: SessionRequest) -> None:
         """Delete a session and its events; its app: and user: state stay. Does nothing if there is none.
@@ -302,7 +304,7 @@ class _Handlers:
         shallow(content or {}, data, "message:")
         shallow(request.state_delta or {}, to_json(request.state_delta), "state_delta:")
         store = self._store(ctx, request)
-        record, user, (version, index) = await store.read(request.session_id, store.keys.app_state_version, INDEX)
+        record, head = await _head(store, request.session_id)
         if record is None and not request.create:
             raise SessionNotFoundError(f"Session not found: {request.session_id}")
         if content is None and request.invocation_id is None and not (record and record.event_count):
@@ -311,23 +313,17 @@ class _Handlers:
                 "send some text.",
                 400,
             )
-        shared = await self._app_states.current_if_any(ctx, app, version or 0)
         turn = TurnRequest(
             content=content,
             run_config=request.run_config,
             invocation_id=request.invocation_id,
             state_delta=request.state_delta,
+            head=head,
         )
-        if record is not None:
+        if not self._config.turns_read:
             last, after = window(request.run_config, self._config.history_events)
-            room = _room(size, record.state, user, shared)
-            events = await store.events(record, last=last, after=after, cut=room)
-            turn.session = _answer(record, events, user, shared)
-            turn.created, turn.batches, turn.index_page = record.create_time, record.batches, record.index_page
-        else:
-            turn.user_state, turn.app_state = user, shared
-            turn.first_session = index is None
-            turn.index_page = Index.model_validate(index or {}).next_page
+            room = _room(size, head)
+            turn.events = [] if record is None else await store.events(record, last=last, after=after, cut=room)
         key = TurnKey(user_id=ctx.key(), app_name=app, session_id=request.session_id)
         return key, turn
 
@@ -336,14 +332,14 @@ class _Handlers:
         if write.app:
             after = await self._app_states.update(ctx, store.app_name, write.app)
             # The user's next turn sees what this one has changed, wherever it runs.
-            store.kv.set(store.keys.app_state_version, after.version)
+            await store.share(store.keys.app_state_version, after.version)
         # All that may be refused has been: only now anything is written.
         store.kv.write()
 
     async def _fill_in_states(self, store: SessionStore, rows: list[Row]) -> None:
         for row in rows:
             if row.state is None:
-                record, _, _ = await store.read(row.id)
+                record = await store.read(row.id)
                 row.state = record.state if record is not None else {}
 
     def _store(self, ctx: AnyContext, request: Request) -> SessionStore:
@@ -367,10 +363,25 @@ class _Handlers:
             raise restate.TerminalError(f"{what}: has {len(value)} characters; at most {most} are accepted.", 400)
 
 
-def _room(message: int, *states: Json) -> int:
-    """How many bytes of events go with a message of that size and these states."""
-    taken = message + sum(len(to_json(state)) for state in states)
-    return min(_HISTORY_BYTES, MAX_BYTES - taken - _ENVELOPE_BYTES)
+async def _head(store: SessionStore, session_id: str) -> tuple[SessionRecord | None, SessionHead]:
+    """A session, and what of it Turn is told."""
+    record, user = await store.head(session_id)
+    head = SessionHead(user_state=user, app_version=await store.app_state_version())
+    if record is None:
+        (index,) = await store.kv.get(INDEX)
+        head.first_session = index is None
+        head.index_page = Index.model_validate(index or {}).next_page
+        return None, head
+    head.created, head.revision, head.count = record.create_time, record.revision, record.event_count
+    head.batches, head.index_page = record.batches, record.index_page
+    head.last_update_time, head.state = record.last_update_time, record.state
+    return record, head
+
+
+def _room(message: int, head: SessionHead) -> int:
+    """How many bytes of events go with a message of that size and the head of a session."""
+    taken = message + len(head.model_dump_json())
+    return min(HISTORY_BYTES, MAX_BYTES - taken - _ENVELOPE_BYTES)
 
 
 def _answer(record: SessionRecord, events: list[Json], user: Json, shared: Json) -> Json:

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from adk_chat.durable import Journal
 from adk_chat.objects.live import LiveTurn
-from adk_chat.objects.requests import Reply, TurnEvents, TurnRequest
+from adk_chat.objects.requests import Reply, SessionHead, TurnEvents
 from adk_chat.sessions.contract import CHAT, Json
 from adk_chat.sessions.service import adopt
 from adk_chat.sessions.turn_id import TurnKey
@@ -53,7 +53,7 @@ class Outbox:
         context: of the handler.
         journal: of the attempt.
         key: of the turn.
-        request: what is asked of the turn.
+        head: the session that the turn has found.
         live: who may be watching.
     """
 
@@ -62,16 +62,18 @@ class Outbox:
         context: restate.ObjectContext,
         journal: Journal,
         key: TurnKey,
-        request: TurnRequest,
+        head: SessionHead,
         live: LiveTurn | None,
     ) -> None:
         self._context = context
         self._journal = journal
         self._key = key
-        self._request = request
+        self._head = head
         self._live = live
-        self.batches = request.batches
+        self.batches = head.batches
         """How often the turns of this session have sent events to Chat."""
+        self.events: list[Json] = []
+        """All that this turn has sent, as it is stored."""
         self._pending: list[tuple[Json, int]] = []  # with its size in bytes as JSON
         self._unconfirmed: dict[int, TurnEvents] = {}
         self._refused: restate.TerminalError | None = None
@@ -191,18 +193,19 @@ class Outbox:
         return self._batch(events, reply)
 
     def _batch(self, events: list[Json], reply: Reply | None) -> TurnEvents:
-        first = self.batches == self._request.batches
+        first = self.batches == self._head.batches
         self.batches += 1
+        self.events += events
         self._replied = self._replied or reply is not None
         self._last = TurnEvents(
             app_name=self._key.app_name,
             session_id=self._key.session_id,
             events=events,
             batch=self.batches,
-            create=first and self._request.session is None,
-            created=self._request.created,
-            index_page=self._request.index_page,
-            first_session=self._request.first_session,
+            create=first and self._head.created is None,
+            created=self._head.created,
+            index_page=self._head.index_page,
+            first_session=self._head.first_session,
             reply=reply,
         )
         return self._last

@@ -6,7 +6,7 @@ from google.genai import types
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adk_chat.objects.run_config import RunConfigJson
-from adk_chat.sessions.contract import OBJECTS, Json, Request, SessionRequest
+from adk_chat.sessions.contract import OBJECTS, GetSession, Json, Request, SessionRequest
 from adk_chat.sessions.history import GetHistory
 
 TURN = "Turn"
@@ -92,26 +92,64 @@ class ListSessions(Request):
     )
 
 
+class SessionHead(BaseModel):
+    """A session without its events, and what it shares with others, as Chat has read them."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
+    created: float | None = Field(None, description="When the session was created; null if it does not exist yet.")
+    revision: int = 0
+    count: int = Field(0, description="How many events it has.")
+    batches: int = Field(0, description="How many of its appends are of turns.")
+    last_update_time: float = 0
+    index_page: int | None = Field(None, description="Where the session's row is, or will probably be.")
+    first_session: bool = Field(False, description="The user has no index yet.")
+    state: Json = {}
+    user_state: Json = {}
+    app_version: int = Field(0, description="The version of the app: state after this user's last change to it.")
+
+
+class LoadSession(GetSession):
+    """Which of a session's events to give: those of `GetSession`, but not the first `have`, if it is the same one."""
+
+    have: int = 0
+    created: float | None = None
+
+
+class LoadedSession(SessionHead):
+    """A session with events up to its newest, from the one of that number on."""
+
+    first: int = 0
+    events: list[Json] = []
+
+
 class TurnRequest(BaseModel):
-    """What Chat asks of Turn. `session` is what `get_session` answers, as far as the model is to see it."""
+    """What Chat asks of Turn."""
 
     model_config = ConfigDict(ser_json_inf_nan="constants")
 
     content: Json | None = None
     run_config: Json | None = None
     invocation_id: str | None = Field(None, description="ADK's, to resume.")
-    session: Json | None = None
-    created: float | None = Field(None, description="When `session` was created.")
-    batches: int = Field(0, description="How many appends of turns are in `session`.")
-    index_page: int | None = Field(None, description="Where the session's row is, or will probably be.")
-    first_session: bool = Field(False, description="The user has no index yet.")
-    user_state: Json = {}
-    app_state: Json = {}
+    head: SessionHead = SessionHead()
+    events: list[Json] | None = Field(None, description="The events to see, where Turn does not read them by itself.")
     state_delta: Json | None = None
     alone: bool = Field(False, description="Refuse with 409 if a turn has got in between.")
     roll_back: str | None = Field(None, description="The Restate invocation of a cancelled turn, to be taken back.")
     publish: bool = Field(False, description="Somebody may be watching.")
     reply_to: str | None = Field(None, description="An awakeable for the reply, resolved once it is stored.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _queued_before(cls, value: object) -> object:
+        """What an earlier version has asked may wait in a queue for long: a session went along as a whole."""
+        if not isinstance(value, dict) or "head" in value:
+            return value
+        session = value.get("session") or {}
+        head = {name: value[name] for name in SessionHead.model_fields if name in value}
+        head |= {"state": session.get("state", {}), "revision": session.get("revision", 0)}
+        head |= {"last_update_time": session.get("lastUpdateTime", 0), "count": len(session.get("events", []))}
+        return {**value, "head": head, "events": session.get("events", [])}
 
 
 class Reply(BaseModel):
@@ -133,19 +171,6 @@ class TurnEvents(SessionRequest):
     reply: Reply | None = None
     confirm_to: str | None = Field(None, description="A Restate invocation that is told once the events are stored.")
     confirm: str = Field("", description="The signal by which it is told.")
-
-
-class LoadedSession(BaseModel):
-    """A session as Chat hands it to Turn."""
-
-    model_config = ConfigDict(ser_json_inf_nan="constants")
-
-    session: Json | None = None
-    created: float | None = None
-    batches: int = 0
-    index_page: int | None = None
-    user_state: Json = {}
-    app_state: Json = {}
 
 
 class CancelTurn(SessionRequest):

@@ -5,14 +5,16 @@ from collections import Counter
 from datetime import timedelta
 
 import restate
+from google.adk.events.event import Event
 
 from adk_chat.objects.app_state import Nothing
 from adk_chat.objects.ending import ended_event
 from adk_chat.objects.handler import handler
 from adk_chat.objects.requests import TURN, RunningTurn, TurnEvents, TurnRequest
 from adk_chat.objects.state import ObjectState
-from adk_chat.objects.turn_attempt import BATCHES, RUNNING, TurnAttempt, TurnConfig, load
-from adk_chat.sessions.contract import CHAT, StoredSession, event_json
+from adk_chat.objects.turn_attempt import TURN_STATE, TurnAttempt, TurnConfig, turn_state
+from adk_chat.objects.turn_history import load
+from adk_chat.sessions.contract import CHAT, event_json
 from adk_chat.sessions.transport import request_json
 from adk_chat.sessions.turn_id import TurnKey
 
@@ -40,7 +42,7 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
     @handler(turn, RunningTurn, kind="shared", journal_retention=timedelta(0))
     async def cancel(ctx: restate.ObjectSharedContext, request: RunningTurn) -> RunningTurn:
         """Cancel the turn that is running; answers which."""
-        (running,) = await ObjectState(ctx).get(RUNNING)
+        running = (await turn_state(ObjectState(ctx))).running
         if running is None or request.invocation_id not in (None, running):
             return RunningTurn()
         ctx.cancel_invocation(running)
@@ -50,12 +52,13 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
     async def settle(ctx: restate.ObjectContext, request: RunningTurn) -> None:
         """Store that a turn has ended which could not do so itself, unless a turn after it has stored that."""
         state, key = ObjectState(ctx), TurnKey.parse(ctx.key())
-        (running,) = await state.get(RUNNING)
+        before = await turn_state(state)
+        running = before.running
         if running is None or running != request.invocation_id:
             return
         loaded = await load(ctx, key, 1)
-        if loaded.session is not None:
-            events = StoredSession.parse(loaded.session).events
+        if loaded.created is not None:
+            events = [Event.model_validate(event) for event in loaded.events]
             batch = TurnEvents(
                 app_name=key.app_name,
                 session_id=key.session_id,
@@ -66,8 +69,8 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
             )
             with contextlib.suppress(restate.TerminalError):  # it is being deleted
                 await ctx.generic_call(CHAT, "append_turn", request_json(batch), key=key.user_id)
-                state.set(BATCHES, batch.batch)
-        state.clear(RUNNING)
+                before.batches = batch.batch
+        state.set(TURN_STATE, before.model_copy(update={"running": None}).model_dump(exclude_none=True))
         state.write()
 
     @handler(turn, Nothing, journal_retention=timedelta(0))
@@ -78,7 +81,6 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
     @handler(turn, Nothing, kind="shared", journal_retention=timedelta(0))
     async def status(ctx: restate.ObjectSharedContext, request: Nothing) -> RunningTurn:
         """Which turn is running."""
-        (running,) = await ObjectState(ctx).get(RUNNING)
-        return RunningTurn(invocation_id=running)
+        return RunningTurn(invocation_id=(await turn_state(ObjectState(ctx))).running)
 
     return turn

@@ -17,6 +17,7 @@ from google.adk.platform import uuid as platform_uuid
 from google.adk.runners import Runner
 from google.genai import types
 from opentelemetry import context, propagate
+from pydantic import BaseModel, Field
 from restate.exceptions import RetryableError
 from restate.retry_policy import InvocationRetryPolicy
 
@@ -27,28 +28,30 @@ from adk_chat.durable.order import TurnThreads
 from adk_chat.durable.pump import BrokenOffError
 from adk_chat.failures import chain
 from adk_chat.objects.answer import Answer
+from adk_chat.objects.app_state import AppStates
 from adk_chat.objects.cancellation import Cancellation
 from adk_chat.objects.ending import ended_event, send_settle
 from adk_chat.objects.handler import terminal
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.outbox import CANCELLED, Outbox
-from adk_chat.objects.requests import TRACE_HEADERS, LoadedSession, Reply, TurnRequest
+from adk_chat.objects.requests import TRACE_HEADERS, Reply, SessionHead, TurnRequest
 from adk_chat.objects.rollback import Cancelled
-from adk_chat.objects.run_config import merged, window
+from adk_chat.objects.run_config import merged as merged_config
+from adk_chat.objects.run_config import window
 from adk_chat.objects.state import ObjectState
+from adk_chat.objects.turn_history import Have, SessionCache, TurnHistory
 from adk_chat.objects.turn_report import TurnReport, current_turn
 from adk_chat.objects.turn_sessions import TurnSessions
 from adk_chat.sessions import RestateSessionService
-from adk_chat.sessions.contract import CHAT, GetSession
-from adk_chat.sessions.transport import request_json, status_of
+from adk_chat.sessions.contract import StoredSession
+from adk_chat.sessions.store import merged
+from adk_chat.sessions.transport import status_of
 from adk_chat.sessions.turn_end import TURN_FAILED, failure_sentence
 from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
 from adk_chat.streaming import Broker
 
-RUNNING = "running"
-"""The key of Turn's K/V with the Restate invocation of the turn that runs."""
-BATCHES = "batches"
-"""The key with how often its turns have sent events to Chat."""
+TURN_STATE = "turn"
+"""The key of Turn's K/V with a `TurnState`."""
 _CANCELLED = "cancelled"
 _AT_ONCE = timedelta(milliseconds=1)
 _ATTEMPTS = 3
@@ -75,17 +78,28 @@ class TurnConfig:
     inactivity_timeout: timedelta | None
     broker: Broker | None
     outside: RestateSessionService
+    app_states: AppStates
+    cache: SessionCache
 
 
-async def load(
-    ctx: restate.ObjectContext, key: TurnKey, last: int | None = None, after: float | None = None
-) -> LoadedSession:
-    """A session as Chat has it once all is stored that was sent before."""
-    request = GetSession(
-        app_name=key.app_name, session_id=key.session_id, num_recent_events=last, after_timestamp=after
-    )
-    answer = await ctx.generic_call(CHAT, "load_session", request_json(request), key=key.user_id)
-    return LoadedSession.model_validate_json(answer)
+class TurnState(BaseModel):
+    """What Turn keeps about a session: which turn runs, and how often its turns have sent events to Chat."""
+
+    running: str | None = Field(None, description="The Restate invocation.")
+    batches: int | None = None
+
+
+async def turn_state(state: ObjectState) -> TurnState:
+    """What is kept."""
+    (value,) = await state.get(TURN_STATE)
+    return TurnState.model_validate(value or {})
+
+
+class _Note(BaseModel):
+    """What is so in the process in which a turn begins, and is noted for its replays."""
+
+    have: Have | None = None
+    no_app_state: bool = False
 
 
 class TurnAttempt:
@@ -108,6 +122,14 @@ class TurnAttempt:
         self._key = TurnKey.parse(ctx.key())
         self._app = config.apps.get(self._key.app_name)
         self._state = ObjectState(ctx)
+        self._history = TurnHistory(
+            self._key,
+            request,
+            window(request.run_config, config.history_events),
+            config.cache,
+            config.outside,
+        )
+        self._batches: int | None = None
         self._answer = Answer()
         self._report: TurnReport | None = None
         self._outbox: Outbox | None = None
@@ -135,7 +157,7 @@ class TurnAttempt:
             self._report.end(failure)
         self._failures.pop(running, None)
         if settled:
-            self._state.clear(RUNNING)
+            self._state.set(TURN_STATE, TurnState(batches=self._batches).model_dump(exclude_none=True))
         self._state.write()
         if failure is not None:
             raise failure
@@ -156,7 +178,7 @@ class TurnAttempt:
                 await self._outbox.store(None)
                 if self._stream is not None:
                     self._stream.end(failure)
-                self._state.set(BATCHES, self._outbox.batches)
+                self._batches = self._outbox.batches
                 return True
         except (Exception, BrokenOffError) as again:
             if terminal(again) is None:
@@ -168,23 +190,50 @@ class TurnAttempt:
         """Open the journal, and note that this turn runs; with the turn before, if it could not store its end."""
         abort = asyncio.Event()
         journal = await Journal.open(
-            self._ctx, self._config.model_retry, self._config.step_timeout, event_id_prefix(running), abort
+            self._ctx,
+            self._config.model_retry,
+            self._config.step_timeout,
+            event_id_prefix(running),
+            abort,
+            lambda: _Note(have=self._history.have(), no_app_state=self._config.app_states.had_none(self._key.app_name)),
         )
-        killed, batches = await self._state.get(RUNNING, BATCHES)
-        if killed is not None or batches not in (None, self._request.batches):
-            await self._read_again()
-        self._state.set(RUNNING, running)
+        before = await turn_state(self._state)
+        self._batches = before.batches
+        self._state.set(TURN_STATE, TurnState(running=running, batches=before.batches).model_dump(exclude_none=True))
         self._state.write()
-        return journal, Cancellation(journal, abort), killed
+        return journal, Cancellation(journal, abort), before.running
+
+    async def _found(self, journal: Journal, killed: str | None) -> tuple[SessionHead, StoredSession]:
+        """The session that the turn starts from."""
+        note, asked = _Note.model_validate(journal.note), self._request.head
+        again = killed is not None or self._batches not in (None, asked.batches)
+        head, events = await self._history.read(self._ctx, note.have, again=again)
+        if self._request.alone and (head.created, head.batches) != (asked.created, asked.batches):
+            raise restate.TerminalError("Another turn of the session has got in between; send the message again.", 409)
+        app, shared = self._key.app_name, {}
+        if head.app_version or not note.no_app_state:
+            shared = await self._config.app_states.current_for(self._ctx, app, live=not journal.resumed)
+        session = StoredSession(
+            id=self._key.session_id,
+            app_name=app,
+            user_id=self._key.user_id,
+            state=merged(head.state, head.user_state, shared),
+            events=events,
+            last_update_time=journal.time() if head.created is None else head.last_update_time,
+        )
+        if head.created is not None:
+            session.revision = head.revision
+        return head, session
 
     async def _run(self, running: str) -> restate.TerminalError | None:
         """Run the agent and store what it brings forth; give what to answer if that ended badly."""
         journal, cancellation, killed = await self._begin(running)
+        head, session = await self._found(journal, killed)
         report = self._report = TurnReport(self._key.app_name, journal)
         live = self._stream = self._live(running)
-        outbox = self._outbox = Outbox(self._ctx, journal, self._key, self._request, live)
+        outbox = self._outbox = Outbox(self._ctx, journal, self._key, head, live)
         sessions = self._sessions = TurnSessions(
-            journal, self._key, self._request, outbox, live, cancellation, self._config.outside
+            journal, self._key, session, outbox, live, cancellation, self._config.outside
         )
         if killed is not None:
             ended = ended_event(killed, sessions.session.events, self._author, journal.time())
@@ -203,7 +252,8 @@ class TurnAttempt:
         else:
             if live is not None:
                 live.end(failure)
-        self._state.set(BATCHES, outbox.batches)
+        self._batches = outbox.batches
+        self._history.expect(head, outbox.batches, outbox.events)
         if cancelled:
             undo = Cancelled.of(running, sessions.before, sessions.events)
             self._state.set(_CANCELLED, undo.model_dump())
@@ -214,14 +264,6 @@ class TurnAttempt:
         request = self._ctx.request()
         headers = request.attempt_headers if "traceparent" in request.attempt_headers else request.headers
         context.attach(propagate.extract({name: headers[name] for name in TRACE_HEADERS if name in headers}))
-
-    async def _read_again(self) -> None:
-        """Read the session again: a turn before this one has appended to it since Chat read it."""
-        loaded = await load(self._ctx, self._key, *window(self._request.run_config, self._config.history_events))
-        moved_on = (loaded.created, loaded.batches) != (self._request.created, self._request.batches)
-        if self._request.alone and moved_on:
-            raise restate.TerminalError("Another turn of the session has got in between; send the message again.", 409)
-        self._request = self._request.model_copy(update=dict(loaded))
 
     def _live(self, running: str) -> LiveTurn | None:
         if not self._request.publish:
@@ -335,7 +377,7 @@ class TurnAttempt:
         return restate.TerminalError(failure_sentence(error, of_model=of_model), 502 if of_model else 500)
 
     def _run_config(self) -> RunConfig:
-        config = merged(self._config.run_config, self._request.run_config)
+        config = merged_config(self._config.run_config, self._request.run_config)
         if config.tool_thread_pool_config is None and self._config.tool_threads:
             config.tool_thread_pool_config = TurnThreads(max_workers=self._config.tool_threads)
         return config

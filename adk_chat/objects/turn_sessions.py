@@ -14,7 +14,6 @@ from adk_chat.durable.state import RecordedState, known
 from adk_chat.objects.cancellation import Cancellation
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.outbox import MAX_EVENT_BYTES, Outbox
-from adk_chat.objects.requests import TurnRequest
 from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.contract import (
     MAX_STATE_BYTES,
@@ -25,7 +24,7 @@ from adk_chat.sessions.contract import (
     shallow,
     sized,
 )
-from adk_chat.sessions.store import ScopedState, merged, taken_away, without_temp
+from adk_chat.sessions.store import ScopedState, taken_away, without_temp
 from adk_chat.sessions.transport import ContextTransport, Transport, handler_context
 from adk_chat.sessions.turn_end import APPENDED
 from adk_chat.sessions.turn_id import TurnKey
@@ -37,7 +36,7 @@ class TurnSessions(RestateSessionService):
     Args:
         journal: of the attempt.
         key: of the turn.
-        request: what is asked of the turn.
+        session: the session that the turn has found.
         outbox: where events go.
         live: who may be watching.
         cancellation: of the turn.
@@ -49,7 +48,7 @@ class TurnSessions(RestateSessionService):
         self,
         journal: Journal,
         key: TurnKey,
-        request: TurnRequest,
+        session: StoredSession,
         outbox: Outbox,
         live: LiveTurn | None,
         cancellation: Cancellation,
@@ -59,11 +58,10 @@ class TurnSessions(RestateSessionService):
         self._outside = outside
         self._journal = journal
         self._key = key
-        self._request = request
         self._live = live
         self._outbox = outbox
         self._cancellation = cancellation
-        self.session = self._load(request)
+        self.session = session
         self.session.state = RecordedState(self.session.state)
         self._before = to_json(self.session.state)
         self._state_bytes = len(self._before)
@@ -71,17 +69,6 @@ class TurnSessions(RestateSessionService):
         """What this turn has brought forth."""
         self.new: set[str] = set()
         """The ids of those that no attempt before this one has."""
-
-    def _load(self, request: TurnRequest) -> StoredSession:
-        if request.session is not None:
-            return StoredSession.parse(request.session)
-        return StoredSession(
-            id=self._key.session_id,
-            app_name=self._key.app_name,
-            user_id=self._key.user_id,
-            state=merged({}, request.user_state, request.app_state),
-            last_update_time=self._journal.time(),
-        )
 
     @property
     def before(self) -> Json:

@@ -3,7 +3,7 @@
     session_store::<id>        the session as a person wants to read it, with its newest events
     session_events::<id>::<n>  a sealed run of older events, never rewritten
     session_index::<page>      a small row a session, as many as fit a page
-    session_index              how many pages there are, and which have room
+    session_index              how many pages there are, which have room, and which of the keys below there are
     user_state                 the `user:` state
     app_state_version          the version of the `app:` state after the user's last change to it
 
@@ -19,9 +19,9 @@ from pydantic_core import to_json
 
 from adk_chat.sessions.contract import Json, event_json
 
-NEWEST_BYTES = 32 * 1024
+NEWEST_BYTES = 8 * 1024
 """A session's newest run is sealed once its events take more than this many bytes of JSON."""
-KEPT_BYTES = 8 * 1024
+KEPT_BYTES = 2 * 1024
 """What stays in the newest run when it is sealed."""
 ROWS = 32
 """Sessions on one page of the index."""
@@ -31,6 +31,9 @@ ROW_STATE_BYTES = 1024
 METADATA = "__session_metadata__"
 INDEX = "session_index"
 STORE = "session_store::"
+_USER_STATE, _APP_STATE_VERSION = "user_state", "app_state_version"
+SHARED = (_USER_STATE, _APP_STATE_VERSION)
+"""How the keys begin that a user's sessions share."""
 
 
 class KeyValue(Protocol):
@@ -76,12 +79,15 @@ class Keys:
     @property
     def user_state(self) -> str:
         """The `user:` state."""
-        return "user_state" if not self._app else f"user_state::{self._app.removesuffix('::')}"
+        return self._of_app(_USER_STATE)
 
     @property
     def app_state_version(self) -> str:
         """The version of the `app:` state after this user's last change to it."""
-        return f"app_state_version::{self._app.removesuffix('::')}" if self._app else "app_state_version"
+        return self._of_app(_APP_STATE_VERSION)
+
+    def _of_app(self, name: str) -> str:
+        return f"{name}::{self._app.removesuffix('::')}" if self._app else name
 
 
 def page_key(number: int) -> str:
@@ -193,6 +199,9 @@ class Index(Record):
     free: list[int] = []
     unindexed: list[str] = []
     """Sessions of `restate.ext.adk` that have not been written in this layout yet."""
+    shared: list[str] | None = None
+    """Which of the keys there are that a user's sessions share, so that nobody reads those that are not there; None in
+    an index of before that was noted."""
 
     @property
     def next_page(self) -> int:

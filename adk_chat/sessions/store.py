@@ -22,7 +22,7 @@ from adk_chat.sessions.contract import (
     shallow,
     sized,
 )
-from adk_chat.sessions.layout import INDEX, STORE, Index, Keys, KeyValue, Row, SessionRecord, page_key
+from adk_chat.sessions.layout import INDEX, SHARED, STORE, Index, Keys, KeyValue, Row, SessionRecord, page_key
 
 
 class ScopedState:
@@ -85,8 +85,8 @@ class Write:
     """A change to a session, checked and ready to be written; nothing of it is written yet."""
 
     record: SessionRecord
-    user: Json
-    """The whole `user:` state as it will be."""
+    user: Json | None
+    """The whole `user:` state as it will be; None if it stays as it is."""
     app: Json
     """What changes in the `app:` state."""
     events: int | None = None
@@ -105,26 +105,61 @@ class SessionStore:
         self._user_id = user_id
         self.app_name = app_name
         self.keys = Keys(app_name, default_app)
+        self._left: Json = {}
+        """The `user:` state in the session that was read, where `restate.ext.adk` has left it."""
 
-    async def read(self, session_id: str, *others: str) -> tuple[SessionRecord | None, Json, list[Any]]:
-        """The session's record, or None, the `user:` state, and the values behind `others`, in one go."""
-        value, user, *rest = await self.kv.get(self.keys.session(session_id), self.keys.user_state, *others)
-        record = None if value is None else SessionRecord.load(value, self.app_name)
-        user = user or {}
-        if record is not None and record.index_page is None:  # of restate.ext.adk, which keeps all scopes in one
-            user = {**_unprefixed(record.state, State.USER_PREFIX), **user}
+    async def head(self, session_id: str) -> tuple[SessionRecord | None, Json]:
+        """The session's record, or None, and the `user:` state, in as few reads as there can be."""
+        await self.kv.prefetch(self.keys.session(session_id), INDEX)
+        return await self.read(session_id), await self.user_state()
+
+    async def read(self, session_id: str) -> SessionRecord | None:
+        """The session's record, or None."""
+        (value,) = await self.kv.get(self.keys.session(session_id))
+        if value is None:
+            return None
+        record = SessionRecord.load(value, self.app_name)
+        if record.index_page is None:  # of restate.ext.adk, which keeps all scopes in one
+            self._left = _unprefixed(record.state, State.USER_PREFIX)
             record.state = {k: v for k, v in record.state.items() if not k.startswith(State.USER_PREFIX)}
-        return record, user, rest
+        return record
 
-    async def prefetch(self, session_id: str, page: int | None, first_session: bool) -> None:
-        """Read in one go what a write to the session will read, if the guesses of the index hold."""
-        names = [self.keys.session(session_id), self.keys.user_state, INDEX]
-        await self.kv.prefetch(*names, *([] if page is None else [page_key(page)]), keys=first_session)
+    async def prefetch(self, session_id: str, page: int | None, *, new: bool, first: bool) -> None:
+        """Read in one go what a write to the session will read, if the guesses hold.
+
+        Args:
+            session_id: the session.
+            page: where its row is, or will be.
+            new: whether it is going to be made.
+            first: whether it is the user's first one.
+        """
+        names = [self.keys.session(session_id), *([INDEX] if new else []), *([] if page is None else [page_key(page)])]
+        await self.kv.prefetch(*names, keys=first)
 
     async def user_state(self) -> Json:
         """The `user:` state, keys without prefix."""
-        (user,) = await self.kv.get(self.keys.user_state)
-        return user or {}
+        return {**self._left, **(await self._shared(self.keys.user_state) or {})}
+
+    async def app_state_version(self) -> int:
+        """The version of the `app:` state after this user's last change to it; 0 if there was none."""
+        return int(await self._shared(self.keys.app_state_version) or 0)
+
+    async def _shared(self, name: str) -> Any:
+        """A value that the user's sessions share, read if the index says that it is there."""
+        (index,) = await self.kv.get(INDEX)
+        there = Index.model_validate(index).shared if index is not None else []
+        if there is not None and name not in there:
+            return None
+        (value,) = await self.kv.get(name)
+        return value
+
+    async def share(self, name: str, value: object) -> None:
+        """Have the K/V store a value that the user's sessions share."""
+        index = await read_index(self.kv)
+        if index.shared is not None and name not in index.shared:
+            index.shared.append(name)
+            self.kv.set(INDEX, index.dump())
+        self.kv.set(name, value)
 
     async def events(
         self,
@@ -184,12 +219,11 @@ class SessionStore:
             TooLargeError: its state is.
         """
         shallow(state, to_json(json_safe(state)), "The state")
-        existing, user, _ = await self.read(session_id)
-        if existing is not None:
+        if await self.read(session_id) is not None:
             raise AlreadyExistsError(f"Session with id {session_id} already exists.")
         scoped = ScopedState(state)
         record = self._new(session_id, scoped.session, time)
-        write = Write(record, {**user, **scoped.user}, scoped.app)
+        write = Write(record, {**await self.user_state(), **scoped.user} if scoped.user else None, scoped.app)
         _limit_state(write, scoped)
         return write
 
@@ -201,7 +235,7 @@ class SessionStore:
             StaleSessionError: the writer's copy is outdated.
             TooLargeError: the state would become so.
         """
-        record, user, _ = await self.read(request.session_id)
+        record = await self.read(request.session_id)
         if record is None:
             raise SessionNotFoundError(f"Session {request.session_id} not found.")
         given = [without_temp(event_json(event)) for event in request.events]
@@ -212,7 +246,7 @@ class SessionStore:
         events = [event for event in given if event not in known]
         if events:
             self._refuse_outdated(record, request)
-        return self._extend(record, user, events)
+        return await self._extend(record, events)
 
     async def append_turn(
         self, session_id: str, events: list[Json], batch: int, create: bool, created: float | None = None
@@ -231,7 +265,7 @@ class SessionStore:
                 is another.
             TooLargeError: the state would become so.
         """
-        record, user, _ = await self.read(session_id)
+        record = await self.read(session_id)
         if record is None and create:
             record = self._new(session_id, {}, events[0]["timestamp"])
         if record is None or created not in (None, record.create_time) or record.batches < batch - 1:
@@ -239,15 +273,16 @@ class SessionStore:
                 f"Session {session_id} was deleted while its turn ran, or an earlier part of the turn was refused."
             )
         if record.batches >= batch:
-            return Write(record, user, {}, 0)
+            return Write(record, None, {}, 0)
         record.batches = batch
-        return self._extend(record, user, events)
+        return await self._extend(record, events)
 
-    def _extend(self, record: SessionRecord, user: Json, events: list[Json]) -> "Write":
-        write = Write(record, user, {}, len(events))
+    async def _extend(self, record: SessionRecord, events: list[Json]) -> "Write":
+        write = Write(record, None, {}, len(events))
         if events:
             delta = events_delta(events)
-            write.user.update(delta.user)
+            if delta.user or self._left:
+                write.user = {**await self.user_state(), **delta.user}
             write.app.update(delta.app)
             record.state.update(delta.session)
             for event in events:
@@ -308,6 +343,8 @@ class SessionStore:
         if record.index_page is None:
             index = await read_index(self.kv)
             record.index_page = index.next_page
+            if index.shared is None:
+                index.shared = [name for name in await self.kv.keys() if name.startswith(SHARED)]
         page = page_key(record.index_page)
         (rows,) = await self.kv.get(page)
         rows = [row for row in rows or [] if not self._is_row_of(row, record)]
@@ -324,8 +361,8 @@ class SessionStore:
             self.kv.set(self.keys.run(record.id, record.sealed_runs - 1), sealed)
         self.kv.set(key, record.dump())
         self.kv.set(page, rows)
-        if write.user:
-            self.kv.set(self.keys.user_state, write.user)
+        if write.user is not None:
+            await self.share(self.keys.user_state, write.user)
 
     def _is_row_of(self, row: Json, record: SessionRecord) -> bool:
         return bool(row["id"] == record.id and row["appName"] == record.app_name)
@@ -354,7 +391,7 @@ async def read_index(kv: KeyValue) -> Index:
     (value,) = await kv.get(INDEX)
     if value is not None:
         return Index.model_validate(value)
-    return Index(unindexed=[name for name in await kv.keys() if name.startswith(STORE)])
+    return Index(unindexed=[name for name in await kv.keys() if name.startswith(STORE)], shared=[])
 
 
 async def list_rows(kv: KeyValue, default_app: str) -> list[Row]:

@@ -325,4 +325,4 @@ async def test_finished_turns_leave_little_behind(chat: ChatClient, server: Rest
     rows = await query(
         server, f"SELECT key FROM state WHERE service_name = 'Turn' AND service_key LIKE '{chat.user}/%'"
     )
-    assert [row["key"] for row in rows] == ["batches"]
+    assert [row["key"] for row in rows] == ["turn"]

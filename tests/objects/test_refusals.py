@@ -113,7 +113,9 @@ async def test_a_session_that_is_created_again_is_another(chat: ChatClient, serv
     turn = (await chat.call("post", {"message": f"wait {gate}", **session}))["turn_id"]
 
     async def running() -> bool:
-        return "running" in [row["key"] for row in await everything(server, chat.user)]
+        return any(
+            "running" in row["value_utf8"] for row in await everything(server, chat.user) if row["key"] == "turn"
+        )
 
     await until(running)
     await chat.call("delete_session", session)

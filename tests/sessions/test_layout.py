@@ -57,7 +57,7 @@ async def append(kv: Memory, session_id: str, batch: int, *events: Json) -> None
 
 
 async def read(kv: Memory, session_id: str, **part: Any) -> list[int]:
-    record, _, _ = await store(kv).read(session_id)
+    record = await store(kv).read(session_id)
     assert record is not None
     return [int(found["id"]) for found in await store(kv).events(record, **part)]
 
@@ -150,7 +150,7 @@ async def test_events_with_the_same_id_are_told_apart_in_old_runs_too() -> None:
     await create(kv, "s")
     for number in range(200):
         await append(kv, "s", number + 1, event(number))
-    record, _, _ = await store(kv).read("s")
+    record = await store(kv).read("s")
     assert record is not None
     (old,) = [Event.model_validate(found) for found in await store(kv).events(record) if found["id"] == "0"]
     write = await store(kv).append(AppendEvents(session_id="s", events=[old], revision=record.revision))

@@ -1,0 +1,299 @@
+"""The events that a turn starts from. A process keeps sessions parsed, and only what it lacks is read.
+
+Stored events never change, so the first so many events of a session are the same thing everywhere. What a turn had at
+hand is noted in its journal; a replay in a process that lacks it reads it outside the journal.
+"""
+
+from collections import OrderedDict
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import restate
+from google.adk.events.event import Event
+from pydantic import BaseModel
+from pydantic_core import to_json
+from restate.exceptions import RetryableError
+
+from adk_chat.objects.requests import LoadedSession, LoadSession, SessionHead, TurnRequest
+from adk_chat.sessions import RestateSessionService
+from adk_chat.sessions.contract import CHAT, Json
+from adk_chat.sessions.history import GetHistory
+from adk_chat.sessions.transport import request_json, status_of
+from adk_chat.sessions.turn_id import TurnKey
+
+HISTORY_BYTES = 20 * 1024 * 1024
+"""The most that a turn is given of its session, as JSON; model APIs take no more than that either."""
+_SOON = timedelta(seconds=1)
+_DELETED = "The session was deleted while its turn ran."
+
+
+@dataclass
+class Events:
+    """Events of a session that follow each other, from the one of that number on."""
+
+    first: int = 0
+    events: list[Event] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    """How many bytes each takes as JSON."""
+
+    @property
+    def until(self) -> int:
+        """The number of the first event that is not here."""
+        return self.first + len(self.events)
+
+    def part(self, first: int, until: int) -> "Events":
+        """Those from the one of that number on, up to another."""
+        begin, end = max(0, first - self.first), max(0, until - self.first)
+        return Events(max(first, self.first), self.events[begin:end], self.sizes[begin:end])
+
+    def with_stored(self, stored: list[Json]) -> "Events":
+        """These, and after them others."""
+        events = self.events + [Event.model_validate(event) for event in stored]
+        return Events(self.first, events, self.sizes + [len(to_json(event)) for event in stored])
+
+    def within(self, most: int) -> "Events":
+        """The newest of them that take no more bytes than that, one at least."""
+        total = 0
+        for number in reversed(range(len(self.events))):
+            total += self.sizes[number]
+            if total > most and number < len(self.events) - 1:
+                return self.part(self.first + number + 1, self.until)
+        return self
+
+
+@dataclass
+class _Known:
+    created: float
+    events: Events
+    whole: bool
+    """Whether no older event would be shown in any case."""
+
+
+@dataclass
+class Pending:
+    """What a turn has sent to be stored, and the session that has it, if nobody else has written meanwhile."""
+
+    created: float
+    revision: int
+    count: int
+    batches: int
+    events: list[Json]
+
+    def is_in(self, head: SessionHead) -> bool:
+        """Whether the session is exactly that."""
+        expected = (self.created, self.revision, self.count, self.batches)
+        return expected == (head.created, head.revision, head.count, head.batches)
+
+
+class Have(BaseModel):
+    """Which of a session's events a turn had at hand: how many, from which number on, and the id of the last."""
+
+    first: int
+    count: int
+    last: str
+
+
+class SessionCache:
+    """The sessions whose events this process has parsed, the ones used last.
+
+    Args:
+        most: how many events to keep; one takes some 4 KB, and what it says.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._pending: dict[str, Pending] = {}
+        self._events = 0
+
+    def get(self, key: str, created: float | None) -> _Known | None:
+        """What is known of a session; nothing if it is another one of the same id."""
+        known = self._known.get(key)
+        if known is None or known.created != created:
+            return None
+        self._known.move_to_end(key)
+        return known
+
+    def at(self, key: str, head: SessionHead) -> _Known | None:
+        """What is known of a session that is at `head`, with what its last turn has sent if that is there."""
+        pending = self._pending.pop(key, None)
+        known = self.get(key, head.created)
+        if pending is not None and pending.is_in(head):
+            before = known.events if known is not None else Events()
+            if before.until == head.count - len(pending.events):
+                known = _Known(pending.created, before.with_stored(pending.events), known is None or known.whole)
+                self.keep(key, known)
+        return known
+
+    def keep(self, key: str, known: _Known) -> None:
+        """Keep what was read, unless more of it is kept already."""
+        kept = self._known.get(key)
+        if kept is not None:
+            more = kept.events.first <= known.events.first and kept.events.until >= known.events.until
+            if kept.created == known.created and more and kept.whole >= known.whole:
+                return
+            self._forget(key)
+        self._known[key] = known
+        self._events += len(known.events.events)
+        while self._events > self._most and self._known:
+            self._forget(next(iter(self._known)))
+
+    def expect(self, key: str, pending: Pending) -> None:
+        """Remember what a turn has sent until the session is seen again."""
+        if key in self._known or pending.count == len(pending.events):
+            self._pending[key] = pending
+
+    def _forget(self, key: str) -> None:
+        self._events -= len(self._known.pop(key).events.events)
+        self._pending.pop(key, None)
+
+
+class TurnHistory:
+    """The events that one turn starts from.
+
+    Args:
+        key: of the turn.
+        request: what is asked of the turn.
+        window: how many of the newest events it is to see, and from which time on, if not all.
+        cache: what this process has of sessions.
+        outside: reads what a replay lacks.
+    """
+
+    def __init__(
+        self,
+        key: TurnKey,
+        request: TurnRequest,
+        window: tuple[int | None, float | None],
+        cache: SessionCache,
+        outside: RestateSessionService,
+    ) -> None:
+        self._key = key
+        self._request = request
+        self._last, self._after = window
+        self._cache = cache
+        self._outside = outside
+
+    def have(self) -> Have | None:
+        """What is at hand now, to be noted before anything is journaled; None if that is of no use."""
+        head = self._request.head
+        known = self._cache.at(str(self._key), head)
+        if known is None or not known.events.events or self._request.events is not None:
+            return None
+        events = known.events
+        enough = known.whole or (self._last is not None and head.count - events.first >= self._last)
+        if not enough and (self._after is None or events.events[0].timestamp >= self._after):
+            return None
+        return Have(first=events.first, count=len(events.events), last=events.events[-1].id)
+
+    async def read(
+        self, ctx: restate.ObjectContext, have: Have | None, *, again: bool
+    ) -> tuple[SessionHead, list[Event]]:
+        """The session without its events, and those that the turn is to see, which are the caller's own.
+
+        Args:
+            ctx: of the handler.
+            have: what was at hand in the first attempt.
+            again: whether the session has moved on since Chat has read it.
+
+        Raises:
+            restate.TerminalError: the session was deleted.
+            RetryableError: Restate does not answer.
+        """
+        head, given = self._request.head, self._request.events
+        if given is not None and not again:
+            return head, self._shown(Events().with_stored(given))
+        found = await self._had(have) if have is not None else Events()
+        until = found.until if have is not None else 0
+        if again or head.count > until:
+            loaded = await load(ctx, self._key, self._last, self._after, until, head.created)
+            fits = loaded.created == head.created and found.first <= loaded.first <= found.until
+            found = found.part(0, loaded.first) if fits else Events(loaded.first)
+            head, found = loaded, found.with_stored(loaded.events)
+        else:
+            found = found.part(0, head.count)
+        kept = found.within(HISTORY_BYTES)
+        if head.created is not None:
+            all_wanted = self._last is None and self._after is None
+            self._cache.keep(str(self._key), _Known(head.created, kept, kept.first == 0 or all_wanted))
+        return head, self._shown(kept)
+
+    def expect(self, head: SessionHead, batches: int, events: list[Json]) -> None:
+        """All that the turn has brought forth is stored, or will be: the next turn of this process has it at hand."""
+        if not events or self._request.events is not None:
+            return
+        pending = Pending(
+            created=head.created if head.created is not None else events[0]["timestamp"],
+            revision=head.revision + batches - head.batches,
+            count=head.count + len(events),
+            batches=batches,
+            events=events,
+        )
+        self._cache.expect(str(self._key), pending)
+
+    def _shown(self, found: Events) -> list[Event]:
+        events = found.events
+        if self._after is not None:
+            older = [number for number, event in enumerate(events) if event.timestamp < self._after]
+            events = events[older[-1] + 1 :] if older else events
+        if self._last is not None:
+            events = events[-self._last :] if self._last else []
+        # Code of an agent may change what it is given.
+        return [event.model_copy(deep=True) for event in events]
+
+    async def _had(self, have: Have) -> Events:
+        known = self._cache.get(str(self._key), self._request.head.created)
+        if known is not None:
+            found = known.events.part(have.first, have.first + have.count)
+            if (found.first, len(found.events)) == (have.first, have.count):
+                return found
+        return Events(have.first).with_stored(await self._stored(have))
+
+    async def _stored(self, have: Have) -> list[Json]:
+        """What another process had at hand, from Chat."""
+        found: list[Json] = []
+        try:
+            async with aclosing(self._outside.history(self._key.user_id, self._history())) as pages:
+                async for page in pages:
+                    found = page + found
+                    ends = [number + 1 for number, event in enumerate(found) if event["id"] == have.last]
+                    if ends and ends[-1] >= have.count:
+                        return found[ends[-1] - have.count : ends[-1]]
+        except Exception as error:
+            if status_of(error) in (None, 404):
+                raise restate.TerminalError(_DELETED, 404) from error
+            raise RetryableError(str(error), retry_after=_SOON) from error
+        raise restate.TerminalError(_DELETED, 404)
+
+    def _history(self) -> GetHistory:
+        return GetHistory(app_name=self._key.app_name, session_id=self._key.session_id)
+
+
+async def load(
+    ctx: restate.ObjectContext,
+    key: TurnKey,
+    last: int | None = None,
+    after: float | None = None,
+    have: int = 0,
+    created: float | None = None,
+) -> LoadedSession:
+    """A session as Chat has it once all is stored that was sent before.
+
+    Args:
+        ctx: of the handler.
+        key: of the turn.
+        last: give no more events than that, the newest.
+        after: give only events from that time on.
+        have: do not give the first so many, if the session is still the one that was
+        created: then.
+    """
+    request = LoadSession(
+        app_name=key.app_name,
+        session_id=key.session_id,
+        num_recent_events=last,
+        after_timestamp=after,
+        have=have,
+        created=created,
+    )
+    answer = await ctx.generic_call(CHAT, "load_session", request_json(request), key=key.user_id)
+    return LoadedSession.model_validate_json(answer)

@@ -1,0 +1,124 @@
+"""What a turn starts from: the session as this process knows it, and what it lacks."""
+
+import asyncio
+import gc
+
+import pytest
+from google.adk.events.event import Event
+
+from adk_chat.dev.server import RestateServer
+from adk_chat.objects import turn_history
+from adk_chat.objects.requests import SessionHead
+from adk_chat.objects.turn_history import Events, Pending, SessionCache, _Known
+from adk_chat.sessions import history
+from adk_chat.sessions.contract import event_json
+from tests.conftest import plain, query
+from tests.support import ChatClient, gates, unique, until
+
+
+class Loads:
+    """Counts how often turns read from Chat."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        load = turn_history.load
+
+        async def counted(*args: object) -> object:
+            self.count += 1
+            return await load(*args)  # type: ignore[arg-type]
+
+        patch.setattr(turn_history, "load", counted)
+
+
+def forget() -> None:
+    """What this process knows of sessions is gone, as in one that has just begun."""
+    for found in gc.get_objects():
+        if isinstance(found, SessionCache):
+            found._known.clear()
+            found._pending.clear()
+            found._events = 0
+
+
+async def journals(server: RestateServer, user: str) -> list[int]:
+    """How many bytes each turn of a user has sent and journaled, in order."""
+    rows = await query(
+        server,
+        "SELECT sum(length(entry_json)) AS bytes FROM sys_journal j JOIN sys_invocation i ON i.id = j.id WHERE "
+        f"i.target_service_key LIKE '{user}/%' AND i.target_handler_name = 'run' GROUP BY i.id, i.created_at "
+        "ORDER BY i.created_at",
+    )
+    return [row["bytes"] for row in rows]
+
+
+@plain
+async def test_what_a_turn_sends_and_journals_does_not_grow(chat: ChatClient, server: RestateServer) -> None:
+    for _ in range(40):
+        await chat.message("s", "hello")
+    found = await journals(server, chat.user)
+    assert len(found) == 40
+    assert max(found[30:]) < 1.2 * min(found[5:15]), found
+
+
+async def test_a_process_reads_only_what_it_lacks(chat: ChatClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = Loads(monkeypatch)
+    for number in range(3):
+        assert await chat.message("s", "count") == str(2 * number + 1)
+    assert loads.count == 0
+    event = {"id": "e", "timestamp": 1.0, "author": "user", "content": {"role": "user", "parts": [{"text": "psst"}]}}
+    await chat.call("append_events", {"session_id": "s", "events": [event]})
+    assert await chat.message("s", "count") == "8"
+    assert loads.count > 0
+    forget()
+    assert await chat.message("s", "count") == "10"
+    assert await chat.message("s", "count", run_config={"getSessionConfig": {"numRecentEvents": 2}}) == "3"
+    loads.count = 0
+    await chat.call("delete_session", {"session_id": "s"})
+    assert await chat.message("s", "count") == "1"
+    assert loads.count == 0
+
+
+async def test_a_replay_in_another_process_starts_from_the_same(
+    chat: ChatClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under "plain" the turn goes on in its attempt; under "replay" each await is followed by another attempt."""
+    monkeypatch.setattr(history, "_PAGE", 4)
+    gate = unique("gate")
+    gates[gate] = asyncio.Event()
+    for _ in range(4):
+        await chat.call("post", {"message": "hello", "session_id": "s"})
+    await chat.message("s", "hello")
+    turn = asyncio.create_task(chat.message("s", f"gated {gate}"))
+
+    async def asked() -> bool:
+        return len(await chat.call("get_history", "s")) > 10
+
+    await until(asked)
+    forget()
+    gates[gate].set()
+    assert gate in await turn
+    assert await chat.message("s", "count") == "15"
+
+
+def test_what_a_turn_has_sent_counts_if_the_session_is_exactly_that() -> None:
+    cache = SessionCache(10)
+    events = [event_json(Event(author="a", timestamp=float(number))) for number in range(3)]
+    head = SessionHead(created=1.0, revision=5, count=3, batches=2)
+    pending = Pending(1.0, 6, 5, 3, events[:2])
+    after = head.model_copy(update={"revision": 6, "count": 5, "batches": 3})
+    cases = {"created": 2.0, "revision": 7, "count": 6, "batches": 4}
+    for name, value in [*cases.items(), ("", None)]:
+        cache.keep("k", _Known(1.0, Events().with_stored(events), whole=True))
+        cache.expect("k", pending)
+        known = cache.at("k", after.model_copy(update={name: value} if name else {}))
+        found = 0 if known is None else known.events.until
+        assert found == {"created": 0, "": 5}.get(name, 3), name
+
+
+def test_the_sessions_used_last_are_kept() -> None:
+    cache = SessionCache(10)
+    events = [event_json(Event(author="a")) for _ in range(4)]
+    for key in ("a", "b"):
+        cache.keep(key, _Known(1.0, Events().with_stored(events), whole=True))
+    assert cache.get("a", 1.0)
+    cache.keep("c", _Known(1.0, Events().with_stored(events), whole=True))
+    assert [bool(cache.get(key, 1.0)) for key in "abc"] == [True, False, True]
