@@ -21,6 +21,8 @@ from adk_chat.streaming.entries import Complete, End, Failure, Partial, Start, p
 _GRACE = 1.0
 """Seconds in which the broker may still deliver what a turn has published that has ended."""
 _PAUSE = 0.2
+_SOON = 0.5
+"""Seconds in which most turns end, and the broker says so: Restate is asked only about those that take longer."""
 _AWAY = 503
 _NOWHERE = "-"
 
@@ -97,7 +99,7 @@ class _Reading:
         # Whoever comes back may have been shown partial text.
         self._previewed = after is not None
         self._attempt: str | None = None
-        self._ended = asyncio.create_task(turns.outcome(turn_id, patience))
+        self._ended = asyncio.create_task(self._outcome(patience))
 
     async def run(self) -> AsyncGenerator[Shown, None]:
         try:
@@ -140,6 +142,12 @@ class _Reading:
                     await asyncio.wait([over], timeout=_PAUSE)
         finally:
             over.cancel()
+
+    async def _outcome(self, patience: float) -> Outcome:
+        """The end of the turn as Restate knows it, whatever the broker has lost."""
+        if self._broker is not None:
+            await asyncio.sleep(_SOON)
+        return await self._turns.outcome(self._turn_id, patience)
 
     async def _over(self) -> None:
         await asyncio.wait([self._ended])

@@ -8,16 +8,15 @@ from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 from fastapi import HTTPException
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from pydantic import BaseModel, Field
-from pydantic_core import from_json
 
 from adk_chat.gateway import invocations
+from adk_chat.gateway.transport import GatewayTransport
 from adk_chat.sessions.contract import Json, SessionRequest
 from adk_chat.sessions.history import GetHistory, newest_first
-from adk_chat.sessions.transport import STATUS, AnswerError, IngressTransport, NoAnswerError, status_of
+from adk_chat.sessions.transport import STATUS, Answer, AnswerError, NoAnswerError, UnansweredError, status_of
 from adk_chat.sessions.turn_end import KILLED, KILLED_SENTENCE, is_shown
 from adk_chat.sessions.turn_id import TurnId, TurnKey
 
@@ -27,6 +26,7 @@ _ATTACHED_SECONDS = 60
 _ON_ITS_WAY_SECONDS = 1.0
 """How long the engine may say that it knows no such turn: one that was posted a moment ago may be on its way still."""
 _UNKNOWN = "not found"
+_CANCELLED = 409
 _SENTENCES = {
     "canceled": "The turn was cancelled before it began.",
     KILLED: KILLED_SENTENCE,
@@ -87,17 +87,12 @@ class Turns:
     """
 
     def __init__(self, ingress_url: str, admin_url: str | None, headers: Mapping[str, str] | None = None) -> None:
-        self._chat = IngressTransport(ingress_url, headers)
-        self._admin = IngressTransport(admin_url, headers) if admin_url else None
-        # Every turn that is watched holds a request open until it ends.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-        self._waiting = httpx.AsyncClient(
-            base_url=ingress_url, headers=headers, timeout=_ATTACHED_SECONDS, limits=limits
-        )
+        self._ingress_url = ingress_url
+        self._chat = GatewayTransport(ingress_url, headers)
+        self._admin = GatewayTransport(admin_url, headers) if admin_url else None
 
     async def close(self) -> None:
         """Close what is open."""
-        await self._waiting.aclose()
         for transport in (self._chat, self._admin):
             if transport is not None:
                 await transport.close()
@@ -118,27 +113,29 @@ class Turns:
             RefusedError: 503, Restate is away for longer than `patience` seconds.
         """
         asked = seen = time.monotonic()
+        url = f"{self._ingress_url}/restate/invocation/{turn_id.invocation_id}/attach"
         while True:
             try:
-                response = await self._waiting.get(f"/restate/invocation/{turn_id.invocation_id}/attach")
-            except httpx.ReadTimeout:  # it listens, and the turn goes on
-                response, seen = None, time.monotonic()
-            except httpx.TransportError as error:
-                response = None
+                answer = await self._chat.request("GET", url, None, {}, _ATTACHED_SECONDS)
+                seen = time.monotonic()
+            except UnansweredError as error:
+                answer = None
+                if error.timed_out:  # it listens, and the turn goes on
+                    seen = time.monotonic()
                 if time.monotonic() - seen > patience:
                     raise RefusedError(503, _GOES_ON.format(error, turn_id)) from error
-            else:
-                seen = time.monotonic()
-            if response is not None and response.is_success:
-                return Outcome(response.status_code)
-            said = None if response is None else _invocation_error(response)
+            if answer is not None and answer.is_success:
+                return Outcome(answer.status)
+            said = None if answer is None else _invocation_error(answer)
             if said == _UNKNOWN and time.monotonic() - asked < _ON_ITS_WAY_SECONDS:
                 said = None
-            if response is not None and said is not None:
+            if said == _UNKNOWN:  # which is how the engine speaks of one that was cancelled in its queue
+                return Outcome(_CANCELLED, _SENTENCES["canceled"])
+            if answer is not None and said is not None:
                 if said == KILLED_SENTENCE:
                     with suppress(RefusedError):  # nobody may have stored that yet; the next turn would
                         await self._call("cancel", turn_id.key, _cancelling(turn_id))
-                return Outcome(response.status_code, said)
+                return Outcome(answer.status, said)
             await asyncio.sleep(_PAUSE)
 
     async def exists(self, turn_id: TurnId) -> bool:
@@ -214,11 +211,9 @@ class Turns:
             f"WHERE {invocations.TURNS} AND target_service_key = '{key}' AND {condition} ORDER BY created_at"
         )
         with _refused():
-            answer = await self._admin.send(
-                "POST", "/query", json={"query": query}, headers={"accept": "application/json"}
-            )
-        if answer.is_error:
-            raise RefusedError(502, f"Restate's admin API answered HTTP {answer.status_code}: {answer.text}")
+            answer = await self._admin.query(query)
+        if not answer.is_success:
+            raise RefusedError(502, f"Restate's admin API answered HTTP {answer.status}: {answer.text}")
         rows: list[Json] = answer.json()["rows"]
         return rows
 
@@ -241,13 +236,13 @@ def _refused() -> Iterator[None]:
         raise RefusedError(status_of(error) or 500, str(error)) from error
 
 
-def _invocation_error(response: httpx.Response) -> str | None:
-    """What the turn ended with, if that is what the response says, and not that the ingress is in trouble."""
+def _invocation_error(answer: Answer) -> str | None:
+    """What the turn ended with, if that is what the answer says, and not that the ingress is in trouble."""
     try:
-        answer: Any = from_json(response.content)
+        error = answer.json()
     except ValueError:
         return None
-    if not isinstance(answer, dict) or answer.get("source") != "invocation":
+    if not isinstance(error, dict) or error.get("source") != "invocation":
         return None
-    said = str(answer.get("message", ""))
+    said = str(error.get("message", ""))
     return _SENTENCES.get(said, said)

@@ -19,6 +19,7 @@ from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.requests import Reply, SessionHead, TurnEvents
 from adk_chat.sessions.contract import CHAT, Json
 from adk_chat.sessions.service import adopt
+from adk_chat.sessions.turn_end import is_shown
 from adk_chat.sessions.turn_id import TurnKey
 
 MUCH = 4 * 1024 * 1024
@@ -94,7 +95,7 @@ class Outbox:
                 live.sent(batch.events)
             self._send(batch)
         if live is not None:
-            journal.before_step = self.flush
+            journal.before_step = self._show
 
     def sent_before(self, event: Event, made: Json, *, of_tool: bool) -> bool:
         """Whether an earlier attempt has sent this event, of which that is stored; it then becomes what was sent.
@@ -174,6 +175,11 @@ class Outbox:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _show(self) -> None:
+        """A step begins, and may take long: who watches is to see what was said before. His own message he knows."""
+        if any(is_shown(event) for event, _ in self._pending):
+            self.flush()
 
     def _late(self) -> None:
         if self._journal.pump.over is None:

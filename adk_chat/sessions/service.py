@@ -25,7 +25,7 @@ from adk_chat.sessions.contract import (
 )
 from adk_chat.sessions.history import GetHistory, newest_first
 from adk_chat.sessions.store import taken_away
-from adk_chat.sessions.transport import ContextTransport, IngressTransport, Transport, handler_context
+from adk_chat.sessions.transport import AnswerError, ContextTransport, IngressTransport, Transport, handler_context
 
 
 class RestateSessionService(BaseSessionService):
@@ -179,11 +179,10 @@ class RestateSessionService(BaseSessionService):
                 'RestateSessionService(..., admin_url="http://localhost:9070").'
             )
         query = f"SELECT DISTINCT service_key FROM state WHERE service_name = '{CHAT}' AND key LIKE 'session_%'"
-        response = await self._admin.send(
-            "POST", "/query", json={"query": query}, headers={"accept": "application/json"}
-        )
-        response.raise_for_status()
-        return sorted(row["service_key"] for row in response.json()["rows"])
+        answer = await self._admin.query(query)
+        if not answer.is_success:
+            raise AnswerError(answer.status, f"Restate's admin API answered HTTP {answer.status}: {answer.text}")
+        return sorted(row["service_key"] for row in answer.json()["rows"])
 
 
 def _without_temp(event: Event) -> Event:

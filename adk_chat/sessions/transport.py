@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
@@ -13,7 +14,7 @@ from google.adk.errors import StaleSessionError
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from opentelemetry import propagate
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from restate.extensions import current_context
 
 from adk_chat.sessions.contract import (
@@ -36,7 +37,8 @@ STATUS: dict[type[Exception], int] = {
 """What Chat answers for the exceptions of the session contract. Any other exception in a handler is a bug."""
 
 _ATTEMPTS = 4
-_TIMEOUT = httpx.Timeout(20, connect=2)
+SECONDS, CONNECT_SECONDS = 20.0, 2.0
+"""How long an answer is waited for, and a connection."""
 
 
 class AnswerError(RuntimeError):
@@ -49,6 +51,44 @@ class AnswerError(RuntimeError):
 
 class NoAnswerError(ConnectionError):
     """Restate is not there."""
+
+
+class UnansweredError(Exception):
+    """One HTTP request got no answer.
+
+    Args:
+        timed_out: whether it has arrived, as far as one can tell, and nothing came of it in time.
+    """
+
+    def __init__(self, why: Exception, *, timed_out: bool) -> None:
+        super().__init__(repr(why))
+        self.timed_out = timed_out
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one HTTP request was answered with."""
+
+    status: int
+    content: bytes
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it is one of the statuses that say so."""
+        return 200 <= self.status < 300
+
+    @property
+    def text(self) -> str:
+        """The content as text."""
+        return self.content.decode(errors="replace")
+
+    def json(self) -> Any:
+        """The content as JSON.
+
+        Raises:
+            ValueError: it is none.
+        """
+        return from_json(self.content)
 
 
 class Transport(Protocol):
@@ -137,31 +177,53 @@ class IngressTransport:
         """See `Transport`; with the idempotency key of an earlier call this is the same call."""
         path = f"/{CHAT}/{quote(user_id, safe='')}/{handler}"
         headers = {"content-type": "application/json", "idempotency-key": idempotency_key or str(uuid.uuid4())}
-        response = await self.send("POST", path, content=request_json(request), headers=headers)
-        if response.is_success:
-            return from_json(response.content) if response.content else None
-        raise error_of(response.status_code, _message(response))
+        answer = await self.send("POST", path, request_json(request), headers)
+        if answer.is_success:
+            return answer.json() if answer.content else None
+        raise error_of(answer.status, _message(answer))
 
     async def append(self, user_id: str, request: AppendEvents) -> tuple[Json, list[Json]]:
         """See `Transport`."""
         return await self.call("append_events", user_id, request), [event_json(event) for event in request.events]
 
-    async def send(self, method: str, path: str, **request: Any) -> httpx.Response:
+    async def query(self, sql: str) -> Answer:
+        """Ask an admin API."""
+        headers = {"content-type": "application/json", "accept": "application/json"}
+        return await self.send("POST", "/query", to_json({"query": sql}), headers)
+
+    async def send(
+        self, method: str, path: str, content: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """One HTTP request, tried again a few times if there is no answer. It belongs to the trace that runs here."""
-        request["headers"] = dict(request.get("headers") or {})
-        propagate.inject(request["headers"])
+        headers = dict(headers or {})
+        propagate.inject(headers)
         for attempt in range(_ATTEMPTS):
             try:
-                return await self._client().request(method, self._url + path, **request)
-            except httpx.TransportError as error:
+                return await self.request(method, self._url + path, content, headers, SECONDS)
+            except UnansweredError as error:
                 # A Restate, or an endpoint, that has not answered for so long does not do so when it is asked again.
-                if attempt == _ATTEMPTS - 1 or isinstance(error, httpx.ReadTimeout):
+                if attempt == _ATTEMPTS - 1 or error.timed_out:
                     raise NoAnswerError(
-                        f"No answer from Restate at {self._url} ({error!r}). "
+                        f"No answer from Restate at {self._url} ({error}). "
                         "Is restate-server running, and are the handlers? Its ingress is ADK_CHAT_INGRESS_URL."
                     ) from error
                 await asyncio.sleep(0.1 * 2**attempt)
         raise AssertionError
+
+    async def request(
+        self, method: str, url: str, content: bytes | None, headers: dict[str, str], seconds: float
+    ) -> Answer:
+        """One HTTP request, made once.
+
+        Raises:
+            UnansweredError: there is no answer, for so many seconds.
+        """
+        timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
+        try:
+            answer = await self._client().request(method, url, content=content, headers=headers, timeout=timeout)
+        except httpx.TransportError as error:
+            raise UnansweredError(error, timed_out=isinstance(error, httpx.ReadTimeout)) from error
+        return Answer(answer.status_code, answer.content)
 
     async def close(self) -> None:
         """Close the connections of the event loop that this is awaited on; a later call opens others."""
@@ -173,12 +235,12 @@ class IngressTransport:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            client = self._clients[loop] = httpx.AsyncClient(headers=self._headers, timeout=_TIMEOUT)
+            client = self._clients[loop] = httpx.AsyncClient(headers=self._headers)
         return client
 
 
-def _message(response: httpx.Response) -> str:
+def _message(answer: Answer) -> str:
     try:
-        return str(response.json()["message"])
+        return str(answer.json()["message"])
     except (ValueError, KeyError, TypeError):
-        return response.text
+        return answer.text

@@ -180,8 +180,9 @@ async def test_a_turn_that_is_on_its_way_is_waited_for(
 ) -> None:
     turns = Turns(server.ingress_url, None)
     turn_id = TurnId.parse((await chat.call("post", {"message": "hello", "session_id": "s"}))["turn_id"])
-    attach, unknown = turns._waiting.get, iter(["/restate/invocation/inv_1cnwHTQ9gZUK6kyEtqsO2BfMA5hJwPOZGd/attach"])
-    monkeypatch.setattr(turns._waiting, "get", lambda path: attach(next(unknown, path)))
+    request = turns._chat.request
+    unknown = iter([f"{server.ingress_url}/restate/invocation/inv_1cnwHTQ9gZUK6kyEtqsO2BfMA5hJwPOZGd/attach"])
+    monkeypatch.setattr(turns._chat, "request", lambda method, url, *more: request(method, next(unknown, url), *more))
     assert (await turns.outcome(turn_id)).status == 200
     await turns.close()
 
