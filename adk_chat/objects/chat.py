@@ -1,5 +1,6 @@
 """Chat: a user's sessions, and the public interface. Its key is the user's id. No handler here waits for a model."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -46,8 +47,9 @@ from adk_chat.sessions.contract import (
     shallow,
     sized,
 )
-from adk_chat.sessions.layout import INDEX, Index, Row, SessionRecord
-from adk_chat.sessions.store import SessionStore, Write, list_rows, merged
+from adk_chat.sessions.index import position
+from adk_chat.sessions.layout import INDEX, Row, SessionRecord
+from adk_chat.sessions.store import SessionStore, Write, merged
 from adk_chat.sessions.turn_end import KILLED, KILLED_SENTENCE
 from adk_chat.sessions.turn_id import TurnId, TurnKey
 
@@ -161,16 +163,20 @@ class _Handlers:
         return await store.events(record, last=request.limit, after=request.after_timestamp, before=request.before)
 
     async def list_sessions(self, ctx: restate.ObjectSharedContext, request: ListSessions) -> Json:
-        """The user's sessions without their events, the one that was active last at the end."""
+        """The user's sessions without their events, the one that was active last at the end, or the first."""
         app = self._app(request)
         store = self._store(ctx, request)
-        kv = ObjectState(ctx)
-        rows = sorted(
-            (row for row in await list_rows(kv, self._config.apps[0]) if row.app_name == app),
-            key=lambda row: (row.last_update_time, row.id),
-        )
-        if request.cursor is not None:
-            rows = [row for row in rows if (row.last_update_time, row.id) > _position(request.cursor)]
+
+        def wanted(row: Row) -> bool:
+            return row.app_name == app
+
+        after = None if request.cursor is None else _position(request.cursor)
+        if request.newest_first:
+            most = sys.maxsize if request.limit is None else request.limit + 1
+            rows = await store.index.newest(wanted, most, after)
+        else:
+            rows = await store.index.all(wanted)
+            rows = [row for row in rows if after is None or position(row) > after]
         more = request.limit is not None and len(rows) > request.limit
         rows = rows[: request.limit]
         await self._fill_in_states(store, rows)
@@ -222,9 +228,7 @@ class _Handlers:
         """Internal: add what a turn has brought forth, and hand its reply to who waits for it."""
         store = self._store(ctx, request)
         try:
-            await store.prefetch(
-                request.session_id, request.index_page, new=request.create, first=request.first_session
-            )
+            await store.prefetch(request.session_id, first=request.first_session)
             write = await store.append_turn(
                 request.session_id, request.events, request.batch, request.create, request.created
             )
@@ -370,10 +374,9 @@ async def _head(store: SessionStore, session_id: str) -> tuple[SessionRecord | N
     if record is None:
         (index,) = await store.kv.get(INDEX)
         head.first_session = index is None
-        head.index_page = Index.model_validate(index or {}).next_page
         return None, head
     head.created, head.revision, head.count = record.create_time, record.revision, record.event_count
-    head.batches, head.index_page = record.batches, record.index_page
+    head.batches = record.batches
     head.last_update_time, head.state = record.last_update_time, record.state
     return record, head
 

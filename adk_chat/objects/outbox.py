@@ -210,7 +210,6 @@ class Outbox:
             batch=self.batches,
             create=first and self._head.created is None,
             created=self._head.created,
-            index_page=self._head.index_page,
             first_session=self._head.first_session,
             reply=reply,
         )

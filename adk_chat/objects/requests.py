@@ -82,9 +82,10 @@ class History(GetHistory):
 
 
 class ListSessions(Request):
-    """Which sessions to list: all, or those of one app; oldest first."""
+    """Which sessions of an app to list, in the order in which they were active."""
 
     limit: int | None = Field(None, ge=1, description="At most so many.")
+    newest_first: bool = Field(False, description="Begin with the one that was active last.")
     cursor: str | None = Field(
         None,
         pattern=r"^[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?:",
@@ -102,7 +103,6 @@ class SessionHead(BaseModel):
     count: int = Field(0, description="How many events it has.")
     batches: int = Field(0, description="How many of its appends are of turns.")
     last_update_time: float = 0
-    index_page: int | None = Field(None, description="Where the session's row is, or will probably be.")
     first_session: bool = Field(False, description="The user has no index yet.")
     state: Json = {}
     user_state: Json = {}
@@ -166,7 +166,7 @@ class TurnEvents(SessionRequest):
     batch: int
     create: bool = False
     created: float | None = None
-    index_page: int | None = None
+    index_page: int | None = Field(None, description="What an earlier version has sent along.", exclude=True)
     first_session: bool = False
     reply: Reply | None = None
     confirm_to: str | None = Field(None, description="A Restate invocation that is told once the events are stored.")

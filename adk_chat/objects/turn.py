@@ -65,7 +65,6 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
                 events=[event_json(ended_event(running, events, key.app_name, await ctx.time()))],
                 batch=loaded.batches + 1,
                 created=loaded.created,
-                index_page=loaded.index_page,
             )
             with contextlib.suppress(restate.TerminalError):  # it is being deleted
                 await ctx.generic_call(CHAT, "append_turn", request_json(batch), key=key.user_id)

@@ -228,8 +228,8 @@ class TurnAttempt:
     async def _run(self, running: str) -> restate.TerminalError | None:
         """Run the agent and store what it brings forth; give what to answer if that ended badly."""
         journal, cancellation, killed = await self._begin(running)
-        head, session = await self._found(journal, killed)
         report = self._report = TurnReport(self._key.app_name, journal)
+        head, session = await self._found(journal, killed)
         live = self._stream = self._live(running)
         outbox = self._outbox = Outbox(self._ctx, journal, self._key, head, live)
         sessions = self._sessions = TurnSessions(

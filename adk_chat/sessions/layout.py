@@ -2,8 +2,8 @@
 
     session_store::<id>        the session as a person wants to read it, with its newest events
     session_events::<id>::<n>  a sealed run of older events, never rewritten
-    session_index::<page>      a small row a session, as many as fit a page
-    session_index              how many pages there are, which have room, and which of the keys below there are
+    session_index              a small row for each of the sessions that were active last, and what the pages hold
+    session_index::<page>      rows of sessions that are quiet
     user_state                 the `user:` state
     app_state_version          the version of the `app:` state after the user's last change to it
 
@@ -13,7 +13,7 @@ Sessions and `user:` state of an app other than the default carry `<app>::` befo
 from typing import Any, Protocol
 
 from google.adk.sessions.session import Session
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 from pydantic.alias_generators import to_camel
 from pydantic_core import to_json
 
@@ -23,8 +23,6 @@ NEWEST_BYTES = 8 * 1024
 """A session's newest run is sealed once its events take more than this many bytes of JSON."""
 KEPT_BYTES = 2 * 1024
 """What stays in the newest run when it is sealed."""
-ROWS = 32
-"""Sessions on one page of the index."""
 ROW_STATE_BYTES = 1024
 """A larger state is not repeated in the index; a list reads it from the session."""
 
@@ -90,11 +88,6 @@ class Keys:
         return f"{name}::{self._app.removesuffix('::')}" if self._app else name
 
 
-def page_key(number: int) -> str:
-    """A page of the index."""
-    return f"{INDEX}::{number}"
-
-
 def _escape(name: str) -> str:
     return name.replace("%", "%25").replace(":", "%3A")
 
@@ -123,17 +116,35 @@ class SessionRecord(Record):
     batches: int = 0
     sealed_runs: int = 0
     sealed_bytes: int = 0
+    sealed_until: float | None = None
+    """The latest time of a sealed event."""
+    indexed: bool = False
+    """Whether the index has a row of it; all have that were written in this layout."""
     index_page: int | None = None
+    """Where an earlier version has put that row."""
     state: Json = {}
     initial: Json | None = None
     """The state with which the session was created, for a rewind to go back to."""
     events: list[Json] = []
+    _listed_time: float | None = PrivateAttr(default=None)
+
+    @property
+    def listed_time(self) -> float:
+        """When it was active last, as the index says."""
+        return self.last_update_time if self._listed_time is None else self._listed_time
+
+    @property
+    def is_of_ours(self) -> bool:
+        """Whether it was written in this layout, and not by `restate.ext.adk`."""
+        return self.indexed or self.index_page is not None
 
     @classmethod
     def load(cls, value: Json, app_name: str) -> "SessionRecord":
         """The record in a stored value, be it ours or the one that `restate.ext.adk` writes, which is for any app."""
         if "app_name" not in value:
-            return cls.model_validate(value)
+            record = cls.model_validate(value)
+            record._listed_time = record.last_update_time
+            return record
         session = Session.model_validate(value)
         times = [event.timestamp for event in session.events]
         return cls(
@@ -165,6 +176,9 @@ class SessionRecord(Record):
             kept -= 1
             room -= sizes[kept]
         sealed, self.events = self.events[:kept], self.events[kept:]
+        if self.sealed_until is not None or not self.sealed_runs:
+            latest = max(event["timestamp"] for event in sealed)
+            self.sealed_until = latest if self.sealed_until is None else max(latest, self.sealed_until)
         self.sealed_runs += 1
         self.sealed_bytes += sum(sizes[:kept])
         return sealed
@@ -190,28 +204,3 @@ class Row(Record):
             last_update_time=record.last_update_time,
             state=record.state if small else None,
         )
-
-
-class Index(Record):
-    """The pages of the index, and which of them have room, in the order in which they are filled."""
-
-    pages: int = 0
-    free: list[int] = []
-    unindexed: list[str] = []
-    """Sessions of `restate.ext.adk` that have not been written in this layout yet."""
-    shared: list[str] | None = None
-    """Which of the keys there are that a user's sessions share, so that nobody reads those that are not there; None in
-    an index of before that was noted."""
-
-    @property
-    def next_page(self) -> int:
-        """Where the row of a new session goes."""
-        return self.free[0] if self.free else self.pages
-
-    def fill(self, page: int, rows: int) -> None:
-        """Note that `page`, perhaps a new one, now has so many rows."""
-        if page == self.pages:
-            self.pages += 1
-            self.free.append(page)
-        if rows >= ROWS:
-            self.free.remove(page)

@@ -22,7 +22,8 @@ from adk_chat.sessions.contract import (
     shallow,
     sized,
 )
-from adk_chat.sessions.layout import INDEX, SHARED, STORE, Index, Keys, KeyValue, Row, SessionRecord, page_key
+from adk_chat.sessions.index import SessionIndex
+from adk_chat.sessions.layout import INDEX, Keys, KeyValue, SessionRecord
 
 
 class ScopedState:
@@ -105,6 +106,7 @@ class SessionStore:
         self._user_id = user_id
         self.app_name = app_name
         self.keys = Keys(app_name, default_app)
+        self.index = SessionIndex(kv, default_app)
         self._left: Json = {}
         """The `user:` state in the session that was read, where `restate.ext.adk` has left it."""
 
@@ -119,22 +121,14 @@ class SessionStore:
         if value is None:
             return None
         record = SessionRecord.load(value, self.app_name)
-        if record.index_page is None:  # of restate.ext.adk, which keeps all scopes in one
+        if not record.is_of_ours:  # restate.ext.adk keeps all scopes in one
             self._left = _unprefixed(record.state, State.USER_PREFIX)
             record.state = {k: v for k, v in record.state.items() if not k.startswith(State.USER_PREFIX)}
         return record
 
-    async def prefetch(self, session_id: str, page: int | None, *, new: bool, first: bool) -> None:
-        """Read in one go what a write to the session will read, if the guesses hold.
-
-        Args:
-            session_id: the session.
-            page: where its row is, or will be.
-            new: whether it is going to be made.
-            first: whether it is the user's first one.
-        """
-        names = [self.keys.session(session_id), *([INDEX] if new else []), *([] if page is None else [page_key(page)])]
-        await self.kv.prefetch(*names, keys=first)
+    async def prefetch(self, session_id: str, *, first: bool) -> None:
+        """Read in one go what a write to the session will read; `first` if it will be the user's first one."""
+        await self.kv.prefetch(self.keys.session(session_id), INDEX, keys=first)
 
     async def user_state(self) -> Json:
         """The `user:` state, keys without prefix."""
@@ -146,19 +140,14 @@ class SessionStore:
 
     async def _shared(self, name: str) -> Any:
         """A value that the user's sessions share, read if the index says that it is there."""
-        (index,) = await self.kv.get(INDEX)
-        there = Index.model_validate(index).shared if index is not None else []
-        if there is not None and name not in there:
+        if not await self.index.has(name):
             return None
         (value,) = await self.kv.get(name)
         return value
 
     async def share(self, name: str, value: object) -> None:
         """Have the K/V store a value that the user's sessions share."""
-        index = await read_index(self.kv)
-        if index.shared is not None and name not in index.shared:
-            index.shared.append(name)
-            self.kv.set(INDEX, index.dump())
+        await self.index.note(name)
         self.kv.set(name, value)
 
     async def events(
@@ -242,11 +231,20 @@ class SessionStore:
         for event in given:
             shallow(event, to_json(event), f"Event {event['id']}")
         ids = {event["id"] for event in given}
-        known = [event for event in await self.events(record, cut=MAX_BYTES) if event["id"] in ids]
+        known = [event for event in await self._since(record, given) if event["id"] in ids]
         events = [event for event in given if event not in known]
         if events:
             self._refuse_outdated(record, request)
         return await self._extend(record, events)
+
+    async def _since(self, record: SessionRecord, events: list[Json]) -> list[Json]:
+        """The events of a session among which equals of others may be."""
+        if not record.sealed_runs:
+            return record.events
+        until = record.sealed_until
+        if until is not None and all(event["timestamp"] > until for event in events):
+            return record.events  # equals have equal times
+        return await self.events(record, cut=MAX_BYTES)
 
     async def append_turn(
         self, session_id: str, events: list[Json], batch: int, create: bool, created: float | None = None
@@ -297,19 +295,10 @@ class SessionStore:
     async def delete(self, session_id: str) -> bool:
         """Have the K/V delete a session and its events; gives whether it is there."""
         key = self.keys.session(session_id)
-        value, index_value = await self.kv.get(key, INDEX)
-        if value is None:
+        record = await self.read(session_id)
+        if record is None:
             return False
-        record, index = SessionRecord.load(value, self.app_name), Index.model_validate(index_value or {})
-        if record.index_page is None:
-            index.unindexed = [name for name in index.unindexed if name != key]
-        else:
-            page = page_key(record.index_page)
-            (rows,) = await self.kv.get(page)
-            self.kv.set(page, [row for row in rows if not self._is_row_of(row, record)])
-            if record.index_page not in index.free:
-                index.free.append(record.index_page)
-        self.kv.set(INDEX, index.dump())
+        await self.index.take_out(record, key)
         for number in range(record.sealed_runs):
             self.kv.clear(self.keys.run(session_id, number))
         self.kv.clear(key)
@@ -338,34 +327,15 @@ class SessionStore:
         """Have the K/V store what was prepared. Its `app:` state is the caller's to keep."""
         if write.events == 0:
             return
-        record = write.record
-        index = None
-        if record.index_page is None:
-            index = await read_index(self.kv)
-            record.index_page = index.next_page
-            if index.shared is None:
-                index.shared = [name for name in await self.kv.keys() if name.startswith(SHARED)]
-        page = page_key(record.index_page)
-        (rows,) = await self.kv.get(page)
-        rows = [row for row in rows or [] if not self._is_row_of(row, record)]
+        record, key = write.record, self.keys.session(write.record.id)
         record.revision += 1
-        rows.append(Row.of(record.retitled()).dump())
-        sealed = record.seal()
-
-        key = self.keys.session(record.id)
-        if index is not None:
-            index.unindexed = [name for name in index.unindexed if name != key]
-            index.fill(record.index_page, len(rows))
-            self.kv.set(INDEX, index.dump())
+        sealed = record.retitled().seal()
+        await self.index.put(record, key)
         if sealed is not None:
             self.kv.set(self.keys.run(record.id, record.sealed_runs - 1), sealed)
         self.kv.set(key, record.dump())
-        self.kv.set(page, rows)
         if write.user is not None:
             await self.share(self.keys.user_state, write.user)
-
-    def _is_row_of(self, row: Json, record: SessionRecord) -> bool:
-        return bool(row["id"] == record.id and row["appName"] == record.app_name)
 
 
 def _take_away(record: SessionRecord, key: str) -> None:
@@ -384,19 +354,3 @@ def _limit_state(write: Write, changed: ScopedState) -> None:
         sized(to_json(write.record.state), f"The state of session {write.record.id}", MAX_STATE_BYTES)
     if changed.user:
         sized(to_json(write.user), "The user: state", MAX_STATE_BYTES)
-
-
-async def read_index(kv: KeyValue) -> Index:
-    """The root of the index; where there is none yet, one that names the sessions that `restate.ext.adk` has stored."""
-    (value,) = await kv.get(INDEX)
-    if value is not None:
-        return Index.model_validate(value)
-    return Index(unindexed=[name for name in await kv.keys() if name.startswith(STORE)], shared=[])
-
-
-async def list_rows(kv: KeyValue, default_app: str) -> list[Row]:
-    """A row for every session of a user in any app, in no order."""
-    index = await read_index(kv)
-    pages = await kv.get(*(page_key(number) for number in range(index.pages)))
-    rows = [Row.model_validate(row) for page in pages for row in page]
-    return rows + [Row.of(SessionRecord.load(value, default_app)) for value in await kv.get(*index.unindexed)]

@@ -16,6 +16,7 @@ from google.adk.telemetry import tracing
 from google.adk.tools import _forwarding_artifact_service, _node_tool
 from google.adk.workflow import _function_node
 from google.adk.workflow._tool_node import _ToolNode
+from opentelemetry._logs import _internal
 from restate import server_context, vm
 
 from adk_chat.durable import install, seams
@@ -85,12 +86,14 @@ async def test_calls_of_one_response_are_run_where_their_order_is_kept() -> None
     )
 
 
-def test_requests_are_described_where_that_is_left_out() -> None:
+def test_requests_are_described_where_that_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     source = inspect.getsource(tracing._use_native_generate_content_span)
     assert "set_operation_details_attributes_from_request(\n" in source, (
         "ADK describes a model's request by another way than set_operation_details_attributes_from_request; that would "
         "cost each call a look at the whole session again."
     )
+    monkeypatch.delenv("OTEL_PYTHON_LOGGER_PROVIDER", raising=False)
+    monkeypatch.setattr(_internal, "_LOGGER_PROVIDER", None)
     assert not seams.logs_are_recorded(), "OpenTelemetry's provider of logs is another where nobody has set one."
 
 

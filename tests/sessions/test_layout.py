@@ -1,6 +1,7 @@
 """The stored layout, over a K/V in memory; and older data, through a real server."""
 
 import json
+import random
 from typing import Any
 
 import httpx
@@ -9,20 +10,22 @@ from google.adk.events.event import Event
 
 from adk_chat.dev.server import RestateServer
 from adk_chat.sessions.contract import AppendEvents
-from adk_chat.sessions.layout import KEPT_BYTES, NEWEST_BYTES, ROWS
-from adk_chat.sessions.store import SessionStore, list_rows
+from adk_chat.sessions.index import NEWEST_ROWS, ROWS, SessionIndex, position
+from adk_chat.sessions.layout import KEPT_BYTES, NEWEST_BYTES, SessionRecord
+from adk_chat.sessions.store import SessionStore
 from tests.conftest import stored
 from tests.support import ChatClient, Json, until
 
 
 class Memory:
-    """A K/V in memory that counts the bytes written."""
+    """A K/V in memory that counts the bytes written, and the values read."""
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
-        self.written = 0
+        self.written = self.read = 0
 
     async def get(self, *names: str) -> list[Any]:
+        self.read += len(names)
         return [json.loads(self.values[name]) if name in self.values else None for name in names]
 
     async def keys(self) -> list[str]:
@@ -56,9 +59,14 @@ async def append(kv: Memory, session_id: str, batch: int, *events: Json) -> None
     await store(kv).commit(await store(kv).append_turn(session_id, list(events), batch, create=False))
 
 
-async def read(kv: Memory, session_id: str, **part: Any) -> list[int]:
+async def record_of(kv: Memory, session_id: str) -> SessionRecord:
     record = await store(kv).read(session_id)
     assert record is not None
+    return record
+
+
+async def read(kv: Memory, session_id: str, **part: Any) -> list[int]:
+    record = await record_of(kv, session_id)
     return [int(found["id"]) for found in await store(kv).events(record, **part)]
 
 
@@ -109,23 +117,55 @@ async def test_a_batch_that_comes_twice_is_stored_once() -> None:
     assert await read(kv, "s") == [1, 2]
 
 
-async def test_the_index_is_paged_and_its_holes_are_filled() -> None:
+def listed(kv: Memory) -> SessionIndex:
+    return SessionIndex(kv, "app")
+
+
+async def test_the_newest_sessions_are_found_on_few_pages_and_a_turn_writes_few() -> None:
+    kv, count = Memory(), 10 * ROWS
+    for number in range(count):
+        await store(kv).commit(await store(kv).create(f"s{number}", {}, float(number)))
+    chance = random.Random(7)
+    times = {f"s{number}": float(number) for number in range(count)}
+    for number, session in enumerate(chance.choices(sorted(times), k=300)):
+        kv.written = 0
+        await append(kv, session, (await record_of(kv, session)).batches + 1, event(count + number))
+        times[session] = float(count + number)
+        assert kv.written < 100 * (2 * ROWS + NEWEST_ROWS) + 3000, "two pages were written, not the list"
+    for session in chance.sample(sorted(times), 100):
+        assert await store(kv).delete(session)
+        del times[session]
+    by_time = sorted(times, key=times.__getitem__)
+    assert [row.id for row in await listed(kv).all(lambda _: True)] == by_time
+    kv.read = 0
+    newest = await listed(kv).newest(lambda _: True, 50)
+    assert [row.id for row in newest] == by_time[:-51:-1]
+    assert kv.read <= 5, "the newest pages were read, not the list"
+    older = await listed(kv).newest(lambda _: True, 50, position(newest[-1]))
+    assert [row.id for row in older] == by_time[-51:-101:-1]
+
+
+async def test_an_index_of_before_is_read_and_taken_over() -> None:
     kv = Memory()
-    for number in range(2 * ROWS + 5):
-        await create(kv, f"s{number}")
-    assert len([key for key in kv.values if key.startswith("session_index::")]) == 3
-    kv.written = 0
-    await append(kv, "s3", 1, event(1))
-    assert kv.written < 100 * ROWS + 1000, "one page was written, not the list"
-    for number in range(5):
-        await store(kv).delete(f"s{number}")
-    for number in range(5):
-        await create(kv, f"new{number}")
-    assert len([key for key in kv.values if key.startswith("session_index::")]) == 3
-    rows = await list_rows(kv, "app")
-    assert sorted(row.id for row in rows) == sorted(
-        [f"s{number}" for number in range(5, 2 * ROWS + 5)] + [f"new{number}" for number in range(5)]
-    )
+    ids = [f"s{number}" for number in range(40)]
+    for number, session in enumerate(ids):
+        old = {"id": session, "appName": "app", "userId": "user", "createTime": 0.0, "lastUpdateTime": float(number)}
+        kv.set(f"session_store::{session}", {**old, "indexPage": number // 32, "events": []})
+    rows = [{"id": session, "appName": "app", "lastUpdateTime": float(number)} for number, session in enumerate(ids)]
+    kv.set("session_index::0", rows[:32])
+    kv.set("session_index::1", rows[32:])
+    kv.set("session_index", {"pages": 2, "free": [1]})
+    kv.set("user_state", {"name": "Ada"})
+    for batch in (1, 2):
+        assert [row.id for row in await listed(kv).all(lambda _: True)] == ids
+        assert [row.id for row in await listed(kv).newest(lambda _: True, 3)] == ids[:-4:-1]
+        await append(kv, "s0", batch, event(100 + batch))
+        ids = [*(session for session in ids if session != "s0"), "s0"]
+    assert await store(kv).user_state() == {"name": "Ada"}
+    assert json.loads(kv.values["session_index"])["shared"] == ["user_state"]
+    for session in ids:
+        assert await store(kv).delete(session)
+    assert sorted(kv.values) == ["session_index", "user_state"]
 
 
 async def test_a_deleted_session_leaves_nothing() -> None:
@@ -155,6 +195,10 @@ async def test_events_with_the_same_id_are_told_apart_in_old_runs_too() -> None:
     (old,) = [Event.model_validate(found) for found in await store(kv).events(record) if found["id"] == "0"]
     write = await store(kv).append(AppendEvents(session_id="s", events=[old], revision=record.revision))
     assert write.events == 0
+    kv.read = 0
+    new = Event.model_validate(event(200))
+    write = await store(kv).append(AppendEvents(session_id="s", events=[new], revision=record.revision))
+    assert (write.events, kv.read) == (1, 1), "what is new is known by its time"
 
 
 OLD: Json = {
