@@ -32,8 +32,7 @@ format: $(INSTALLED)
 	@$(BIN)/ruff check --fix .
 
 bench: $(INSTALLED)
-	@$(BIN)/python -m benchmarks.turn
-	@$(BIN)/python -m benchmarks.streams
+	@$(BIN)/python -m benchmarks $(or $(ARGS),--write)
 
 # venv without pip and pip from outside: Debian's python3 has no ensurepip. The lock is complete, which `make check`
 # sees to, so nothing is resolved; and nothing is built but this project, by the hatchling of the lock.

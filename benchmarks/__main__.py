@@ -1,36 +1,42 @@
-"""What a turn costs, beside others on the same machine, in one run: `python -m benchmarks [--quick]`."""
+"""What a turn costs, beside others on the same machine, in one run: `python -m benchmarks [--quick] [--write]`."""
 
 import argparse
 import asyncio
+import itertools
 import json
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import uvloop
 
-from adk_chat.dev.binary import find_restate_server
-from adk_chat.dev.server import RestateServer, register
+from benchmarks.instant import SLOW, SLOW_SECONDS
 from benchmarks.load import Load, Loaded
-from benchmarks.processes import Process, free_port, started
+from benchmarks.processes import started
+from benchmarks.report import Report
+from benchmarks.variants import Machine, Ours, Variant
 
-USERS = (1, 8, 32, 128)
+
+@dataclass(frozen=True)
+class Plan:
+    """How long is measured."""
+
+    users: tuple[int, ...] = (1, 8, 32, 128)
+    seconds: float = 2.5
+    rounds: int = 3
+    fresh: int = 60
+    growth: int = 300
+    long: int = 1000
 
 
-@dataclass
-class Variant:
-    """What is measured: how it is called, where, and which processes do the work."""
-
-    name: str
-    kind: str
-    url: str
-    python: Process
-    restate: Process | None
+QUICK = Plan(users=(8, 32), seconds=2, rounds=2, fresh=30, growth=60, long=0)
 
 
 @dataclass
@@ -53,28 +59,31 @@ class Generator:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._labels = 0
+        self._labels = itertools.count()
 
-    async def run(self, load: Load) -> Loaded:
-        """Have it done."""
+    async def run(self, variant: Variant, users: int, **how: Any) -> Loaded:
+        """Have users talk to a variant, new ones unless their label is known."""
+        label = f"u{next(self._labels)}"
+        load: Load = {"kind": variant.kind, "url": variant.url, "users": users, "label": label}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(load).encode() + b"\n")
+        self._process.stdin.write(json.dumps({**load, **how}).encode() + b"\n")
         answer = await self._process.stdout.readline()
         if not answer:
             sys.exit("The load has ended.")
         loaded: Loaded = json.loads(answer)
         return loaded
 
-    async def measured(self, variant: Variant, users: int, **how: Any) -> Slice:
-        """Load a variant, and see what that takes."""
-        self._labels += 1
-        before = [process.seconds() if process else 0 for process in (variant.python, variant.restate)]
-        load: Load = {"kind": variant.kind, "url": variant.url, "users": users, "label": f"u{self._labels}", **how}  # type: ignore[typeddict-item]
-        loaded = await self.run(load)
-        after = [process.seconds() if process else 0 for process in (variant.python, variant.restate)]
+    async def slice(self, variant: Variant, users: int, seconds: float) -> Slice:
+        """Have users talk to a variant for so long, and see what that takes."""
+
+        def used() -> list[float]:
+            return [process.seconds() if process else 0.0 for process in (variant.python, variant.restate)]
+
+        before = used()
+        loaded = await self.run(variant, users, seconds=seconds, label=f"{variant.kind}{variant.python.pid}-{users}")
         took = sorted(loaded["milliseconds"])
-        python, restate = (1000 * (late - early) / len(took) for late, early in zip(after, before, strict=True))
+        python, restate = (1000 * (late - early) / len(took) for late, early in zip(used(), before, strict=True))
         rate = len(took) / loaded["seconds"]
         return Slice(rate, statistics.median(took), took[len(took) * 99 // 100], python, restate)
 
@@ -97,91 +106,135 @@ async def generator() -> AsyncIterator[Generator]:
         await process.wait()
 
 
-def made(directory: Path, name: str) -> Path:
-    """A directory of that name."""
-    (directory / name).mkdir()
-    return directory / name
+@dataclass
+class Bench:
+    """One run."""
+
+    plan: Plan
+    machine: Machine
+    load: Generator
+    report: Report = field(default_factory=Report)
+
+    async def run(self) -> None:
+        """Measure all."""
+        plan = self.plan
+        hypercorn, granian = await self.machine.ours("hypercorn"), await self.machine.ours("granian")
+        ours = [hypercorn.variant, granian.variant]
+        dev = await self.machine.dev()
+        example, bare = await self.machine.example()
+        sqlite, memory = await self.machine.adk("sqlite"), await self.machine.adk("memory")
+        at_rest = [one.variant.python.megabytes() for one in (hypercorn, granian)]
+        for variant in [*ours, *dev, example, bare, sqlite, memory]:
+            await self.load.run(variant, 4, seconds=1)
+        await self.fresh(bare, [*ours, dev[1], example, sqlite, memory])
+        for users in plan.users:
+            await self.crowd(users, [*ours, *dev, example, sqlite, memory])
+        await self.growth([*ours, example, sqlite, memory])
+        await self.long(ours[0])
+        await self.bytes(hypercorn)
+        self.report.line("Memory of a process at rest", *(f"{megabytes:.0f} MB" for megabytes in at_rest))
+        self.report.line("... after this run", *(f"{one.python.megabytes():.0f} MB" for one in ours))
+        starts = [f"{one.start_seconds:.1f} s" for one in (hypercorn, granian)]
+        self.report.line("From the start of a process to its first turn, with a Restate that runs", *starts)
+        gone = [f"{await recovery(one):.2f} s" for one in (hypercorn, granian)]
+        self.report.line("From `kill -9` of it to the answer of the turn that it ran, but for the model's time", *gone)
+
+    async def fresh(self, bare: Variant, variants: list[Variant]) -> None:
+        """One turn after the other, each in a session of its own."""
+        times: dict[str, list[float]] = {}
+        for _ in range(self.plan.rounds):
+            for variant in [bare, *variants]:
+                loaded = await self.load.run(variant, 1, calls=self.plan.fresh, turns=1)
+                times.setdefault(variant.name, []).append(statistics.median(loaded["milliseconds"][3:]))
+        least = statistics.median(times[bare.name])
+        for name, found in times.items():
+            median = statistics.median(found)
+            self.report.fresh(name, median, median / least)
+
+    async def crowd(self, users: int, variants: list[Variant]) -> None:
+        """Users who talk at the same time, in sessions of up to 20 turns."""
+        slices: dict[str, list[Slice]] = {}
+        for _ in range(self.plan.rounds + 1):
+            for variant in variants:
+                found = await self.load.slice(variant, users, self.plan.seconds)
+                slices.setdefault(variant.name, []).append(found)
+        for name, of_name in slices.items():
+            # In the first round all sessions are new.
+            median = {key: statistics.median(vars(one)[key] for one in of_name[1:]) for key in vars(of_name[0])}
+            self.report.crowd(users, name, Slice(**median))
+
+    async def growth(self, variants: list[Variant]) -> None:
+        """One session that grows, of which the model sees all."""
+        for variant in variants:
+            loaded = await self.load.run(variant, 1, calls=self.plan.growth, turns=0)
+            self.report.growth(variant.name, loaded["milliseconds"])
+
+    async def long(self, variant: Variant) -> None:
+        """The same, for longer."""
+        if self.plan.long:
+            loaded = await self.load.run(variant, 1, calls=self.plan.long, turns=0)
+            last = statistics.median(loaded["milliseconds"][-10:])
+            self.report.line(f"Turn {self.plan.long} of a session of which the model sees all", f"{last:.0f} ms", "")
+
+    async def bytes(self, ours: Ours) -> None:
+        """What the turns of a session are sent, and journal."""
+        async with httpx.AsyncClient(timeout=60) as http:
+            last = self.plan.growth
+            for number in range(1, last + 1):
+                body = {"message": "Hello", "session_id": "bytes"}
+                answer = await http.post(f"{ours.server.ingress_url}/Chat/bytes/message", json=body)
+                answer.raise_for_status()
+                if number in (10, last):
+                    size = await _journal_bytes(http, ours.server.admin_url)
+                    self.report.line(f"Bytes of turn {number}: its message, its request, both journals", f"{size}", "")
 
 
-async def restate(stack: AsyncExitStack, directory: Path) -> tuple[RestateServer, Process]:
-    """A restate-server."""
-    binary = find_restate_server(print)
-    server = await stack.enter_async_context(RestateServer(binary, directory, free_port(), free_port()))
-    return server, Process(server.pid)
+async def _journal_bytes(http: httpx.AsyncClient, admin_url: str) -> int:
+    async def rows(sql: str) -> list[dict[str, Any]]:
+        answer = await http.post(f"{admin_url}/query", json={"query": sql}, headers={"accept": "application/json"})
+        found: list[dict[str, Any]] = answer.raise_for_status().json()["rows"]
+        return found
+
+    total = 0
+    for key, handler in (("bytes", "message"), ("bytes/instant/bytes", "run")):
+        newest = await rows(
+            f"SELECT id FROM sys_invocation WHERE target_service_key = '{key}' AND target_handler_name = '{handler}' "
+            "ORDER BY created_at DESC LIMIT 1"
+        )
+        found = await rows(f"SELECT entry_json FROM sys_journal WHERE id = '{newest[0]['id']}'")
+        total += sum(len(row["entry_json"]) for row in found)
+    return total
 
 
-async def serve(stack: AsyncExitStack, directory: Path, name: str) -> tuple[RestateServer, Variant]:
-    """`adk-chat serve` on that HTTP server, with a Restate of its own."""
-    server, its = await restate(stack, directory)
-    command = ("adk_chat.cli", "serve", "benchmarks.instant:app", "--register", server.admin_url)
-    options = ("--endpoint-port", str(free_port()), "--ingress-url", server.ingress_url)
-    process = await stack.enter_async_context(started("Serving", *command, *options, ADK_CHAT_SERVER=name))
-    return server, Variant(name, "message", server.ingress_url, process, its)
+async def recovery(ours: Ours) -> float:
+    """Seconds from the death of an endpoint in the middle of a model call, but for those that the model takes."""
+    async with httpx.AsyncClient(timeout=60) as http:
+        body = {"message": SLOW, "session_id": "s"}
+        url = f"{ours.server.ingress_url}/Chat/killed/message"
+        turn = asyncio.create_task(http.post(url, json=body))
+        await asyncio.sleep(SLOW_SECONDS / 2)
+        ours.variant.python.kill()
+        died = time.perf_counter()
+        async with started("Serving", *ours.command, **ours.environment):
+            (await turn).raise_for_status()
+            return time.perf_counter() - died - SLOW_SECONDS
 
 
-async def dev(stack: AsyncExitStack, directory: Path) -> list[Variant]:
-    """`adk-chat dev`, by way of the ingress and of the gateway."""
-    web, ingress, admin, endpoint = map(str, (free_port() for _ in range(4)))
-    ports = ("--port", web, "--ingress-port", ingress, "--admin-port", admin, "--endpoint-port", endpoint)
-    command = ("adk_chat.cli", "dev", "benchmarks.instant:app", "--no-ui", *ports, "--data-dir", str(directory / "dev"))
-    process = await stack.enter_async_context(started("Ctrl-C stops it", *command))
-    (guard,) = process.children()
-    (its,) = guard.children()
-    urls = {"message": f"http://127.0.0.1:{ingress}", "run": f"http://127.0.0.1:{web}"}
-    return [Variant(f"dev {kind}", kind, url, process, its) for kind, url in urls.items()]
-
-
-async def main(kinds: list[str], seconds: float, rounds: int, users: list[int]) -> None:
-    """Measure and print."""
+async def main(plan: Plan, write: bool) -> None:
+    """Measure, and print; or write it into the documentation."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        server, hypercorn = await serve(stack, made(directory, "hypercorn"), "hypercorn")
-        variants = [hypercorn]
-        if "granian" in kinds:
-            variants.append((await serve(stack, made(directory, "granian"), "granian"))[1])
-        if "dev" in kinds:
-            variants += await dev(stack, directory)
-        port = free_port()
-        process = await stack.enter_async_context(started("Serving", "benchmarks.variants", "endpoint", str(port)))
-        await register(server.admin_url, f"http://127.0.0.1:{port}", force=True)
-        its = hypercorn.restate
-        variants += [
-            Variant("bare", "bare", server.ingress_url, process, its),
-            Variant("example", "example", server.ingress_url, process, its),
-        ]
-        for kind in {"memory", "sqlite"} & set(kinds):
-            port = free_port()
-            process = await stack.enter_async_context(
-                started("Serving", "benchmarks.variants", kind, str(port), str(directory))
-            )
-            variants.append(Variant(kind, "run", f"http://127.0.0.1:{port}", process, None))
-        variants = [variant for variant in variants if variant.name.split()[0] in kinds]
         load = await stack.enter_async_context(generator())
-        for variant in variants:
-            await load.measured(variant, 8, seconds=1)
-        for number in users:
-            found: dict[str, list[Slice]] = {}
-            for _ in range(rounds):
-                for variant in variants:
-                    found.setdefault(variant.name, []).append(await load.measured(variant, number, seconds=seconds))
-            for name, slices in found.items():
-                mean = {key: statistics.median(vars(each)[key] for each in slices) for key in vars(slices[0])}
-                print(
-                    f"{number:4} {name:10} " + "  ".join(f"{key} {value:7.2f}" for key, value in mean.items()),
-                    flush=True,
-                )
-
-
-def arguments() -> argparse.Namespace:
-    """What is asked for."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("kinds", nargs="*", default=["hypercorn", "example"])
-    parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--users", type=int, nargs="*", default=[32])
-    return parser.parse_args()
+        bench = Bench(plan, Machine(stack, directory), load)
+        await bench.run()
+        print(bench.report.text())
+        if write:
+            bench.report.write()
 
 
 if __name__ == "__main__":
-    given = arguments()
-    uvloop.run(main(given.kinds, given.seconds, given.rounds, given.users))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="take two minutes")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    given = parser.parse_args()
+    uvloop.run(main(QUICK if given.quick else Plan(), given.write))

@@ -1,5 +1,6 @@
 """An agent whose model answers at once, so that nothing is measured but what is around it."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 from google.adk.agents.llm_agent import LlmAgent
@@ -10,17 +11,24 @@ from google.adk.models.llm_response import LlmResponse
 from google.genai import types
 
 NAME = "instant"
+SLOW, SLOW_SECONDS = "slow", 0.5
+"""What is said to a model that is to take so long."""
+_ANSWER = "An answer of a usual length, say. " * 10
 
 
 class Instant(BaseLlm):
-    """A model that answers at once."""
+    """A model that answers at once, unless it is asked not to."""
 
     async def generate_content_async(
         self, llm_request: LlmRequest, stream: bool = False
     ) -> AsyncGenerator[LlmResponse, None]:
         """See `BaseLlm`."""
+        if (llm_request.contents[-1].parts or [])[-1].text == SLOW:
+            await asyncio.sleep(SLOW_SECONDS)
+        content = types.Content(role="model", parts=[types.Part(text=_ANSWER)])
+        if stream:
+            yield LlmResponse(content=content, partial=True)
         usage = types.GenerateContentResponseUsageMetadata(prompt_token_count=1, candidates_token_count=1)
-        content = types.Content(role="model", parts=[types.Part(text="An answer of a usual length, say. " * 10)])
         yield LlmResponse(content=content, usage_metadata=usage)
 
 

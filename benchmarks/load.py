@@ -30,7 +30,7 @@ class Load(TypedDict):
     url: str
     users: int
     label: str
-    """So that users are new ones."""
+    """Users of the same label go on where they were."""
     seconds: NotRequired[float]
     calls: NotRequired[int]
     turns: NotRequired[int]
@@ -54,6 +54,7 @@ class User:
         self._name = f"{load['label']}-{number}"
         self._turns = load.get("turns", TURNS) or sys.maxsize
         self._sessions = max(2, 12 // load["users"]) if load["kind"] == "run" else sys.maxsize
+        self._numbers = itertools.count()
 
     async def begin(self) -> None:
         """Create the sessions, where that is asked for."""
@@ -62,9 +63,9 @@ class User:
                 url = f"{self._load['url']}/apps/{NAME}/users/{self._name}/sessions"
                 await self._post(url, {"sessionId": f"s{number}"})
 
-    async def call(self, number: int) -> None:
+    async def call(self) -> None:
         """The next call."""
-        url, session = self._load["url"], f"s{number // self._turns % self._sessions}"
+        url, session = self._load["url"], f"s{next(self._numbers) // self._turns % self._sessions}"
         if self._load["kind"] == "bare":
             await self._post(f"{url}/Bare/message", "Hello")
         elif self._load["kind"] == "run":
@@ -82,21 +83,28 @@ class User:
                 sys.exit(f"{url}: {answer.status} {text}")
 
 
-async def run(load: Load) -> Loaded:
-    """Do it."""
-    connector = aiohttp.TCPConnector(limit=0, force_close=False)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60)) as http:
-        users = [User(http, load, number) for number in range(load["users"])]
-        await asyncio.gather(*(user.begin() for user in users))
+class Crowds:
+    """All users that there were."""
+
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        self._http = http
+        self._users: dict[str, list[User]] = {}
+
+    async def run(self, load: Load) -> Loaded:
+        """Have some of them talk."""
+        users = self._users.get(load["label"])
+        if users is None:
+            users = self._users[load["label"]] = [User(self._http, load, number) for number in range(load["users"])]
+            await asyncio.gather(*(user.begin() for user in users))
         began = time.perf_counter()
         took: list[float] = []
 
-        async def talk(call: Callable[[int], Awaitable[None]]) -> None:
+        async def talk(call: Callable[[], Awaitable[None]]) -> None:
             for number in itertools.count():
                 at = time.perf_counter()
                 if number == load.get("calls") or at - began > load.get("seconds", 600):
                     return
-                await call(number)
+                await call()
                 took.append(1000 * (time.perf_counter() - at))
 
         await asyncio.gather(*(talk(user.call) for user in users))
@@ -105,11 +113,13 @@ async def run(load: Load) -> Loaded:
 
 async def serve() -> None:
     """Do what is asked, until nothing is."""
-    reader: Callable[[], str] = sys.stdin.readline
-    print("Ready", flush=True)
-    while line := await asyncio.to_thread(reader):
-        asked: Any = json.loads(line)
-        print(json.dumps(await run(asked)), flush=True)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60)) as http:
+        crowds = Crowds(http)
+        print("Ready", flush=True)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            asked: Any = json.loads(line)
+            print(json.dumps(await crowds.run(asked)), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -21,6 +22,10 @@ class Process:
         found = (self._directory / f"task/{self.pid}/children").read_text()
         return [Process(int(pid)) for pid in found.split()]
 
+    def kill(self) -> None:
+        """End it at once."""
+        os.kill(self.pid, signal.SIGKILL)
+
     def seconds(self) -> float:
         """Of the processor, so far."""
         fields = (self._directory / "stat").read_text().rpartition(")")[2].split()
@@ -32,10 +37,11 @@ class Process:
 
 
 @asynccontextmanager
-async def started(said: str, *arguments: str, **environment: str) -> AsyncIterator[Process]:
-    """A Python process that has said that it serves; it is given what follows `python -m`."""
+async def started(said: str, *arguments: str, program: str | None = None, **environment: str) -> AsyncIterator[Process]:
+    """A process that has said that it serves: a program, or else what follows `python -m`."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", *arguments),
+        *([program] if program else [sys.executable, "-m"]),
+        *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},

@@ -7,7 +7,6 @@ them. The time to the first token is compared with that of ADK's own server on i
 
 import asyncio
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -34,8 +33,8 @@ from google.genai import types
 
 from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.server import RestateServer
-from adk_chat.endpoint import listen
 from adk_chat.gateway.apps import Apps
+from benchmarks.processes import Process, free_port, started
 from tests.programs import find_redis_server
 
 STREAMS = 100
@@ -69,53 +68,12 @@ def _said(text: str) -> types.Content:
 app = App(name=APP, root_agent=LlmAgent(name=APP, model=Speaker(model=APP)))
 
 
-class Process:
-    """A process of ours, what it has used of the processor, and its memory."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._directory = Path(f"/proc/{process.pid}")
-
-    def seconds(self) -> float:
-        """Of the processor, so far."""
-        fields = (self._directory / "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def megabytes(self) -> float:
-        """Of memory, at present."""
-        return int((self._directory / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-@asynccontextmanager
-async def started(said: str, *arguments: str, **environment: str) -> AsyncIterator[Process]:
-    """A process that has said that it serves."""
-    process = await asyncio.create_subprocess_exec(
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-    )
-    assert process.stdout is not None
-    try:
-        while said not in (line := (await process.stdout.readline()).decode()):
-            assert line, f"{arguments} ended"
-        yield Process(process)
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-def free_port() -> str:
-    """A port that nobody uses at the moment."""
-    with listen("127.0.0.1", 0) as listening:
-        return str(listening.getsockname()[1])
-
-
 @asynccontextmanager
 async def one_process(directory: Path) -> AsyncIterator[tuple[str, list[Process]]]:
     """`adk-chat dev`."""
-    port = free_port()
-    ports = ("--port", port, "--ingress-port", free_port(), "--admin-port", free_port(), "--endpoint-port", free_port())
-    command = (sys.executable, "-m", "adk_chat.cli", "dev", "benchmarks.streams:app", "--no-ui", *ports)
+    port, ingress, admin, endpoint = map(str, (free_port() for _ in range(4)))
+    ports = ("--port", port, "--ingress-port", ingress, "--admin-port", admin, "--endpoint-port", endpoint)
+    command = ("adk_chat.cli", "dev", "benchmarks.streams:app", "--no-ui", *ports)
     async with started("Ctrl-C stops it", *command, "--data-dir", str(directory)) as process:
         yield f"http://127.0.0.1:{port}", [process]
 
@@ -123,14 +81,15 @@ async def one_process(directory: Path) -> AsyncIterator[tuple[str, list[Process]
 @asynccontextmanager
 async def two_processes(directory: Path) -> AsyncIterator[tuple[str, list[Process]]]:
     """`adk-chat serve` and `adk-chat web`, with a Redis between them."""
-    redis_port, port, endpoint_port = free_port(), free_port(), free_port()
+    redis_port, port, endpoint_port = map(str, (free_port() for _ in range(3)))
     url = {"REDIS_URL": f"redis://127.0.0.1:{redis_port}"}
-    redis = (str(find_redis_server(print)), "--port", redis_port, "--save", "", "--dir", str(directory))
-    command = (sys.executable, "-m", "adk_chat.cli")
+    redis = ("--port", redis_port, "--save", "", "--dir", str(directory))
+    command = ("adk_chat.cli",)
     agent = "benchmarks.streams:app"
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(started("Ready to accept connections", *redis))
-        server = RestateServer(find_restate_server(print), directory, int(free_port()), int(free_port()))
+        program = str(find_redis_server(print))
+        await stack.enter_async_context(started("Ready to accept connections", *redis, program=program))
+        server = RestateServer(find_restate_server(print), directory, free_port(), free_port())
         await stack.enter_async_context(server)
         over = ("--ingress-url", server.ingress_url, "--admin-url", server.admin_url)
         serve = (*command, "serve", agent, "--endpoint-port", endpoint_port, "--register", server.admin_url)
@@ -143,7 +102,7 @@ async def two_processes(directory: Path) -> AsyncIterator[tuple[str, list[Proces
 async def adk() -> AsyncIterator[str]:
     """ADK's own server."""
     port = free_port()
-    async with started("Serving", sys.executable, "-m", "benchmarks.streams", "adk", port):
+    async with started("Serving", "benchmarks.streams", "adk", str(port)):
         url = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(base_url=url) as client:
             for _ in range(100):

@@ -31,13 +31,14 @@ class Machine:
     def _server(self) -> RestateServer:
         return RestateServer(self._binary, self.directory, self.ingress, self.admin)
 
-    async def start_endpoint(self, version: str = "1") -> None:
-        """Start `adk-chat serve` with a version of the agent, and wait until it serves."""
+    async def start_endpoint(self, version: str = "1", http: str = "hypercorn") -> None:
+        """Start `adk-chat serve` with a version of the agent, on an HTTP server, and wait until it serves."""
         self.version = version
         arguments = ("tests.crash_agent:app", "--endpoint-port", str(self.endpoint_port))
         self._endpoint = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "adk_chat.cli", "serve", *arguments),
-            *("--register", self.server.admin_url, "--force"),
+            *("--register", self.server.admin_url, "--force", "--ingress-url", self.server.ingress_url),
+            *("--server", http),
             env={**os.environ, "CRASH_DIR": str(self.directory), "CRASH_VERSION": version, "PYTHONUNBUFFERED": "1"},
             stdout=asyncio.subprocess.PIPE,
         )
@@ -187,8 +188,12 @@ async def test_posts_keep_their_order_across_a_kill(machine: Machine, user: Chat
     assert await user.texts("s") == [said for text in texts for said in (text, f"echo {text}")]
 
 
-async def test_sigterm_drains_and_restate_goes_on_elsewhere(machine: Machine, user: ChatClient) -> None:
+@pytest.mark.parametrize("http", ["hypercorn", "granian"])
+async def test_sigterm_drains_and_restate_goes_on_elsewhere(machine: Machine, user: ChatClient, http: str) -> None:
     name = unique("gate")
+    if http != "hypercorn":
+        await machine.kill_endpoint()
+        await machine.start_endpoint(http=http)
     turn = asyncio.create_task(user.message("s", f"model {name}"))
     await machine.noted(f"begin model model {name}")
     assert machine._endpoint is not None

@@ -70,14 +70,14 @@ class _Request:
         self._receive = receive
         self._send = send
         self._suspending = self._told = False
-        self._waiting: asyncio.Timeout | None = None
+        self._waiting: asyncio.Task[Any] | None = None
         self._closed = asyncio.Event()
 
     def suspend(self) -> None:
         """Tell the handler at its next or present wait."""
         self._suspending = True
         if self._waiting is not None:
-            self._waiting.reschedule(0)
+            self._waiting.cancel()
 
     async def receive(self) -> Any:
         """ASGI's receive."""
@@ -85,10 +85,13 @@ class _Request:
             if self._suspending and not self._told:
                 self._told = True
                 return {"type": "http.request", "body": b"", "more_body": False}
+            task = self._waiting = asyncio.current_task()
             try:
-                async with asyncio.timeout(None) as self._waiting:
-                    event = await self._receive()
-            except TimeoutError:
+                event = await self._receive()
+            except asyncio.CancelledError:
+                # As `asyncio.timeout` has it, which would be entered for each message.
+                if not self._suspending or self._told or task is None or task.uncancel():
+                    raise
                 continue
             finally:
                 self._waiting = None

@@ -1,8 +1,10 @@
 """An endpoint that serves one Restate only, which signs its requests and soon stops listening to idle handlers."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
 from adk_chat.durable import pump
-from adk_chat.endpoint import IdentityKeyError, listen, serve
+from adk_chat.endpoint import IdentityKeyError, ServerMissingError, check_server, listen, serve
 from adk_chat.settings import Settings
 from tests.conftest import free_port
 from tests.support import ChatClient, gates, scripted_app, unique, until
@@ -37,8 +39,10 @@ class Signed:
         self.endpoint_url = endpoint_url
 
 
-@pytest_asyncio.fixture(scope="module")
-async def signed(binary: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Signed]:
+@pytest_asyncio.fixture(scope="module", params=["hypercorn", "granian"])
+async def signed(
+    request: pytest.FixtureRequest, binary: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Signed]:
     directory = tmp_path_factory.mktemp("signed")
     key = Ed25519PrivateKey.generate()
     pem = directory / "key.pem"
@@ -53,7 +57,8 @@ async def signed(binary: Path, settings: Settings, tmp_path_factory: pytest.Temp
     service = ChatService(scripted_app("scripted"), settings=settings)
     keys = [public_key(key)]
     async with server:
-        serving = asyncio.create_task(serve(service.objects, listening, stop, identity_keys=keys, drain_seconds=1))
+        of_kind: dict[str, Any] = {"server": request.param, "identity_keys": keys, "drain_seconds": 1}
+        serving = asyncio.create_task(serve(service.objects, listening, stop, **of_kind))
         await server.register(url)
         yield Signed(server, url)
     stop.set()
@@ -91,3 +96,10 @@ async def test_a_turn_whose_model_takes_long_can_be_cancelled(signed: Signed, mo
 async def test_a_key_that_is_none_is_said_at_once() -> None:
     with listen("127.0.0.1", 0) as listening, pytest.raises(IdentityKeyError, match=r"cannot be used: .* publickeyv1_"):
         await serve([], listening, asyncio.Event(), identity_keys=["nonsense"])
+
+
+async def test_a_server_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "granian.server.embed", None)
+    monkeypatch.delitem(sys.modules, "adk_chat.endpoint.granian_server", raising=False)
+    with pytest.raises(ServerMissingError, match=r"pip install 'adk-chat\[granian\]'"):
+        check_server("granian")

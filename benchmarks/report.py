@@ -1,0 +1,109 @@
+"""The page that a run of the benchmark writes: tables, and the plots of what grows."""
+
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+_PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+_HEAD = """# What a turn costs
+
+This page is written by `make bench` (`.venv/bin/python -m benchmarks --write`), in one run on one machine: {machine}.
+All on loopback, with restate-server and the load generator on the same cores, so that what one takes the others lack;
+figures of other machines are others, and only those of one run can be compared. The model answers at once: nothing is
+measured but what is around it.
+
+Compared are the service on either of its HTTP servers, with one endpoint process; `adk-chat dev`, where endpoint,
+gateway and the traces of the dev UI are one process; the plain example of `restate.ext.adk` on hypercorn, as published;
+and ADK's own server (`adk api_server`) with its sessions in SQLite and in memory, which resumes nothing after a crash.
+"""
+_BEHIND = """## Where others are ahead
+
+- ADK's own server keeps no turn: it does less, and is faster, as long as sessions are short and its process lives.
+- The plain example is one call of Restate where ours are three: it keeps a session in the K/V of the object that runs
+  it, so that a slow turn blocks all of the user's sessions, and every turn reads and writes the whole session.
+- A turn through the gateway (`/run`) is posted and then watched; `message` is one request.
+"""
+_POINTS = 10
+
+
+class Report:
+    """What was measured."""
+
+    def __init__(self) -> None:
+        self._fresh: list[str] = []
+        self._crowd: list[str] = []
+        self._growth: list[tuple[str, list[float]]] = []
+        self._lines: list[str] = []
+
+    def fresh(self, name: str, median: float, ratio: float) -> None:
+        """Milliseconds of a turn in a session of its own, and how many times those of a bare handler."""
+        self._fresh.append(f"| {name} | {median:.1f} | {ratio:.2f} |")
+
+    def crowd(self, users: int, name: str, found: Any) -> None:
+        """What so many users came to."""
+        restate = f"{found.restate:.1f}" if found.restate else ""
+        self._crowd.append(
+            f"| {users} | {name} | {found.rate:.0f} | {found.median:.0f} | {found.slow:.0f} | {found.python:.1f} | "
+            f"{restate} |"
+        )
+
+    def growth(self, name: str, milliseconds: list[float]) -> None:
+        """How long each turn of a session took."""
+        self._growth.append((name, milliseconds))
+
+    def line(self, what: str, *values: str) -> None:
+        """Something else, on hypercorn and on granian."""
+        self._lines.append(_row([what, *values]))
+
+    def text(self) -> str:
+        """The page."""
+        machine = f"{platform.system()} on {os.cpu_count()} cores, Python {platform.python_version()}, "
+        machine += f"google-adk {version('google-adk')}, restate-sdk {version('restate-sdk')}"
+        parts = [_HEAD.format(machine=machine)]
+        parts.append("## A turn in a new session, one after the other\n")
+        parts.append(_table(["", "ms", "times a bare handler"], self._fresh))
+        parts.append("## Many users at once, in sessions of up to 20 turns\n")
+        columns = ["users", "", "turns a second", "ms", "ms, slowest of 100", "Python, ms of CPU a turn", "Restate"]
+        parts.append(_table(columns, self._crowd))
+        parts.append("## A session that grows, of which the model sees all\n")
+        parts.append(self._growths())
+        parts.append("## The rest\n")
+        parts.append(_table(["", "hypercorn", "granian"], self._lines))
+        parts.append(_BEHIND)
+        return "\n".join(parts)
+
+    def write(self) -> None:
+        """Write the page."""
+        _PAGE.write_text(self.text())
+
+    def _growths(self) -> str:
+        count = min(len(times) for _, times in self._growth)
+        turns = [10, count // 3, count]
+        rows = [_row([name, *(f"{_around(times, turn):.1f}" for turn in turns)]) for name, times in self._growth]
+        table = _table(["ms", *(f"turn {turn}" for turn in turns)], rows)
+        points = [max(1, round(count * number / _POINTS)) for number in range(_POINTS + 1)]
+        lines = [
+            "```mermaid",
+            "xychart-beta",
+            f'    title "ms of a turn: {", ".join(name for name, _ in self._growth)}"',
+        ]
+        lines.append(f"    x-axis {points}")
+        lines.append('    y-axis "ms"')
+        lines += [f"    line {[round(_around(times, point), 1) for point in points]}" for _, times in self._growth]
+        return "\n".join([table, *lines, "```\n"])
+
+
+def _around(times: list[float], turn: int) -> float:
+    return statistics.median(times[max(0, turn - 6) : turn + 5])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _table(columns: list[str], rows: list[str]) -> str:
+    return "\n".join([_row(columns), _row(["---"] * len(columns)), *rows, ""])
