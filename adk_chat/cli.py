@@ -32,6 +32,12 @@ _allow_origins = click.option(
 )
 
 
+_workers = _option("workers", type=int)
+_fd = click.option("--fd", type=int, hidden=True)  # the socket that one process of several serves on
+_OF_ONE = {"--workers": 1, "--register": 1, "--url": 1, "--force": 0}
+"""Options, and how many words follow them."""
+
+
 def _checked_url(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     try:
         return value and url(value)
@@ -100,12 +106,18 @@ def dev(reload: bool, without_server: bool, **options: Any) -> None:
 @_option("memory-service-uri")
 @_allow_origins
 @click.option("--no-ui", "ui", flag_value=False, default=None, help="Serve ADK's API without the dev UI.")
-def web(**options: Any) -> None:
+@_workers
+@_fd
+def web(fd: int | None, **options: Any) -> None:
     """Serve ADK's API and dev UI for a service that runs elsewhere; as many copies as you like.
 
     AGENT is what the service runs: the directory of an agent of ADK's, or of several, or package.module:attribute.
     """
-    _run("web", _settings(options))
+    settings = _settings(options)
+    if fd is None and settings.workers > 1:
+        _run("web_workers", settings, arguments=_alone(sys.argv[1:]))
+    else:
+        _run("web", settings, fd=fd)
 
 
 @main.command(name="serve")
@@ -130,13 +142,35 @@ def web(**options: Any) -> None:
     help="The URL at which that Restate reaches this endpoint, if not its address.",
 )
 @click.option("--force", is_flag=True, help="Replace what is registered for that URL.")
-def serve_command(admin_url: str | None, url: str | None, force: bool, **options: Any) -> None:
+@_workers
+@_fd
+def serve_command(admin_url: str | None, url: str | None, force: bool, fd: int | None, **options: Any) -> None:
     """Serve the handlers alone, for any Restate. SIGTERM drains: no new work, and running handlers may end.
 
     AGENT is the directory of an agent of ADK's, or of several, or package.module:attribute; by default a built-in
     assistant.
     """
-    _run("serve", _settings(options), admin_url=admin_url, url=url, force=force)
+    settings = _settings(options)
+    if fd is None and settings.workers > 1:
+        given = {"--register": admin_url, "--url": url}
+        first = [word for name, value in given.items() if value is not None for word in (name, value)]
+        first += ["--force"] if force else []
+        _run("serve_workers", settings, arguments=_alone(sys.argv[1:]), first=first, admin_url=admin_url)
+    else:
+        _run("serve", settings, admin_url=admin_url, url=url, force=force, fd=fd)
+
+
+def _alone(arguments: list[str]) -> list[str]:
+    """The arguments of one process of several: without what only one of them does, or the one that starts them."""
+    left, arguments = [], list(arguments)
+    while arguments:
+        argument = arguments.pop(0)
+        name, given, _ = argument.partition("=")
+        if name in _OF_ONE:
+            del arguments[: 0 if given else _OF_ONE[name]]
+        else:
+            left.append(argument)
+    return left
 
 
 main.add_command(chat)

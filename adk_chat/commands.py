@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import secrets
+import socket
 import sys
 import threading
 import time
@@ -42,11 +43,14 @@ from adk_chat.readiness import Readiness
 from adk_chat.service import ChatService, ServiceUriError
 from adk_chat.settings import Settings
 from adk_chat.streaming import BrokerError, open_broker
+from adk_chat.workers import WorkerError, Workers
 
 DEV_DRAIN_SECONDS = 3
 """How long `dev` lets steps go on when it is to stop."""
 _LEFT_SECONDS = 0.2
 _REGISTER_SECONDS = 120
+_WORKER_SECONDS = 3.0
+"""How long one process of several may take to end, beyond what it may drain."""
 _PAUSE_SECONDS = 0.5
 _ERRORS = (
     AgentError,
@@ -59,6 +63,7 @@ _ERRORS = (
     ServerMissingError,
     ServiceUriError,
     OriginError,
+    WorkerError,
     telemetry.TelemetryError,
 )
 """Of which the message is all that the person at the keyboard needs."""
@@ -86,7 +91,8 @@ def run(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, *
 
 async def _loaded(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, more: dict[str, Any]) -> None:
     # What reloads it runs in a process of its own.
-    loaded = [] if command is reload else [await load(settings.agent, settings.model)]
+    starts_others = command in (reload, serve_workers, web_workers)
+    loaded = [] if starts_others else [await load(settings.agent, settings.model)]
     await command(*loaded, settings, **more)
 
 
@@ -118,9 +124,11 @@ class _Ending:
             os._exit(0)
 
 
-async def serve(loaded: Loaded, settings: Settings, *, admin_url: str | None, url: str | None, force: bool) -> None:
+async def serve(
+    loaded: Loaded, settings: Settings, *, admin_url: str | None, url: str | None, force: bool, fd: int | None
+) -> None:
     """Serve the handlers alone, and register them with the Restate whose admin API is at `admin_url`."""
-    listening = _listen(settings.endpoint_host, settings.endpoint_port, "--endpoint-port")
+    listening = _endpoint_socket(settings) if fd is None else socket.socket(fileno=fd)
     port = listening.getsockname()[1]
     if admin_url is not None:
         settings = settings.model_copy(update={"admin_url": admin_url})
@@ -176,13 +184,33 @@ async def _register(admin_url: str, endpoint_url: str, force: bool, settings: Se
             return
 
 
-async def web(loaded: Loaded, settings: Settings) -> None:
+async def serve_workers(
+    settings: Settings, *, arguments: Sequence[str], first: Sequence[str], admin_url: str | None
+) -> None:
+    """Run `serve` in several processes; the first one registers them."""
+    others = {"ADK_CHAT_ADMIN_URL": admin_url} if admin_url is not None else {}
+    with _endpoint_socket(settings) as listening:
+        grace = settings.drain_seconds + _WORKER_SECONDS
+        workers = Workers(
+            listening, settings.workers, arguments, first=first, others=others, grace_seconds=grace, say=click.echo
+        )
+        await workers.run(stop_event())
+
+
+async def web_workers(settings: Settings, *, arguments: Sequence[str]) -> None:
+    """Run `web` in several processes."""
+    with _listen(settings.host, settings.port, "--port") as listening:
+        workers = Workers(listening, settings.workers, arguments, grace_seconds=_WORKER_SECONDS, say=click.echo)
+        await workers.run(stop_event())
+
+
+async def web(loaded: Loaded, settings: Settings, *, fd: int | None) -> None:
     """Serve ADK's API and dev UI alone."""
     service = ChatService(*loaded.apps, aliases=loaded.aliases, settings=settings)
     gateway = service.gateway(settings.ingress_url, settings.admin_url, settings.host)
     telemetry.start(beside_adk=True)
     telemetry.measure_queue(settings.admin_url, settings.restate_headers)
-    listening = _listen(settings.host, settings.port, "--port")
+    listening = _listen(settings.host, settings.port, "--port") if fd is None else socket.socket(fileno=fd)
     port = listening.getsockname()[1]
     host = "localhost" if is_loopback(settings.host) else settings.host
     stop = stop_event()
@@ -287,7 +315,11 @@ def _say_what_is_not_shared(settings: Settings) -> None:
         click.echo("  Without ADK_CHAT_CREDENTIAL_KEY users are asked again for what they have consented to.")
 
 
-def _listen(host: str, port: int, option: str) -> Any:
+def _endpoint_socket(settings: Settings) -> socket.socket:
+    return _listen(settings.endpoint_host, settings.endpoint_port, "--endpoint-port")
+
+
+def _listen(host: str, port: int, option: str) -> socket.socket:
     try:
         return listen(host, port)
     except PortTakenError as error:

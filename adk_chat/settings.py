@@ -46,6 +46,7 @@ class Settings(BaseSettings):
         description="What serves the handlers, hypercorn or granian; granian takes 'adk-chat[granian]', and takes less "
         "of the processor.",
     )
+    workers: int = Field(1, ge=1, description="How many processes `serve`, or `web`, is, on one port.")
     endpoint_host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
     host: str = Field(
         "127.0.0.1", description="Address that `web` listens on; anything but loopback needs access control."

@@ -230,7 +230,7 @@ class _Handlers:
         try:
             await store.prefetch(request.session_id, first=request.first_session)
             write = await store.append_turn(
-                request.session_id, request.events, request.batch, request.create, request.created
+                request.session_id, request.events, request.batch, request.mark, request.create, request.created
             )
             await self._commit(ctx, store, write)
         except Exception as error:
@@ -376,7 +376,7 @@ async def _head(store: SessionStore, session_id: str) -> tuple[SessionRecord | N
         head.first_session = index is None
         return None, head
     head.created, head.revision, head.count = record.create_time, record.revision, record.event_count
-    head.batches = record.batches
+    head.batches, head.mark = record.batches, record.mark
     head.last_update_time, head.state = record.last_update_time, record.state
     return record, head
 

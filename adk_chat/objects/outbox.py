@@ -5,6 +5,7 @@ sent, in whatever order, it is the same event, with the id, the time and the con
 """
 
 import asyncio
+import secrets
 from itertools import accumulate
 from typing import Any, NotRequired
 
@@ -37,6 +38,8 @@ _MADE_ANEW = {"id", "timestamp"}
 class _Record(TypedDict):
     events: list[Json]
     reply: Reply | None
+    mark: NotRequired[str]
+    """Drawn at random by the attempt that made the record."""
     of_tool: NotRequired[bool]
     """Whether a tool has appended them by itself, in its step."""
 
@@ -75,6 +78,8 @@ class Outbox:
         """How often the turns of this session have sent events to Chat."""
         self.events: list[Json] = []
         """All that this turn has sent, as it is stored."""
+        self.mark = ""
+        """Of the last batch: another attempt that makes it anew, since this one is lost, draws another."""
         self._pending: list[tuple[Json, int]] = []  # with its size in bytes as JSON
         self._unconfirmed: dict[int, TurnEvents] = {}
         self._refused: restate.TerminalError | None = None
@@ -88,7 +93,7 @@ class Outbox:
         """The last batch that was made."""
         for recorded in journal.recorded(_EVENTS):
             record = _RECORD.validate_json(recorded)
-            batch = self._batch(record["events"], record["reply"])
+            batch = self._batch(record["events"], record["reply"], record.get("mark"))
             self._sent += batch.events
             self._of_tools.update(event["id"] for event in batch.events if record.get("of_tool"))
             if live is not None:
@@ -192,22 +197,25 @@ class Outbox:
         events, self._pending = [stored for stored, _ in self._pending[:count]], self._pending[count:]
         if self._pending or self._replied:
             reply = None
-        record = {"events": events, "reply": reply, **({"of_tool": True} if of_tool else {})}
+        mark = secrets.token_hex(4)
+        record = {"events": events, "reply": reply, "mark": mark, **({"of_tool": True} if of_tool else {})}
         self._journal.record(_EVENTS, lambda: to_json(record))
         for event in events:
             self._journal.advance(event["timestamp"])
-        return self._batch(events, reply)
+        return self._batch(events, reply, mark)
 
-    def _batch(self, events: list[Json], reply: Reply | None) -> TurnEvents:
+    def _batch(self, events: list[Json], reply: Reply | None, mark: str | None) -> TurnEvents:
         first = self.batches == self._head.batches
         self.batches += 1
         self.events += events
+        self.mark = mark or ""
         self._replied = self._replied or reply is not None
         self._last = TurnEvents(
             app_name=self._key.app_name,
             session_id=self._key.session_id,
             events=events,
             batch=self.batches,
+            mark=mark,
             create=first and self._head.created is None,
             created=self._head.created,
             first_session=self._head.first_session,

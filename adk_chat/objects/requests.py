@@ -102,6 +102,7 @@ class SessionHead(BaseModel):
     revision: int = 0
     count: int = Field(0, description="How many events it has.")
     batches: int = Field(0, description="How many of its appends are of turns.")
+    mark: str | None = Field(None, description="Of the last append, if a turn made it.")
     last_update_time: float = 0
     first_session: bool = Field(False, description="The user has no index yet.")
     state: Json = {}
@@ -164,6 +165,7 @@ class TurnEvents(SessionRequest):
 
     events: list[Json]
     batch: int
+    mark: str | None = Field(None, description="Drawn at random by the attempt that has made the batch.")
     create: bool = False
     created: float | None = None
     index_page: int | None = Field(None, description="What an earlier version has sent along.", exclude=True)

@@ -253,7 +253,7 @@ class TurnAttempt:
             if live is not None:
                 live.end(failure)
         self._batches = outbox.batches
-        self._history.expect(head, outbox.batches, outbox.events)
+        self._history.expect(head, outbox)
         if cancelled:
             undo = Cancelled.of(running, sessions.before, sessions.events)
             self._state.set(_CANCELLED, undo.model_dump())

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from restate.exceptions import RetryableError
 
+from adk_chat.objects.outbox import Outbox
 from adk_chat.objects.requests import LoadedSession, LoadSession, SessionHead, TurnRequest
 from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.contract import CHAT, Json
@@ -63,27 +64,34 @@ class Events:
 
 
 @dataclass
-class _Known:
-    created: float
-    events: Events
-    whole: bool
-    """Whether no older event would be shown in any case."""
-
-
-@dataclass
 class Pending:
     """What a turn has sent to be stored, and the session that has it, if nobody else has written meanwhile."""
 
-    created: float
     revision: int
     count: int
-    batches: int
+    mark: str
+    """Of the last batch. A turn that was begun again elsewhere, since this was lost, has drawn another."""
     events: list[Json]
 
     def is_in(self, head: SessionHead) -> bool:
         """Whether the session is exactly that."""
-        expected = (self.created, self.revision, self.count, self.batches)
-        return expected == (head.created, head.revision, head.count, head.batches)
+        return (self.revision, self.count, self.mark) == (head.revision, head.count, head.mark)
+
+
+@dataclass
+class Known:
+    """What a process has of a session, which another one of the same id has nothing to do with."""
+
+    created: float
+    events: Events
+    whole: bool
+    """Whether no older event would be shown in any case."""
+    pending: Pending | None = None
+
+    @property
+    def size(self) -> int:
+        """How many events that are."""
+        return len(self.events.events) + (len(self.pending.events) if self.pending else 0)
 
 
 class Have(BaseModel):
@@ -103,11 +111,10 @@ class SessionCache:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._pending: dict[str, Pending] = {}
+        self._known: OrderedDict[str, Known] = OrderedDict()
         self._events = 0
 
-    def get(self, key: str, created: float | None) -> _Known | None:
+    def get(self, key: str, created: float | None) -> Known | None:
         """What is known of a session; nothing if it is another one of the same id."""
         known = self._known.get(key)
         if known is None or known.created != created:
@@ -115,38 +122,39 @@ class SessionCache:
         self._known.move_to_end(key)
         return known
 
-    def at(self, key: str, head: SessionHead) -> _Known | None:
+    def at(self, key: str, head: SessionHead) -> Known | None:
         """What is known of a session that is at `head`, with what its last turn has sent if that is there."""
-        pending = self._pending.pop(key, None)
         known = self.get(key, head.created)
-        if pending is not None and pending.is_in(head):
-            before = known.events if known is not None else Events()
-            if before.until == head.count - len(pending.events):
-                known = _Known(pending.created, before.with_stored(pending.events), known is None or known.whole)
-                self.keep(key, known)
+        if known is None or known.pending is None:
+            return known
+        pending = known.pending
+        events = known.events.with_stored(pending.events) if pending.is_in(head) else known.events
+        known = Known(known.created, events, known.whole)
+        self._put(key, known)
         return known
 
-    def keep(self, key: str, known: _Known) -> None:
+    def keep(self, key: str, known: Known) -> None:
         """Keep what was read, unless more of it is kept already."""
-        kept = self._known.get(key)
-        if kept is not None:
-            more = kept.events.first <= known.events.first and kept.events.until >= known.events.until
-            if kept.created == known.created and more and kept.whole >= known.whole:
-                return
-            self._forget(key)
+        kept, new = self.get(key, known.created), known.events
+        more = kept is not None and kept.events.first <= new.first and kept.events.until >= new.until
+        if kept is None or not more or known.whole > kept.whole:
+            self._put(key, known)
+
+    def expect(self, key: str, created: float, pending: Pending) -> None:
+        """Remember what a turn has sent, to the events that were there, until the session is seen again."""
+        before = self.get(key, created)
+        if before is None and pending.count == len(pending.events):  # it is new
+            before = Known(created, Events(), whole=True)
+        if before is not None and before.events.until == pending.count - len(pending.events):
+            self._put(key, Known(created, before.events, before.whole, pending))
+
+    def _put(self, key: str, known: Known) -> None:
+        before = self._known.pop(key, None)
+        self._events += known.size - (before.size if before else 0)
         self._known[key] = known
-        self._events += len(known.events.events)
         while self._events > self._most and self._known:
-            self._forget(next(iter(self._known)))
-
-    def expect(self, key: str, pending: Pending) -> None:
-        """Remember what a turn has sent until the session is seen again."""
-        if key in self._known or pending.count == len(pending.events):
-            self._pending[key] = pending
-
-    def _forget(self, key: str) -> None:
-        self._events -= len(self._known.pop(key).events.events)
-        self._pending.pop(key, None)
+            _, gone = self._known.popitem(last=False)
+            self._events -= gone.size
 
 
 class TurnHistory:
@@ -215,21 +223,21 @@ class TurnHistory:
         kept = found.within(HISTORY_BYTES)
         if head.created is not None:
             all_wanted = self._last is None and self._after is None
-            self._cache.keep(str(self._key), _Known(head.created, kept, kept.first == 0 or all_wanted))
+            self._cache.keep(str(self._key), Known(head.created, kept, kept.first == 0 or all_wanted))
         return head, self._shown(kept)
 
-    def expect(self, head: SessionHead, batches: int, events: list[Json]) -> None:
+    def expect(self, head: SessionHead, outbox: Outbox) -> None:
         """All that the turn has brought forth is stored, or will be: the next turn of this process has it at hand."""
+        events = outbox.events
         if not events or self._request.events is not None:
             return
         pending = Pending(
-            created=head.created if head.created is not None else events[0]["timestamp"],
-            revision=head.revision + batches - head.batches,
+            revision=head.revision + outbox.batches - head.batches,
             count=head.count + len(events),
-            batches=batches,
+            mark=outbox.mark,
             events=events,
         )
-        self._cache.expect(str(self._key), pending)
+        self._cache.expect(str(self._key), head.created or events[0]["timestamp"], pending)
 
     def _shown(self, found: Events) -> list[Event]:
         events = found.events

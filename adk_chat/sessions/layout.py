@@ -114,6 +114,8 @@ class SessionRecord(Record):
     event_count: int = 0
     revision: int = 0
     batches: int = 0
+    mark: str | None = None
+    """Of the last append, if a turn made it: drawn at random, so that whoever made it knows it again."""
     sealed_runs: int = 0
     sealed_bytes: int = 0
     sealed_until: float | None = None

@@ -235,6 +235,7 @@ class SessionStore:
         events = [event for event in given if event not in known]
         if events:
             self._refuse_outdated(record, request)
+            record.mark = None
         return await self._extend(record, events)
 
     async def _since(self, record: SessionRecord, events: list[Json]) -> list[Json]:
@@ -247,7 +248,13 @@ class SessionStore:
         return await self.events(record, cut=MAX_BYTES)
 
     async def append_turn(
-        self, session_id: str, events: list[Json], batch: int, create: bool, created: float | None = None
+        self,
+        session_id: str,
+        events: list[Json],
+        batch: int,
+        mark: str | None,
+        create: bool,
+        created: float | None = None,
     ) -> "Write":
         """Prepare what a turn brought forth, which is never outdated: its Turn is the session's only such writer.
 
@@ -255,6 +262,7 @@ class SessionStore:
             session_id: the session.
             events: what the turn has brought forth, in order.
             batch: counts the appends of the session's turns; one that comes again is not stored again.
+            mark: of the append.
             create: make the session if it is not there.
             created: when the session was created that the turn has found, if it has found one.
 
@@ -272,7 +280,7 @@ class SessionStore:
             )
         if record.batches >= batch:
             return Write(record, None, {}, 0)
-        record.batches = batch
+        record.batches, record.mark = batch, mark
         return await self._extend(record, events)
 
     async def _extend(self, record: SessionRecord, events: list[Json]) -> "Write":

@@ -9,7 +9,7 @@ from google.adk.events.event import Event
 from adk_chat.dev.server import RestateServer
 from adk_chat.objects import turn_history
 from adk_chat.objects.requests import SessionHead
-from adk_chat.objects.turn_history import Events, Pending, SessionCache, _Known
+from adk_chat.objects.turn_history import Events, Known, Pending, SessionCache
 from adk_chat.sessions import history
 from adk_chat.sessions.contract import event_json
 from tests.conftest import plain, query
@@ -35,7 +35,6 @@ def forget() -> None:
     for found in gc.get_objects():
         if isinstance(found, SessionCache):
             found._known.clear()
-            found._pending.clear()
             found._events = 0
 
 
@@ -102,13 +101,12 @@ async def test_a_replay_in_another_process_starts_from_the_same(
 def test_what_a_turn_has_sent_counts_if_the_session_is_exactly_that() -> None:
     cache = SessionCache(10)
     events = [event_json(Event(author="a", timestamp=float(number))) for number in range(3)]
-    head = SessionHead(created=1.0, revision=5, count=3, batches=2)
-    pending = Pending(1.0, 6, 5, 3, events[:2])
-    after = head.model_copy(update={"revision": 6, "count": 5, "batches": 3})
-    cases = {"created": 2.0, "revision": 7, "count": 6, "batches": 4}
-    for name, value in [*cases.items(), ("", None)]:
-        cache.keep("k", _Known(1.0, Events().with_stored(events), whole=True))
-        cache.expect("k", pending)
+    after = SessionHead(created=1.0, revision=6, count=5, mark="mine")
+    # Another session, one that somebody has written to, and one whose turn was made anew elsewhere.
+    others = {"created": 2.0, "revision": 7, "count": 6, "mark": "theirs"}
+    for name, value in [*others.items(), ("", None)]:
+        cache.keep("k", Known(1.0, Events().with_stored(events), whole=True))
+        cache.expect("k", 1.0, Pending(6, 5, "mine", events[:2]))
         known = cache.at("k", after.model_copy(update={name: value} if name else {}))
         found = 0 if known is None else known.events.until
         assert found == {"created": 0, "": 5}.get(name, 3), name
@@ -118,7 +116,11 @@ def test_the_sessions_used_last_are_kept() -> None:
     cache = SessionCache(10)
     events = [event_json(Event(author="a")) for _ in range(4)]
     for key in ("a", "b"):
-        cache.keep(key, _Known(1.0, Events().with_stored(events), whole=True))
+        cache.keep(key, Known(1.0, Events().with_stored(events), whole=True))
     assert cache.get("a", 1.0)
-    cache.keep("c", _Known(1.0, Events().with_stored(events), whole=True))
+    cache.keep("c", Known(1.0, Events().with_stored(events), whole=True))
     assert [bool(cache.get(key, 1.0)) for key in "abc"] == [True, False, True]
+    for number in range(20):
+        cache.expect(f"new {number}", 1.0, Pending(1, 2, "mark", events[:2]))
+    assert cache._events <= 10
+    assert len(cache._known) <= 5

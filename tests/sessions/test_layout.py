@@ -56,7 +56,7 @@ async def create(kv: Memory, session_id: str, app: str = "app") -> None:
 
 
 async def append(kv: Memory, session_id: str, batch: int, *events: Json) -> None:
-    await store(kv).commit(await store(kv).append_turn(session_id, list(events), batch, create=False))
+    await store(kv).commit(await store(kv).append_turn(session_id, list(events), batch, None, create=False))
 
 
 async def record_of(kv: Memory, session_id: str) -> SessionRecord:
