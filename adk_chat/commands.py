@@ -27,6 +27,8 @@ from adk_chat.dev.npm import InstallError
 from adk_chat.dev.reload import directory_of, reloading
 from adk_chat.dev.server import AwayError, DataDir, RestateServer, ServerError, register
 from adk_chat.endpoint import (
+    FEW_STREAMS,
+    STREAMS,
     IdentityKeyError,
     PortTakenError,
     ServerMissingError,
@@ -142,6 +144,7 @@ async def serve(
             listening,
             stop,
             server=settings.server,
+            streams=STREAMS if fd is None else FEW_STREAMS,
             identity_keys=settings.identity_keys,
             drain_seconds=settings.drain_seconds,
             readiness=Readiness(None, admin_url, settings.restate_headers, service.broker),

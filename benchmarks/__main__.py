@@ -8,15 +8,16 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import uvloop
 
+from benchmarks import stored
 from benchmarks.instant import SLOW, SLOW_SECONDS
 from benchmarks.load import Load, Loaded
 from benchmarks.processes import started
@@ -29,14 +30,17 @@ class Plan:
     """How long is measured."""
 
     users: tuple[int, ...] = (1, 8, 32, 128)
-    seconds: float = 2.5
-    rounds: int = 3
+    seconds: float = 2
+    rounds: int = 2
     fresh: int = 60
     growth: int = 300
     long: int = 1000
+    sessions: tuple[int, ...] = (100, 10_000)
+    events: tuple[int, ...] = (100, 5000)
 
 
-QUICK = Plan(users=(8, 32), seconds=2, rounds=2, fresh=30, growth=60, long=0)
+QUICK = Plan(users=(8, 32), seconds=2, rounds=2, fresh=30, growth=60, long=60, sessions=(), events=())
+_CALLS = 30
 
 
 @dataclass
@@ -127,11 +131,15 @@ class Bench:
         for variant in [*ours, *dev, example, bare, sqlite, memory]:
             await self.load.run(variant, 4, seconds=1)
         await self.fresh(bare, [*ours, dev[1], example, sqlite, memory])
+        for one in (dev[1], memory):
+            loaded = await self.load.run(replace(one, kind="sse"), 1, calls=plan.fresh, turns=plan.fresh)
+            median = statistics.median(loaded["milliseconds"])
+            self.report.first_token(one.name, median)
         for users in plan.users:
             await self.crowd(users, [*ours, *dev, example, sqlite, memory])
         await self.growth([*ours, example, sqlite, memory])
-        await self.long(ours[0])
         await self.bytes(hypercorn)
+        await self.much(hypercorn)
         self.report.line("Memory of a process at rest", *(f"{megabytes:.0f} MB" for megabytes in at_rest))
         self.report.line("... after this run", *(f"{one.python.megabytes():.0f} MB" for one in ours))
         starts = [f"{one.start_seconds:.1f} s" for one in (hypercorn, granian)]
@@ -166,15 +174,12 @@ class Bench:
     async def growth(self, variants: list[Variant]) -> None:
         """One session that grows, of which the model sees all."""
         for variant in variants:
-            loaded = await self.load.run(variant, 1, calls=self.plan.growth, turns=0)
-            self.report.growth(variant.name, loaded["milliseconds"])
-
-    async def long(self, variant: Variant) -> None:
-        """The same, for longer."""
-        if self.plan.long:
-            loaded = await self.load.run(variant, 1, calls=self.plan.long, turns=0)
-            last = statistics.median(loaded["milliseconds"][-10:])
-            self.report.line(f"Turn {self.plan.long} of a session of which the model sees all", f"{last:.0f} ms", "")
+            calls = self.plan.long if variant is variants[0] else self.plan.growth
+            took = (await self.load.run(variant, 1, calls=calls, turns=0))["milliseconds"]
+            self.report.growth(variant.name, took[: self.plan.growth])
+            if variant is variants[0]:
+                last = statistics.median(took[-10:])
+                self.report.line(f"Turn {calls} of a session of which the model sees all", f"{last:.0f} ms", "")
 
     async def bytes(self, ours: Ours) -> None:
         """What the turns of a session are sent, and journal."""
@@ -187,6 +192,31 @@ class Bench:
                 if number in (10, last):
                     size = await _journal_bytes(http, ours.server.admin_url)
                     self.report.line(f"Bytes of turn {number}: its message, its request, both journals", f"{size}", "")
+
+    async def much(self, ours: Ours) -> None:
+        """What users with many sessions, or long ones, wait for."""
+        async with httpx.AsyncClient(base_url=ours.server.ingress_url, timeout=60) as http:
+
+            async def milliseconds(path: str, body: Callable[[int], dict[str, Any]]) -> str:
+                took = []
+                for number in range(_CALLS):
+                    began = time.perf_counter()
+                    (await http.post(f"/Chat/{path}", json=body(number))).raise_for_status()
+                    took.append(1000 * (time.perf_counter() - began))
+                return f"{statistics.median(took):.1f} ms"
+
+            for count in self.plan.sessions:
+                await stored.sessions(http, f"many-{count}", count)
+                took = await milliseconds(f"many-{count}/list_sessions", lambda _: {"limit": 50, "newest_first": True})
+                self.report.line(f"The newest 50 of {count} sessions", took, "")
+            for count in self.plan.events:
+                await stored.session(http, f"long-{count}", count)
+                took = await milliseconds(f"long-{count}/append_events", _appended)
+                self.report.line(f"To append to a session of {count} events from outside", took, "")
+
+
+def _appended(number: int) -> dict[str, Any]:
+    return {"session_id": "s", "events": [{"id": f"new{number}", "author": "user", "timestamp": 1e9 + number}]}
 
 
 async def _journal_bytes(http: httpx.AsyncClient, admin_url: str) -> int:

@@ -9,7 +9,6 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any, NotRequired
 
 import aiohttp
@@ -26,7 +25,7 @@ class Load(TypedDict):
     """What to do: by so many users, for so many seconds, or so many calls each."""
 
     kind: str
-    """`bare`, `message`, `example` or `run`."""
+    """`bare`, `message`, `example`, `run`; or `sse`, of which the first event is what counts."""
     url: str
     users: int
     label: str
@@ -42,7 +41,7 @@ class Loaded(TypedDict):
 
     seconds: float
     milliseconds: list[float]
-    """That each call took, in their order."""
+    """That each call took, in their order; of a stream, until something came."""
 
 
 class User:
@@ -53,12 +52,15 @@ class User:
         self._load = load
         self._name = f"{load['label']}-{number}"
         self._turns = load.get("turns", TURNS) or sys.maxsize
-        self._sessions = max(2, 12 // load["users"]) if load["kind"] == "run" else sys.maxsize
+        self._of_adk = load["kind"] in ("run", "sse")
+        self._sessions = max(2, 12 // load["users"]) if self._of_adk else sys.maxsize
         self._numbers = itertools.count()
+        self.first: float | None = None
+        """When the last call began to be answered, if that is what counts."""
 
     async def begin(self) -> None:
         """Create the sessions, where that is asked for."""
-        if self._load["kind"] == "run":
+        if self._of_adk:
             for number in range(self._sessions):
                 url = f"{self._load['url']}/apps/{NAME}/users/{self._name}/sessions"
                 await self._post(url, {"sessionId": f"s{number}"})
@@ -68,16 +70,20 @@ class User:
         url, session = self._load["url"], f"s{next(self._numbers) // self._turns % self._sessions}"
         if self._load["kind"] == "bare":
             await self._post(f"{url}/Bare/message", "Hello")
-        elif self._load["kind"] == "run":
+        elif self._of_adk:
             message = {"role": "user", "parts": [{"text": "Hello"}]}
             asked = {"appName": NAME, "userId": self._name, "sessionId": session, "newMessage": message}
-            await self._post(f"{url}/run", asked)
+            streams = self._load["kind"] == "sse"
+            await self._post(f"{url}/run_sse" if streams else f"{url}/run", {**asked, "streaming": streams})
         else:
             name = "Chat" if self._load["kind"] == "message" else "Example"
             await self._post(f"{url}/{name}/{self._name}/message", {"message": "Hello", "session_id": session})
 
     async def _post(self, url: str, body: object) -> None:
         async with self._http.post(url, json=body) as answer:
+            if self._load["kind"] == "sse" and url.endswith("/run_sse"):
+                await answer.content.readline()
+                self.first = time.perf_counter()
             text = await answer.text()
             if answer.status >= 300:
                 sys.exit(f"{url}: {answer.status} {text}")
@@ -99,15 +105,15 @@ class Crowds:
         began = time.perf_counter()
         took: list[float] = []
 
-        async def talk(call: Callable[[], Awaitable[None]]) -> None:
+        async def talk(user: User) -> None:
             for number in itertools.count():
                 at = time.perf_counter()
                 if number == load.get("calls") or at - began > load.get("seconds", 600):
                     return
-                await call()
-                took.append(1000 * (time.perf_counter() - at))
+                await user.call()
+                took.append(1000 * ((user.first or time.perf_counter()) - at))
 
-        await asyncio.gather(*(talk(user.call) for user in users))
+        await asyncio.gather(*map(talk, users))
         return {"seconds": time.perf_counter() - began, "milliseconds": took}
 
 

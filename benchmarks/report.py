@@ -43,6 +43,10 @@ class Report:
         """Milliseconds of a turn in a session of its own, and how many times those of a bare handler."""
         self._fresh.append(f"| {name} | {median:.1f} | {ratio:.2f} |")
 
+    def first_token(self, name: str, median: float) -> None:
+        """Milliseconds from a message to the first token of its answer, by `/run_sse`."""
+        self._fresh.append(f"| {name.replace('`/run`', '`/run_sse`')}: the first token | {median:.1f} | |")
+
     def crowd(self, users: int, name: str, found: Any) -> None:
         """What so many users came to."""
         restate = f"{found.restate:.1f}" if found.restate else ""

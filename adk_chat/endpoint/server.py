@@ -16,7 +16,9 @@ from adk_chat.settings import ServerName
 logger = logging.getLogger(__name__)
 
 
-_STREAMS = 256  # The engine opens up to 128 on a connection.
+STREAMS, FEW_STREAMS = 256, 4
+"""How many requests a connection carries at once. The engine opens up to 128 on one, and another one only then: where
+several processes accept connections of one socket, few on each spread the work."""
 _CLOSING_SECONDS = 0.3
 
 
@@ -47,6 +49,7 @@ async def serve(
     stop: asyncio.Event,
     *,
     server: ServerName = "hypercorn",
+    streams: int = STREAMS,
     identity_keys: list[str] | None = None,
     drain_seconds: float = 30,
     readiness: Readiness | None = None,
@@ -85,7 +88,7 @@ async def serve(
     said_by = loop.get_exception_handler()
     # Servers wait for clients: hypercorn without end for an answer that is sent to nobody any more, since the SDK
     # shields that from its cancellation, and granian until the engine closes its connections.
-    tasks = [asyncio.create_task(serve_app(app, listening, _STREAMS, drained)), asyncio.create_task(over())]
+    tasks = [asyncio.create_task(serve_app(app, listening, streams, drained)), asyncio.create_task(over())]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if tasks[0].done():
