@@ -127,7 +127,6 @@ def web(fd: int | None, **options: Any) -> None:
 @_option("endpoint-host")
 @_option("endpoint-port", type=int)
 @_option("server", type=click.Choice(["hypercorn", "granian"]))
-@_option("ingress-url")
 @click.option(
     "--register",
     "admin_url",

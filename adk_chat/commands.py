@@ -163,8 +163,6 @@ async def serve(
     registered = f", registered as {at} with the Restate at {admin_url}" if admin_url else ""
     click.echo(f"Serving {_names(loaded)} on http://{settings.endpoint_host}:{port}{registered}.")
     _say_what_is_not_shared(settings)
-    if "ingress_url" not in settings.model_fields_set:
-        click.echo("  Without --ingress-url each turn is sent the history that it needs: long sessions cost more.")
     await serving
     await service.close()
 

@@ -119,11 +119,9 @@ class ChatService:
             aliases=self.aliases,
             max_id_length=settings.max_id_length,
             max_message_bytes=settings.max_message_bytes,
-            history_events=settings.history_events,
             app_states=app_states,
-            # Its default is a guess, good enough for `web` to say that nobody is there.
-            turns_read="ingress_url" in settings.model_fields_set and settings.cached_events > 0,
             journal_retention=retention,
+            # Its default is a guess, good enough for `web` to say that nobody is there.
             admin=AdminApi(settings.admin_url, settings.restate_headers)
             if "admin_url" in settings.model_fields_set
             else None,

@@ -55,8 +55,7 @@ class Settings(BaseSettings):
     ui: bool = Field(True, description="Whether the gateway serves ADK's dev UI, or ADK's API alone.")
     ingress_url: Url = Field(
         "http://localhost:8080",
-        description="The Restate ingress that `web` stands on, and by which turns read what they lack, and other "
-        "sessions.",
+        description="The Restate ingress that `web` stands on, and by which tools reach other sessions.",
     )
     admin_url: Url = Field(
         "http://localhost:9070",
@@ -115,8 +114,8 @@ class Settings(BaseSettings):
     cached_events: int = Field(
         20_000,
         ge=0,
-        description="How many events of sessions a process keeps at hand, 4 KB each and what they say; if 0, or if "
-        "ADK_CHAT_INGRESS_URL is not set, each turn is sent the history that it needs.",
+        description="How many events of sessions a process keeps at hand, of 4 KB, or as many as a larger one takes; "
+        "what it has not, a turn reads.",
     )
     app_state_max_age_seconds: float = Field(
         1, ge=0, description="How long an app that had no app: state is taken to have none still; 0 asks each time."

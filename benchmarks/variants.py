@@ -75,7 +75,7 @@ class Machine:
         """`adk-chat serve` on that HTTP server."""
         server, its = await self._restate(server_name)
         command = ("adk_chat.cli", "serve", "benchmarks.instant:app", "--register", server.admin_url)
-        options = ("--endpoint-port", str(free_port()), "--ingress-url", server.ingress_url)
+        options = ("--endpoint-port", str(free_port()))
         environment = {"ADK_CHAT_SERVER": server_name}
         began = time.perf_counter()
         process = await self._stack.enter_async_context(started(_SERVING, *command, *options, **environment))

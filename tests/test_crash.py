@@ -37,8 +37,7 @@ class Machine:
         arguments = ("tests.crash_agent:app", "--endpoint-port", str(self.endpoint_port))
         self._endpoint = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "adk_chat.cli", "serve", *arguments),
-            *("--register", self.server.admin_url, "--force", "--ingress-url", self.server.ingress_url),
-            *("--server", http),
+            *("--register", self.server.admin_url, "--force", "--server", http),
             env={**os.environ, "CRASH_DIR": str(self.directory), "CRASH_VERSION": version, "PYTHONUNBUFFERED": "1"},
             stdout=asyncio.subprocess.PIPE,
         )

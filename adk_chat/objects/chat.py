@@ -31,7 +31,7 @@ from adk_chat.objects.requests import (
     TurnEvents,
     TurnRequest,
 )
-from adk_chat.objects.run_config import streams, window
+from adk_chat.objects.run_config import streams
 from adk_chat.objects.state import ObjectState
 from adk_chat.objects.turn_history import HISTORY_BYTES
 from adk_chat.sessions.contract import (
@@ -73,10 +73,7 @@ class ChatConfig:
     aliases: Mapping[str, str]
     max_id_length: int
     max_message_bytes: int
-    history_events: int | None
     app_states: AppStates
-    turns_read: bool
-    """Whether turns read events by themselves, or are given them."""
     journal_retention: timedelta
     admin: AdminApi | None
 
@@ -253,11 +250,14 @@ class _Handlers:
         if record is None:
             return LoadedSession(**dict(head))
         last, after = request.num_recent_events, request.after_timestamp
-        if request.have and request.created == record.create_time:
-            missing = record.event_count - request.have
+        until = record.event_count
+        if request.created == record.create_time:
+            until = min(until, until if request.until is None else request.until)
+            missing = max(0, until - request.have)
             last = missing if last is None else min(last, missing)
-        events = await store.events(record, last=last, after=after, cut=_room(0, head))
-        return LoadedSession(**dict(head), first=record.event_count - len(events), events=events)
+        skip = record.event_count - until
+        events = await store.events(record, last=last, after=after, skip=skip, cut=_room(head))
+        return LoadedSession(**dict(head), first=until - len(events), events=events)
 
     async def delete_session(self, ctx: restate.ObjectContext, request: SessionRequest) -> None:
         """Delete a session and its events; its app: and user: state stay. Does nothing if there is none.
@@ -324,10 +324,6 @@ class _Handlers:
             state_delta=request.state_delta,
             head=head,
         )
-        if not self._config.turns_read:
-            last, after = window(request.run_config, self._config.history_events)
-            room = _room(size, head)
-            turn.events = [] if record is None else await store.events(record, last=last, after=after, cut=room)
         key = TurnKey(user_id=ctx.key(), app_name=app, session_id=request.session_id)
         return key, turn
 
@@ -381,10 +377,9 @@ async def _head(store: SessionStore, session_id: str) -> tuple[SessionRecord | N
     return record, head
 
 
-def _room(message: int, head: SessionHead) -> int:
-    """How many bytes of events go with a message of that size and the head of a session."""
-    taken = message + len(head.model_dump_json())
-    return min(HISTORY_BYTES, MAX_BYTES - taken - _ENVELOPE_BYTES)
+def _room(head: SessionHead) -> int:
+    """How many bytes of events go with the head of a session."""
+    return min(HISTORY_BYTES, MAX_BYTES - len(head.model_dump_json()) - _ENVELOPE_BYTES)
 
 
 def _answer(record: SessionRecord, events: list[Json], user: Json, shared: Json) -> Json:

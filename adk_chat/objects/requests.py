@@ -111,9 +111,10 @@ class SessionHead(BaseModel):
 
 
 class LoadSession(GetSession):
-    """Which of a session's events to give: those of `GetSession`, but not the first `have`, if it is the same one."""
+    """Which of a session's events to give: if it is still the same one, none of those that are at hand."""
 
-    have: int = 0
+    have: int = Field(0, description="How many of the first.")
+    until: int | None = Field(None, description="And none from the one of that number on.")
     created: float | None = None
 
 
@@ -133,7 +134,7 @@ class TurnRequest(BaseModel):
     run_config: Json | None = None
     invocation_id: str | None = Field(None, description="ADK's, to resume.")
     head: SessionHead = SessionHead()
-    events: list[Json] | None = Field(None, description="The events to see, where Turn does not read them by itself.")
+    events: list[Json] | None = Field(None, description="What an earlier version has sent along: the events to see.")
     state_delta: Json | None = None
     alone: bool = Field(False, description="Refuse with 409 if a turn has got in between.")
     roll_back: str | None = Field(None, description="The Restate invocation of a cancelled turn, to be taken back.")

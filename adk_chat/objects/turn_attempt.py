@@ -127,7 +127,6 @@ class TurnAttempt:
             request,
             window(request.run_config, config.history_events),
             config.cache,
-            config.outside,
         )
         self._batches: int | None = None
         self._answer = Answer()

@@ -1,32 +1,26 @@
 """The events that a turn starts from. A process keeps sessions parsed, and only what it lacks is read.
 
-Stored events never change, so the first so many events of a session are the same thing everywhere. What a turn had at
-hand is noted in its journal; a replay in a process that lacks it reads it outside the journal.
+Stored events never change, so the first so many events of a session are the same thing everywhere. Which a turn had at
+hand is noted in its journal, and not what they are; a replay in a process that lacks them asks Chat for the same ones.
 """
 
 from collections import OrderedDict
-from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 import restate
 from google.adk.events.event import Event
 from pydantic import BaseModel
 from pydantic_core import to_json
-from restate.exceptions import RetryableError
 
 from adk_chat.objects.outbox import Outbox
 from adk_chat.objects.requests import LoadedSession, LoadSession, SessionHead, TurnRequest
-from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.contract import CHAT, Json
-from adk_chat.sessions.history import GetHistory
-from adk_chat.sessions.transport import request_json, status_of
+from adk_chat.sessions.transport import request_json
 from adk_chat.sessions.turn_id import TurnKey
 
 HISTORY_BYTES = 20 * 1024 * 1024
 """The most that a turn is given of its session, as JSON; model APIs take no more than that either."""
-_SOON = timedelta(seconds=1)
-_DELETED = "The session was deleted while its turn ran."
+_EVENT_BYTES = 4 * 1024
 
 
 @dataclass
@@ -90,23 +84,24 @@ class Known:
 
     @property
     def size(self) -> int:
-        """How many events that are."""
-        return len(self.events.events) + (len(self.pending.events) if self.pending else 0)
+        """How many events that are; one counts for as many as it takes memory for."""
+        pending = self.pending.events if self.pending else []
+        size = sum(self.events.sizes) + sum(len(to_json(event)) for event in pending)
+        return len(self.events.events) + len(pending) + size // _EVENT_BYTES
 
 
 class Have(BaseModel):
-    """Which of a session's events a turn had at hand: how many, from which number on, and the id of the last."""
+    """Which of a session's events a turn had at hand: how many, from which number on."""
 
     first: int
     count: int
-    last: str
 
 
 class SessionCache:
     """The sessions whose events this process has parsed, the ones used last.
 
     Args:
-        most: how many events to keep; one takes some 4 KB, and what it says.
+        most: how many events to keep; one takes some 4 KB, and one that says more than that counts as several.
     """
 
     def __init__(self, most: int) -> None:
@@ -165,7 +160,6 @@ class TurnHistory:
         request: what is asked of the turn.
         window: how many of the newest events it is to see, and from which time on, if not all.
         cache: what this process has of sessions.
-        outside: reads what a replay lacks.
     """
 
     def __init__(
@@ -174,13 +168,11 @@ class TurnHistory:
         request: TurnRequest,
         window: tuple[int | None, float | None],
         cache: SessionCache,
-        outside: RestateSessionService,
     ) -> None:
         self._key = key
         self._request = request
         self._last, self._after = window
         self._cache = cache
-        self._outside = outside
 
     def have(self) -> Have | None:
         """What is at hand now, to be noted before anything is journaled; None if that is of no use."""
@@ -192,7 +184,7 @@ class TurnHistory:
         enough = known.whole or (self._last is not None and head.count - events.first >= self._last)
         if not enough and (self._after is None or events.events[0].timestamp >= self._after):
             return None
-        return Have(first=events.first, count=len(events.events), last=events.events[-1].id)
+        return Have(first=events.first, count=len(events.events))
 
     async def read(
         self, ctx: restate.ObjectContext, have: Have | None, *, again: bool
@@ -205,16 +197,15 @@ class TurnHistory:
             again: whether the session has moved on since Chat has read it.
 
         Raises:
-            restate.TerminalError: the session was deleted.
-            RetryableError: Restate does not answer.
+            restate.TerminalError: 404, the session was deleted.
         """
         head, given = self._request.head, self._request.events
         if given is not None and not again:
             return head, self._shown(Events().with_stored(given))
-        found = await self._had(have) if have is not None else Events()
+        found = await self._had(ctx, have) if have is not None else Events()
         until = found.until if have is not None else 0
         if again or head.count > until:
-            loaded = await load(ctx, self._key, self._last, self._after, until, head.created)
+            loaded = await load(ctx, self._key, self._last, self._after, have=until, created=head.created)
             fits = loaded.created == head.created and found.first <= loaded.first <= found.until
             found = found.part(0, loaded.first) if fits else Events(loaded.first)
             head, found = loaded, found.with_stored(loaded.events)
@@ -249,32 +240,17 @@ class TurnHistory:
         # Code of an agent may change what it is given.
         return [event.model_copy(deep=True) for event in events]
 
-    async def _had(self, have: Have) -> Events:
-        known = self._cache.get(str(self._key), self._request.head.created)
-        if known is not None:
-            found = known.events.part(have.first, have.first + have.count)
-            if (found.first, len(found.events)) == (have.first, have.count):
-                return found
-        return Events(have.first).with_stored(await self._stored(have))
-
-    async def _stored(self, have: Have) -> list[Json]:
-        """What another process had at hand, from Chat."""
-        found: list[Json] = []
-        try:
-            async with aclosing(self._outside.history(self._key.user_id, self._history())) as pages:
-                async for page in pages:
-                    found = page + found
-                    ends = [number + 1 for number, event in enumerate(found) if event["id"] == have.last]
-                    if ends and ends[-1] >= have.count:
-                        return found[ends[-1] - have.count : ends[-1]]
-        except Exception as error:
-            if status_of(error) in (None, 404):
-                raise restate.TerminalError(_DELETED, 404) from error
-            raise RetryableError(str(error), retry_after=_SOON) from error
-        raise restate.TerminalError(_DELETED, 404)
-
-    def _history(self) -> GetHistory:
-        return GetHistory(app_name=self._key.app_name, session_id=self._key.session_id)
+    async def _had(self, ctx: restate.ObjectContext, have: Have) -> Events:
+        created, until = self._request.head.created, have.first + have.count
+        known = self._cache.get(str(self._key), created)
+        found = known.events.part(have.first, until) if known is not None else Events()
+        if (found.first, found.until) != (have.first, until):
+            # Another process had them, and this attempt is the first one in a process that has not.
+            loaded = await load(ctx, self._key, have=have.first, until=until, created=created)
+            found = Events(loaded.first).with_stored(loaded.events)
+            if loaded.created != created or (found.first, found.until) != (have.first, until):
+                raise restate.TerminalError(f"Session {self._key.session_id} was deleted while its turn ran.", 404)
+        return found
 
 
 async def load(
@@ -283,6 +259,7 @@ async def load(
     last: int | None = None,
     after: float | None = None,
     have: int = 0,
+    until: int | None = None,
     created: float | None = None,
 ) -> LoadedSession:
     """A session as Chat has it once all is stored that was sent before.
@@ -290,10 +267,11 @@ async def load(
     Args:
         ctx: of the handler.
         key: of the turn.
-        last: give no more events than that, the newest.
-        after: give only events from that time on.
-        have: do not give the first so many, if the session is still the one that was
-        created: then.
+        last: how many of the newest events to give, if not all.
+        after: from which time on.
+        have: how many of the first events not to give, since they are at hand,
+        until: nor those from the one of that number on,
+        created: if the session is still the one that was created then.
     """
     request = LoadSession(
         app_name=key.app_name,
@@ -301,6 +279,7 @@ async def load(
         num_recent_events=last,
         after_timestamp=after,
         have=have,
+        until=until,
         created=created,
     )
     answer = await ctx.generic_call(CHAT, "load_session", request_json(request), key=key.user_id)

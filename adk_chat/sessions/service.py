@@ -1,6 +1,6 @@
 """`RestateSessionService`: ADK's session service as a client of Chat."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -86,23 +86,22 @@ class RestateSessionService(BaseSessionService):
             answer["events"] = await self._events(user_id, request)
         return None if answer is None else StoredSession.parse(answer)
 
-    def history(self, user_id: str, wanted: GetHistory) -> AsyncGenerator[list[Json], None]:
-        """A session's events as they are stored, page by page, the newest first; each with the oldest event first."""
+    async def _events(self, user_id: str, request: GetSession) -> list[Json]:
+        """Events that do not fit into one answer."""
 
         async def page(limit: int, before: str | None) -> list[Json]:
-            part = wanted.model_copy(update={"limit": limit, "before": before})
+            part = GetHistory(
+                app_name=request.app_name,
+                session_id=request.session_id,
+                limit=limit,
+                before=before,
+                after_timestamp=request.after_timestamp,
+            )
             events: list[Json] = await self._transport().call("get_history", user_id, part)
             return events
 
-        return newest_first(page)
-
-    async def _events(self, user_id: str, request: GetSession) -> list[Json]:
-        """Events that do not fit into one answer."""
-        wanted = GetHistory(
-            app_name=request.app_name, session_id=request.session_id, after_timestamp=request.after_timestamp
-        )
         found: list[Json] = []
-        async with aclosing(self.history(user_id, wanted)) as pages:
+        async with aclosing(newest_first(page)) as pages:
             async for events in pages:
                 found = events + found
                 if request.num_recent_events is not None and len(found) >= request.num_recent_events:

@@ -156,6 +156,7 @@ class SessionStore:
         last: int | None = None,
         after: float | None = None,
         before: str | None = None,
+        skip: int = 0,
         cut: int | None = None,
     ) -> list[Json]:
         """The session's events, oldest first, or a part of them.
@@ -165,6 +166,7 @@ class SessionStore:
             last: only so many, the newest.
             after: only those after the last one that is older than this time.
             before: only those before the one with this id.
+            skip: leave out so many of the newest.
             cut: leave out the oldest where all would take more than so many bytes, instead of refusing.
 
         Raises:
@@ -181,6 +183,9 @@ class SessionStore:
                 break
             if not beyond:
                 beyond = event["id"] == before
+                continue
+            if skip:
+                skip -= 1
                 continue
             size += len(to_json(event))
             if cut is not None and size > cut and found:

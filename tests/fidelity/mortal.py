@@ -2,7 +2,7 @@
 
 What takes long is done once. Each process is forked from here, and its number is printed.
 
-    python -m tests.fidelity.mortal PORT ADMIN_URL INGRESS_URL
+    python -m tests.fidelity.mortal PORT ADMIN_URL
 """
 
 import asyncio
@@ -23,7 +23,7 @@ def main() -> None:
     """Fork until the last one is not killed."""
     listening = listen("127.0.0.1", int(sys.argv[1]))
     run.current.set(run.Attempt(run.Run(), ""))
-    settings = Settings(_env_file=None, admin_url=sys.argv[2], ingress_url=sys.argv[3])
+    settings = Settings(_env_file=None, admin_url=sys.argv[2])
     service = ChatService(*(scenario.app for scenario in COMPOSED), settings=settings)
     asyncio.run(service.warm_up())
     while True:

@@ -58,7 +58,7 @@ async def killed_again_and_again(server: RestateServer) -> AsyncIterator[None]:
     """An endpoint, SIGKILLed now and then."""
     port = free_port()
     mortal = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.fidelity.mortal", str(port), server.admin_url, server.ingress_url),
+        *(sys.executable, "-m", "tests.fidelity.mortal", str(port), server.admin_url),
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
     )

@@ -2,15 +2,16 @@
 
 import asyncio
 import gc
+from typing import Any
 
 import pytest
 from google.adk.events.event import Event
+from google.genai import types
 
 from adk_chat.dev.server import RestateServer
 from adk_chat.objects import turn_history
-from adk_chat.objects.requests import SessionHead
+from adk_chat.objects.requests import LoadedSession, SessionHead, TurnRequest
 from adk_chat.objects.turn_history import Events, Known, Pending, SessionCache
-from adk_chat.sessions import history
 from adk_chat.sessions.contract import event_json
 from tests.conftest import plain, query
 from tests.support import ChatClient, gates, unique, until
@@ -23,9 +24,9 @@ class Loads:
         self.count = 0
         load = turn_history.load
 
-        async def counted(*args: object) -> object:
+        async def counted(*args: Any, **options: Any) -> LoadedSession:
             self.count += 1
-            return await load(*args)  # type: ignore[arg-type]
+            return await load(*args, **options)
 
         patch.setattr(turn_history, "load", counted)
 
@@ -76,11 +77,8 @@ async def test_a_process_reads_only_what_it_lacks(chat: ChatClient, monkeypatch:
     assert loads.count == 0
 
 
-async def test_a_replay_in_another_process_starts_from_the_same(
-    chat: ChatClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_replay_in_another_process_starts_from_the_same(chat: ChatClient) -> None:
     """Under "plain" the turn goes on in its attempt; under "replay" each await is followed by another attempt."""
-    monkeypatch.setattr(history, "_PAGE", 4)
     gate = unique("gate")
     gates[gate] = asyncio.Event()
     for _ in range(4):
@@ -120,7 +118,22 @@ def test_the_sessions_used_last_are_kept() -> None:
     assert cache.get("a", 1.0)
     cache.keep("c", Known(1.0, Events().with_stored(events), whole=True))
     assert [bool(cache.get(key, 1.0)) for key in "abc"] == [True, False, True]
+    large = event_json(Event(author="a", content=types.Content(parts=[types.Part(text="x" * 30_000)])))
+    cache.keep("large", Known(1.0, Events().with_stored([large]), whole=True))
+    assert [bool(cache.get(key, 1.0)) for key in ("a", "c", "large")] == [False, False, True]
     for number in range(20):
         cache.expect(f"new {number}", 1.0, Pending(1, 2, "mark", events[:2]))
     assert cache._events <= 10
     assert len(cache._known) <= 5
+
+
+def test_what_an_earlier_version_has_asked_is_understood() -> None:
+    events = [event_json(Event(author="a"))]
+    session = {"id": "s", "state": {"n": 1, "user:name": "Ada"}, "events": events, "revision": 3, "lastUpdateTime": 5.0}
+    old = {"session": session, "created": 1.0, "batches": 2, "index_page": 0, "reply_to": "somebody"}
+    request = TurnRequest.model_validate(old)
+    assert (request.events, request.reply_to) == (events, "somebody")
+    head = SessionHead(created=1.0, revision=3, count=1, batches=2, last_update_time=5.0, state=session["state"])
+    assert request.head == head
+    new = TurnRequest.model_validate({"user_state": {"name": "Ada"}, "first_session": True})
+    assert (new.events, new.head) == ([], SessionHead(user_state={"name": "Ada"}, first_session=True))
