@@ -31,12 +31,14 @@ HALF = len(WORDS) // 2
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[list[httpx.AsyncClient]]:
-    """Clients of a gateway whose broker keeps no more streams than there are clients.
+    """Clients of a gateway whose broker keeps no more streams than there are clients, and its endpoint few sessions.
 
     Each keeps its connection, since those that are opened and closed would cost memory of their own.
     """
     broker = MemoryBroker(max_streams=STREAMS)
-    service = ChatService(scripted_app("scripted"), settings=Settings(_env_file=None), broker=broker)
+    service = ChatService(
+        scripted_app("scripted"), settings=Settings(_env_file=None, cached_events=STREAMS), broker=broker
+    )
     limits = httpx.Limits(keepalive_expiry=None)
     async with (
         hosting(find_restate_server(print), service.objects) as server,
