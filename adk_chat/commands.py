@@ -189,19 +189,25 @@ async def serve_workers(
     settings: Settings, *, arguments: Sequence[str], first: Sequence[str], admin_url: str | None
 ) -> None:
     """Run `serve` in several processes; the first one registers them."""
-    others = {"ADK_CHAT_ADMIN_URL": admin_url} if admin_url is not None else {}
+    # Only the first one is told where to register.
+    known = {"ADK_CHAT_ADMIN_URL": admin_url} if admin_url is not None else {}
     with _endpoint_socket(settings) as listening:
         grace = settings.drain_seconds + _WORKER_SECONDS
         workers = Workers(
-            listening, settings.workers, arguments, first=first, others=others, grace_seconds=grace, say=click.echo
+            listening, settings.workers, arguments, first=first, environment=known, grace_seconds=grace, say=click.echo
         )
         await workers.run(stop_event())
 
 
 async def web_workers(settings: Settings, *, arguments: Sequence[str]) -> None:
     """Run `web` in several processes."""
+    # A ticket that one has issued is good for all.
+    key = settings.ticket_key.get_secret_value() if settings.ticket_key else secrets.token_hex()
+    shared = {"ADK_CHAT_TICKET_KEY": key}
     with _listen(settings.host, settings.port, "--port") as listening:
-        workers = Workers(listening, settings.workers, arguments, grace_seconds=_WORKER_SECONDS, say=click.echo)
+        workers = Workers(
+            listening, settings.workers, arguments, environment=shared, grace_seconds=_WORKER_SECONDS, say=click.echo
+        )
         await workers.run(stop_event())
 
 

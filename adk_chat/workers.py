@@ -29,7 +29,7 @@ class Workers:
         count: how many.
         arguments: of each.
         first: what the first one is given beside them.
-        others: what the others have in their environment.
+        environment: what all have in theirs, beside that of this process.
         grace_seconds: how long one may take to end.
         say: is told what happens.
     """
@@ -41,7 +41,7 @@ class Workers:
         arguments: Sequence[str],
         *,
         first: Sequence[str] = (),
-        others: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
         grace_seconds: float,
         say: Callable[[str], None],
     ) -> None:
@@ -49,7 +49,7 @@ class Workers:
         self._count = count
         self._arguments = arguments
         self._first = first
-        self._others = dict(others or {})
+        self._environment = {**os.environ, **(environment or {})}
         self._grace = grace_seconds
         self._say = say
 
@@ -100,7 +100,7 @@ class Workers:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE if number == 0 else asyncio.subprocess.DEVNULL,
             pass_fds=[descriptor],
-            env=None if number == 0 else {**os.environ, **self._others},
+            env=self._environment,
             start_new_session=True,  # Ctrl-C in the terminal is for us
         )
 
