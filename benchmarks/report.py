@@ -22,7 +22,7 @@ and ADK's own server (`adk api_server`) with its sessions in SQLite and in memor
 """
 _BEHIND = """## Where others are ahead
 
-- Turns a second, in times those of adk_chat on hypercorn, and on granian: {ahead}.
+- Turns a second at so many users, in times those of adk_chat on hypercorn, and on granian: {ahead}.
 - ADK's own server keeps no turn: it does less, and all that it was doing is gone when its process dies.
 - The plain example is one call of Restate where ours are three: it keeps a session in the K/V of the object that runs
   it, so that a slow turn blocks all of the user's sessions, and every turn reads and writes the whole session.
@@ -93,7 +93,7 @@ class Report:
             ours = [rate for name, rate in rates.items() if name.startswith("adk_chat")]
             for name, rate in rates.items():
                 if name.startswith(("`restate", "`adk api")) and rate > min(ours):
-                    yield f"{name} with {users} users {' and '.join(f'{rate / our:.2f}' for our in ours)}"
+                    yield f"{name} at {users}: {' and '.join(f'{rate / our:.2f}' for our in ours)}"
 
     def _growths(self) -> str:
         count = min(len(times) for _, times in self._growth)

@@ -17,14 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 import uvloop
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.apps.app import App
-from google.adk.artifacts.in_memory_artifact_service import InMemoryArtifactService
-from google.adk.auth.credential_service.in_memory_credential_service import InMemoryCredentialService
-from google.adk.cli.api_server import ApiServer
-from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
 from google.adk.models.base_llm import BaseLlm
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
@@ -33,8 +28,8 @@ from google.genai import types
 
 from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.server import RestateServer
-from adk_chat.gateway.apps import Apps
 from benchmarks.processes import Process, free_port, started
+from benchmarks.variants import api_server
 from tests.programs import find_redis_server
 
 STREAMS = 100
@@ -103,31 +98,7 @@ async def adk() -> AsyncIterator[str]:
     """ADK's own server."""
     port = free_port()
     async with started("Serving", "benchmarks.streams", "adk", str(port)):
-        url = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient(base_url=url) as client:
-            for _ in range(100):
-                try:
-                    await client.get("/health")
-                    break
-                except httpx.TransportError:
-                    await asyncio.sleep(0.05)
-        yield url
-
-
-def serve_adk(port: int) -> None:
-    """Serve ADK's own server."""
-    own = ApiServer(
-        agent_loader=Apps({APP: app}),
-        session_service=InMemorySessionService(),
-        memory_service=InMemoryMemoryService(),
-        artifact_service=InMemoryArtifactService(),
-        credential_service=InMemoryCredentialService(),
-        eval_sets_manager=None,
-        eval_set_results_manager=None,
-        agents_dir="",
-    )
-    print("Serving")
-    uvicorn.run(own.get_fast_api_app(bind_host="127.0.0.1"), host="127.0.0.1", port=port, log_level="error")
+        yield f"http://127.0.0.1:{port}"
 
 
 async def listened(client: httpx.AsyncClient, user: str, text: str) -> tuple[float, list[float], str, list[str]]:
@@ -197,6 +168,6 @@ async def main(redis: bool) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["adk"]:
-        serve_adk(int(sys.argv[2]))
+        uvloop.run(api_server(app, int(sys.argv[2]), InMemorySessionService()))
     else:
         uvloop.run(main("--redis" in sys.argv))

@@ -28,7 +28,7 @@ from restate.ext.adk import RestatePlugin, RestateSessionService
 from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.server import RestateServer, register
 from adk_chat.gateway.apps import Apps
-from benchmarks.instant import NAME, root_agent
+from benchmarks.instant import NAME, app, root_agent
 from benchmarks.processes import Process, free_port, started
 
 _SERVING = "Serving"
@@ -164,9 +164,10 @@ async def _endpoint(port: int) -> None:
     await serving
 
 
-async def _api_server(port: int, sessions: BaseSessionService) -> None:
+async def api_server(app: App, port: int, sessions: BaseSessionService) -> None:
+    """Serve ADK's own server, and say so."""
     server = ApiServer(
-        agent_loader=Apps({NAME: App(name=NAME, root_agent=root_agent)}),
+        agent_loader=Apps({app.name: app}),
         session_service=sessions,
         memory_service=InMemoryMemoryService(),
         artifact_service=InMemoryArtifactService(),
@@ -189,9 +190,9 @@ def main(variant: str, port: str, *directory: str) -> None:
     if variant == "endpoint":
         uvloop.run(_endpoint(int(port)))
     elif variant == "sqlite":
-        uvloop.run(_api_server(int(port), SqliteSessionService(str(Path(*directory) / "sessions.db"))))
+        uvloop.run(api_server(app, int(port), SqliteSessionService(str(Path(*directory) / "sessions.db"))))
     else:
-        uvloop.run(_api_server(int(port), InMemorySessionService()))
+        uvloop.run(api_server(app, int(port), InMemorySessionService()))
 
 
 if __name__ == "__main__":

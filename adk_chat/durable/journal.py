@@ -9,13 +9,13 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import restate
 from google.adk import platform
 from google.adk.platform import time as platform_time
 from google.adk.platform import uuid as platform_uuid
-from pydantic import BaseModel, BeforeValidator, TypeAdapter
+from pydantic import BaseModel, model_validator
 from pydantic_core import to_json
 
 from adk_chat.durable import keys, seams
@@ -50,11 +50,10 @@ class _Beginning(BaseModel):
     time: float
     note: dict[str, Any] = {}
 
-
-_BEGINNING: TypeAdapter[_Beginning] = TypeAdapter(
-    # A journal of an earlier version has nothing but the time.
-    Annotated[_Beginning, BeforeValidator(lambda value: value if isinstance(value, dict) else {"time": value})]
-)
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, value: object) -> object:
+        return value if isinstance(value, dict) else {"time": value}  # all that an earlier version has recorded
 
 
 def _beginning(note: Callable[[], BaseModel] | None) -> bytes:
@@ -122,7 +121,7 @@ class Journal:
         began, self.resumed = self.vm.begin(_BEGAN, entries, lambda: _beginning(note))
         seams.set_state_machine(context, self.vm)
         self.pump = Pump(context, self.vm, entries, outside, attempt)
-        beginning = _BEGINNING.validate_json(began)
+        beginning = _Beginning.model_validate_json(began)
         self.began = beginning.time
         """When the first attempt began, in seconds since the epoch."""
         self.note = beginning.note

@@ -18,6 +18,7 @@ from adk_chat.objects.app_state import AppStates
 from adk_chat.objects.ending import AnyContext, ends, is_running, send_cancel
 from adk_chat.objects.handler import handler, terminal
 from adk_chat.objects.requests import (
+    HISTORY_BYTES,
     TRACE_HEADERS,
     TURN,
     CancelTurn,
@@ -33,7 +34,6 @@ from adk_chat.objects.requests import (
 )
 from adk_chat.objects.run_config import streams
 from adk_chat.objects.state import ObjectState
-from adk_chat.objects.turn_history import HISTORY_BYTES
 from adk_chat.sessions.contract import (
     CHAT,
     MAX_BYTES,
@@ -252,7 +252,7 @@ class _Handlers:
         last, after = request.num_recent_events, request.after_timestamp
         until = record.event_count
         if request.created == record.create_time:
-            until = min(until, until if request.until is None else request.until)
+            until = until if request.until is None else min(until, request.until)
             missing = max(0, until - request.have)
             last = missing if last is None else min(last, missing)
         skip = record.event_count - until

@@ -13,6 +13,9 @@ TURN = "Turn"
 TRACE_HEADERS = ("traceparent", "tracestate")
 """The headers that carry the trace of a request on to its turn."""
 
+HISTORY_BYTES = 20 * 1024 * 1024
+"""The most that a turn is given of its session, as JSON; model APIs take no more than that either."""
+
 MultitaskStrategy = Literal["enqueue", "reject", "interrupt", "rollback"]
 
 

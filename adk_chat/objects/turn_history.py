@@ -13,13 +13,11 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from adk_chat.objects.outbox import Outbox
-from adk_chat.objects.requests import LoadedSession, LoadSession, SessionHead, TurnRequest
+from adk_chat.objects.requests import HISTORY_BYTES, LoadedSession, LoadSession, SessionHead, TurnRequest
 from adk_chat.sessions.contract import CHAT, Json
 from adk_chat.sessions.transport import request_json
 from adk_chat.sessions.turn_id import TurnKey
 
-HISTORY_BYTES = 20 * 1024 * 1024
-"""The most that a turn is given of its session, as JSON; model APIs take no more than that either."""
 _EVENT_BYTES = 4 * 1024
 
 

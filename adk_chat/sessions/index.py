@@ -134,7 +134,7 @@ class SessionIndex:
     async def has(self, shared: str) -> bool:
         """Whether there may be a value under a key that the user's sessions share."""
         (value,) = await self._kv.get(INDEX)
-        known = [] if value is None else Root.model_validate(value).shared
+        known = [] if value is None else value.get("shared")
         return known is None or shared in known
 
     async def note(self, shared: str) -> None:
@@ -167,7 +167,7 @@ class SessionIndex:
 
         listed = len(root.newest)
         root.newest = [row for row in root.newest if not is_of(row)]
-        if len(root.newest) < listed or not (record.indexed or record.index_page is not None):
+        if len(root.newest) < listed or not record.is_of_ours:
             return
         places = [place for place, page in enumerate(root.pages) if page.may_have(record.listed_time)]
         for place in sorted(places, key=lambda place: root.pages[place].number != record.index_page):

@@ -112,7 +112,7 @@ class SessionStore:
 
     async def head(self, session_id: str) -> tuple[SessionRecord | None, Json]:
         """The session's record, or None, and the `user:` state, in as few reads as there can be."""
-        await self.kv.prefetch(self.keys.session(session_id), INDEX)
+        await self.prefetch(session_id)
         return await self.read(session_id), await self.user_state()
 
     async def read(self, session_id: str) -> SessionRecord | None:
@@ -126,7 +126,7 @@ class SessionStore:
             record.state = {k: v for k, v in record.state.items() if not k.startswith(State.USER_PREFIX)}
         return record
 
-    async def prefetch(self, session_id: str, *, first: bool) -> None:
+    async def prefetch(self, session_id: str, *, first: bool = False) -> None:
         """Read in one go what a write to the session will read; `first` if it will be the user's first one."""
         await self.kv.prefetch(self.keys.session(session_id), INDEX, keys=first)
 
@@ -213,6 +213,7 @@ class SessionStore:
             TooLargeError: its state is.
         """
         shallow(state, to_json(json_safe(state)), "The state")
+        await self.prefetch(session_id)
         if await self.read(session_id) is not None:
             raise AlreadyExistsError(f"Session with id {session_id} already exists.")
         scoped = ScopedState(state)
@@ -229,6 +230,7 @@ class SessionStore:
             StaleSessionError: the writer's copy is outdated.
             TooLargeError: the state would become so.
         """
+        await self.prefetch(request.session_id)
         record = await self.read(request.session_id)
         if record is None:
             raise SessionNotFoundError(f"Session {request.session_id} not found.")
@@ -250,7 +252,10 @@ class SessionStore:
         until = record.sealed_until
         if until is not None and all(event["timestamp"] > until for event in events):
             return record.events  # equals have equal times
-        return await self.events(record, cut=MAX_BYTES)
+        found = await self.events(record, cut=MAX_BYTES)
+        if until is None and len(found) == record.event_count:  # an earlier version has not noted it
+            record.sealed_until = max(event["timestamp"] for event in found[: -len(record.events)])
+        return found
 
     async def append_turn(
         self,

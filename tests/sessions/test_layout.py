@@ -199,6 +199,15 @@ async def test_events_with_the_same_id_are_told_apart_in_old_runs_too() -> None:
     new = Event.model_validate(event(200))
     write = await store(kv).append(AppendEvents(session_id="s", events=[new], revision=record.revision))
     assert (write.events, kv.read) == (1, 1), "what is new is known by its time"
+    # An earlier version has not noted the time; it is noted at the next append.
+    old_record = json.loads(kv.values["session_store::s"])
+    del old_record["sealedUntil"]
+    kv.set("session_store::s", old_record)
+    for number, most in ((201, 100), (202, 5)):
+        kv.read = 0
+        new = Event.model_validate(event(number))
+        await store(kv).commit(await store(kv).append(AppendEvents(session_id="s", events=[new])))
+        assert kv.read <= most, number
 
 
 OLD: Json = {
