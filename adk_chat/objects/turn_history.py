@@ -6,12 +6,14 @@ hand is noted in its journal, and not what they are; a replay in a process that 
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import restate
 from google.adk.events.event import Event
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from adk_chat.objects.copier import Copier
 from adk_chat.objects.outbox import Outbox
 from adk_chat.objects.requests import HISTORY_BYTES, LoadedSession, LoadSession, SessionHead, TurnRequest
 from adk_chat.sessions.contract import CHAT, Json
@@ -21,14 +23,30 @@ from adk_chat.sessions.turn_id import TurnKey
 _EVENT_BYTES = 4 * 1024
 
 
+class Stored:
+    """An event that is stored, from its JSON."""
+
+    __slots__ = ("copier", "size", "timestamp")
+
+    def __init__(self, event: Json) -> None:
+        parsed = Event.model_validate(event)
+        self.copier = Copier(parsed)
+        self.size = len(to_json(event))
+        """How many bytes it takes as JSON."""
+        self.timestamp = parsed.timestamp
+
+
 @dataclass
 class Events:
     """Events of a session that follow each other, from the one of that number on."""
 
     first: int = 0
-    events: list[Event] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    """How many bytes each takes as JSON."""
+    events: list[Stored] = field(default_factory=list)
+
+    @cached_property
+    def size(self) -> int:
+        """How many bytes they take as JSON."""
+        return sum(event.size for event in self.events)
 
     @property
     def until(self) -> int:
@@ -37,22 +55,19 @@ class Events:
 
     def part(self, first: int, until: int) -> "Events":
         """Those from the one of that number on, up to another."""
-        begin, end = max(0, first - self.first), max(0, until - self.first)
-        return Events(max(first, self.first), self.events[begin:end], self.sizes[begin:end])
+        return Events(max(first, self.first), self.events[max(0, first - self.first) : max(0, until - self.first)])
 
     def with_stored(self, stored: list[Json]) -> "Events":
         """These, and after them others."""
-        events = self.events + [Event.model_validate(event) for event in stored]
-        return Events(self.first, events, self.sizes + [len(to_json(event)) for event in stored])
+        return Events(self.first, self.events + [Stored(event) for event in stored])
 
     def within(self, most: int) -> "Events":
         """The newest of them that take no more bytes than that, one at least."""
-        total = 0
-        for number in reversed(range(len(self.events))):
-            total += self.sizes[number]
-            if total > most and number < len(self.events) - 1:
-                return self.part(self.first + number + 1, self.until)
-        return self
+        size, first = self.size, 0
+        while size > most and first < len(self.events) - 1:
+            size -= self.events[first].size
+            first += 1
+        return self.part(self.first + first, self.until) if first else self
 
 
 @dataclass
@@ -80,11 +95,11 @@ class Known:
     """Whether no older event would be shown in any case."""
     pending: Pending | None = None
 
-    @property
+    @cached_property
     def size(self) -> int:
         """How many events that are; one counts for as many as it takes memory for."""
         pending = self.pending.events if self.pending else []
-        size = sum(self.events.sizes) + sum(len(to_json(event)) for event in pending)
+        size = self.events.size + sum(len(to_json(event)) for event in pending)
         return len(self.events.events) + len(pending) + size // _EVENT_BYTES
 
 
@@ -236,7 +251,7 @@ class TurnHistory:
         if self._last is not None:
             events = events[-self._last :] if self._last else []
         # Code of an agent may change what it is given.
-        return [event.model_copy(deep=True) for event in events]
+        return [event.copier.copy() for event in events]
 
     async def _had(self, ctx: restate.ObjectContext, have: Have) -> Events:
         created, until = self._request.head.created, have.first + have.count
