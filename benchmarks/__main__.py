@@ -32,7 +32,7 @@ class Plan:
     users: tuple[int, ...] = (1, 8, 32, 128)
     seconds: float = 2
     rounds: int = 2
-    fresh: int = 60
+    fresh: int = 120
     growth: int = 300
     long: int = 1000
     sessions: tuple[int, ...] = (100, 10_000)
@@ -40,7 +40,7 @@ class Plan:
 
 
 QUICK = Plan(users=(8, 32), seconds=2, rounds=2, fresh=30, growth=60, long=60, sessions=(), events=())
-_CALLS = 30
+_CALLS, _WARM, _FRESH, _GROWTH = 30, 5, 15, 20
 
 
 @dataclass
@@ -150,10 +150,11 @@ class Bench:
     async def fresh(self, bare: Variant, variants: list[Variant]) -> None:
         """One turn after the other, each in a session of its own."""
         times: dict[str, list[float]] = {}
-        for _ in range(self.plan.rounds):
+        # Short rounds: the machine is not as fast at every minute.
+        for _ in range(self.plan.fresh // _FRESH):
             for variant in [bare, *variants]:
-                loaded = await self.load.run(variant, 1, calls=self.plan.fresh, turns=1)
-                times.setdefault(variant.name, []).append(statistics.median(loaded["milliseconds"][3:]))
+                loaded = await self.load.run(variant, 1, calls=_WARM + _FRESH, turns=1)
+                times.setdefault(variant.name, []).extend(loaded["milliseconds"][_WARM:])
         least = statistics.median(times[bare.name])
         for name, found in times.items():
             median = statistics.median(found)
@@ -172,14 +173,22 @@ class Bench:
             self.report.crowd(users, name, Slice(**median))
 
     async def growth(self, variants: list[Variant]) -> None:
-        """One session that grows, of which the model sees all."""
+        """One session of each that grows, of which the model sees all."""
+        took: dict[str, list[float]] = {variant.name: [] for variant in variants}
+
+        async def grow(variant: Variant, calls: int) -> None:
+            label = f"grows-{variant.python.pid}"
+            took[variant.name] += (await self.load.run(variant, 1, calls=calls, turns=0, label=label))["milliseconds"]
+
+        for _ in range(self.plan.growth // _GROWTH):
+            for variant in variants:
+                await grow(variant, _GROWTH)
         for variant in variants:
-            calls = self.plan.long if variant is variants[0] else self.plan.growth
-            took = (await self.load.run(variant, 1, calls=calls, turns=0))["milliseconds"]
-            self.report.growth(variant.name, took[: self.plan.growth])
-            if variant is variants[0]:
-                last = statistics.median(took[-10:])
-                self.report.line(f"Turn {calls} of a session of which the model sees all", f"{last:.0f} ms", "")
+            self.report.growth(variant.name, took[variant.name])
+        long = variants[0]
+        await grow(long, self.plan.long - self.plan.growth)
+        median = statistics.median(took[long.name][-10:])
+        self.report.line(f"Turn {self.plan.long} of a session of which the model sees all", f"{median:.0f} ms", "")
 
     async def bytes(self, ours: Ours) -> None:
         """What the turns of a session are sent, and journal."""

@@ -37,13 +37,13 @@ def _sleep(vm: Any, message: Message) -> Echoed:
 def _call(vm: Any, message: Message) -> Echoed:
     what, strand, request = _request(Kind.CALL, message, headers=4)
     call = vm.sys_call(**request)
-    return what, Recorded(strand, "", call), call.result_handle, call.invocation_id_handle
+    return what, Recorded(strand, "", call, value=request["parameter"]), call.result_handle, call.invocation_id_handle
 
 
 def _send(vm: Any, message: Message) -> Echoed:
     what, strand, request = _request(Kind.SEND, message, headers=5)
     handle = vm.sys_send(**request)
-    return what, Recorded(strand, "", handle), -1, handle
+    return what, Recorded(strand, "", handle, value=request["parameter"]), -1, handle
 
 
 def _request(kind: Kind, message: Message, headers: int) -> tuple[Hashable, str, dict[str, Any]]:

@@ -20,6 +20,7 @@ from pydantic_core import to_json
 
 from adk_chat.durable import keys, seams
 from adk_chat.durable.attempt import Attempt, retrieve
+from adk_chat.durable.entries import Kind
 from adk_chat.durable.errors import is_cancelled
 from adk_chat.durable.keys import Key
 from adk_chat.durable.machine import RememberingVm
@@ -281,6 +282,10 @@ class Journal:
     def recorded(self, what: str) -> list[bytes]:
         """What earlier attempts have recorded under that name, in order."""
         return self.vm.recorded(what)
+
+    def requests(self, service: str, handler: str, key: str) -> list[tuple[Kind, bytes]]:
+        """What earlier attempts have given to a handler, each time by a call or a one-way call, in order."""
+        return self.vm.memory.requests(service, handler, key)
 
     async def sleep(self, pause: timedelta, what: str) -> None:
         """Wait; the time runs on while the process is down."""

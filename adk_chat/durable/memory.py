@@ -28,7 +28,7 @@ class Recorded:
     known: bool = False
     """Whether the result is known, of a run."""
     value: bytes | None = None
-    """What the run gave, if that is known."""
+    """What the run gave, if that is known; what a call, or a one-way call, was given."""
     taken: bool = False
 
 
@@ -77,6 +77,15 @@ class Memory:
         found = [recorded for recorded in self._recorded.get(what, ()) if recorded.strand == strand]
         for recorded in found:
             recorded.taken = True
+        return found
+
+    def requests(self, service: str, handler: str, key: str) -> list[tuple[Kind, bytes]]:
+        """What a handler was given, each time by a call or by a one-way call, in the order of the journal."""
+        found = []
+        for what, every in self._recorded.items():
+            for kind in (Kind.CALL, Kind.SEND):
+                if isinstance(what, tuple) and what[:4] == (kind, service, handler, key):
+                    found += [(kind, recorded.value) for recorded in every if recorded.value is not None]
         return found
 
 

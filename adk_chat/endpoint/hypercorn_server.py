@@ -21,6 +21,7 @@ async def serve(
     lean_http2()
     config = Config()
     config.bind = [f"fd://{listening.detach()}"]  # hypercorn closes it
+    config.include_date_header = config.include_server_header = False  # of no use to the engine
     config.graceful_timeout = _GRACE_SECONDS
     config.h2_max_concurrent_streams = streams
     # After that many requests hypercorn closes a connection under the streams that are open on it, and their Restate

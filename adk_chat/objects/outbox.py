@@ -1,4 +1,4 @@
-"""What a turn has to store, on its way to Chat, in batches that are journaled before they are sent.
+"""What a turn has to store, on its way to Chat, in batches. That one was sent is in the journal, and all of it.
 
 Stored events are known by what they say, and not by their place: where an attempt brings forth what an earlier one has
 sent, in whatever order, it is the same event, with the id, the time and the content that it was stored with.
@@ -7,15 +7,14 @@ sent, in whatever order, it is the same event, with the id, the time and the con
 import asyncio
 import secrets
 from itertools import accumulate
-from typing import Any, NotRequired
+from typing import Any
 
 import restate
 from google.adk.events.event import Event
-from pydantic import TypeAdapter
-from pydantic_core import to_json
-from typing_extensions import TypedDict
+from pydantic_core import from_json, to_json
 
 from adk_chat.durable import Journal
+from adk_chat.durable.entries import Kind
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.requests import Reply, SessionHead, TurnEvents
 from adk_chat.sessions.contract import CHAT, Json
@@ -31,20 +30,8 @@ engine."""
 CANCELLED = 409
 """The status with which the SDK tells a handler that its Restate invocation is cancelled."""
 _SLOW_SECONDS = 0.1
-_EVENTS = "events"
+_HANDLER, _OF_TOOLS = "append_turn", "events of tools"
 _MADE_ANEW = {"id", "timestamp"}
-
-
-class _Record(TypedDict):
-    events: list[Json]
-    reply: Reply | None
-    mark: NotRequired[str]
-    """Drawn at random by the attempt that made the record."""
-    of_tool: NotRequired[bool]
-    """Whether a tool has appended them by itself, in its step."""
-
-
-_RECORD = TypeAdapter(_Record)
 
 
 class Outbox:
@@ -91,16 +78,25 @@ class Outbox:
         self._replied = False
         self._last: TurnEvents | None = None
         """The last batch that was made."""
-        for recorded in journal.recorded(_EVENTS):
-            record = _RECORD.validate_json(recorded)
-            batch = self._batch(record["events"], record["reply"], record.get("mark"))
+        for kind, batch in self._made_before():
+            self._keep(batch)
             self._sent += batch.events
-            self._of_tools.update(event["id"] for event in batch.events if record.get("of_tool"))
             if live is not None:
                 live.sent(batch.events)
-            self._send(batch)
+            if kind == Kind.SEND:
+                self._send(batch)
         if live is not None:
             journal.before_step = self._show
+
+    def _made_before(self) -> list[tuple[Kind, TurnEvents]]:
+        """The batches of earlier attempts, each once, and how they were sent."""
+        made: dict[int, tuple[Kind, TurnEvents]] = {}
+        for kind, request in self._journal.requests(CHAT, _HANDLER, self._key.user_id):
+            batch = TurnEvents.model_validate_json(request)
+            made.setdefault(batch.batch, (kind, batch))
+        for recorded in self._journal.recorded(_OF_TOOLS):
+            self._of_tools.update(from_json(recorded))
+        return [made[number] for number in sorted(made)]
 
     def sent_before(self, event: Event, made: Json, *, of_tool: bool) -> bool:
         """Whether an earlier attempt has sent this event, of which that is stored; it then becomes what was sent.
@@ -197,40 +193,39 @@ class Outbox:
         events, self._pending = [stored for stored, _ in self._pending[:count]], self._pending[count:]
         if self._pending or self._replied:
             reply = None
-        mark = secrets.token_hex(4)
-        record = {"events": events, "reply": reply, "mark": mark, **({"of_tool": True} if of_tool else {})}
-        self._journal.record(_EVENTS, lambda: to_json(record))
+        if of_tool:
+            self._journal.record(_OF_TOOLS, lambda: to_json([event["id"] for event in events]))
         for event in events:
             self._journal.advance(event["timestamp"])
-        return self._batch(events, reply, mark)
-
-    def _batch(self, events: list[Json], reply: Reply | None, mark: str | None) -> TurnEvents:
-        first = self.batches == self._head.batches
-        self.batches += 1
-        self.events += events
-        self.mark = mark or ""
-        self._replied = self._replied or reply is not None
-        self._last = TurnEvents(
+        batch = TurnEvents(
             app_name=self._key.app_name,
             session_id=self._key.session_id,
             events=events,
-            batch=self.batches,
-            mark=mark,
-            create=first and self._head.created is None,
+            batch=self.batches + 1,
+            mark=secrets.token_hex(4),
+            create=self.batches == self._head.batches and self._head.created is None,
             created=self._head.created,
             first_session=self._head.first_session,
             reply=reply,
         )
-        return self._last
+        self._keep(batch)
+        return batch
+
+    def _keep(self, batch: TurnEvents) -> None:
+        self.batches = batch.batch
+        self.events += batch.events
+        self.mark = batch.mark or ""
+        self._replied = self._replied or batch.reply is not None
+        self._last = batch
 
     async def _call(self, batch: TurnEvents) -> None:
         body = _json(batch)
         try:
-            await self._context.generic_call(CHAT, "append_turn", body, key=self._key.user_id)
+            await self._context.generic_call(CHAT, _HANDLER, body, key=self._key.user_id)
         except restate.TerminalError as error:
             if error.status_code == CANCELLED:
                 # The cancellation reached the append as well, or did not; a batch that comes twice is stored once.
-                self._context.generic_send(CHAT, "append_turn", body, key=self._key.user_id)
+                self._context.generic_send(CHAT, _HANDLER, body, key=self._key.user_id)
             raise
 
     def _send(self, batch: TurnEvents) -> None:
@@ -242,7 +237,7 @@ class Outbox:
             handle = self._journal.vm.sys_signal(signal)
             self._unconfirmed[handle] = batch
             self._journal.pump.watch(handle, lambda: self._heard(handle))
-        self._context.generic_send(CHAT, "append_turn", _json(batch), key=self._key.user_id)
+        self._context.generic_send(CHAT, _HANDLER, _json(batch), key=self._key.user_id)
         self._journal.pump.wake()
 
     def _heard(self, handle: int) -> None:

@@ -8,6 +8,8 @@ from restate.serde import BytesSerde
 
 from adk_chat.sessions.contract import sized
 
+_BYTES = BytesSerde()
+
 
 class ObjectState:
     """`KeyValue` over the context of a handler of a virtual object. A value is read from the engine once a handler.
@@ -51,15 +53,15 @@ class ObjectState:
             if data is None:
                 self._context.clear(name)
             else:
-                self._context.set(name, data, serde=BytesSerde())
+                self._context.set(name, data, serde=_BYTES)
         self._changes = {}
 
     async def _read(self, names: list[str], keys: bool = False) -> None:
-        values = [self._context.get(name, serde=BytesSerde()) for name in names]
-        all_names = [self._context.state_keys()] if keys and self._names is None else []
-        await restate.gather(*values, *all_names)
+        # All are asked for before the first answer is awaited.
+        values = [self._context.get(name, serde=_BYTES) for name in names]
+        all_names = self._context.state_keys() if keys and self._names is None else None
         for name, value in zip(names, values, strict=True):
             stored = await value
             self._values[name] = None if stored is None else from_json(stored)
-        if all_names:
-            self._names = list(await all_names[0])
+        if all_names is not None:
+            self._names = list(await all_names)
