@@ -19,7 +19,7 @@ import uvloop
 
 from benchmarks import stored
 from benchmarks.instant import SLOW, SLOW_SECONDS
-from benchmarks.load import Load, Loaded
+from benchmarks.load import TURNS, Load, Loaded
 from benchmarks.processes import started
 from benchmarks.report import Report
 from benchmarks.variants import Machine, Ours, Variant
@@ -34,12 +34,12 @@ class Plan:
     rounds: int = 2
     fresh: int = 120
     growth: int = 300
-    long: int = 1000
+    long: tuple[int, ...] = (1000,)
     sessions: tuple[int, ...] = (100, 10_000)
     events: tuple[int, ...] = (100, 5000)
 
 
-QUICK = Plan(users=(8, 32), seconds=2, rounds=2, fresh=30, growth=60, long=60, sessions=(), events=())
+QUICK = Plan(users=(8, 32), seconds=2, rounds=2, fresh=30, growth=60, long=(), sessions=(), events=())
 _CALLS, _WARM, _FRESH, _GROWTH = 30, 5, 15, 20
 
 
@@ -69,6 +69,7 @@ class Generator:
         """Have users talk to a variant, new ones unless their label is known."""
         label = f"u{next(self._labels)}"
         load: Load = {"kind": variant.kind, "url": variant.url, "users": users, "label": label}
+        load["may_fail"] = variant.restate is None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({**load, **how}).encode() + b"\n")
@@ -85,7 +86,7 @@ class Generator:
             return [process.seconds() if process else 0.0 for process in (variant.python, variant.restate)]
 
         before = used()
-        loaded = await self.run(variant, users, seconds=seconds, label=f"{variant.kind}{variant.python.pid}-{users}")
+        loaded = await self.run(variant, users, seconds=seconds, label=_crowd(variant, users))
         took = sorted(loaded["milliseconds"])
         python, restate = (1000 * (late - early) / len(took) for late, early in zip(used(), before, strict=True))
         rate = len(took) / loaded["seconds"]
@@ -163,32 +164,29 @@ class Bench:
     async def crowd(self, users: int, variants: list[Variant]) -> None:
         """Users who talk at the same time, in sessions of up to 20 turns."""
         slices: dict[str, list[Slice]] = {}
-        for _ in range(self.plan.rounds + 1):
+        for variant in variants:  # until sessions are as long as they are on average
+            loaded = await self.load.run(variant, users, calls=TURNS // 2, label=_crowd(variant, users))
+            if loaded["failed"]:
+                self.report.unanswered(users, variant.name, loaded["failed"], users * TURNS // 2)
+        for _ in range(self.plan.rounds):
             for variant in variants:
                 found = await self.load.slice(variant, users, self.plan.seconds)
                 slices.setdefault(variant.name, []).append(found)
         for name, of_name in slices.items():
-            # In the first round all sessions are new.
-            median = {key: statistics.median(vars(one)[key] for one in of_name[1:]) for key in vars(of_name[0])}
+            median = {key: statistics.median(vars(one)[key] for one in of_name) for key in vars(of_name[0])}
             self.report.crowd(users, name, Slice(**median))
 
     async def growth(self, variants: list[Variant]) -> None:
         """One session of each that grows, of which the model sees all."""
         took: dict[str, list[float]] = {variant.name: [] for variant in variants}
 
-        async def grow(variant: Variant, calls: int) -> None:
-            label = f"grows-{variant.python.pid}"
-            took[variant.name] += (await self.load.run(variant, 1, calls=calls, turns=0, label=label))["milliseconds"]
-
         for _ in range(self.plan.growth // _GROWTH):
             for variant in variants:
-                await grow(variant, _GROWTH)
-        for variant in variants:
-            self.report.growth(variant.name, took[variant.name])
-        long = variants[0]
-        await grow(long, self.plan.long - self.plan.growth)
-        median = statistics.median(took[long.name][-10:])
-        self.report.line(f"Turn {self.plan.long} of a session of which the model sees all", f"{median:.0f} ms", "")
+                label = f"grows-{variant.python.pid}"
+                loaded = await self.load.run(variant, 1, calls=_GROWTH, turns=0, label=label)
+                took[variant.name] += loaded["milliseconds"]
+        for name, milliseconds in took.items():
+            self.report.growth(name, milliseconds)
 
     async def bytes(self, ours: Ours) -> None:
         """What the turns of a session are sent, and journal."""
@@ -218,10 +216,18 @@ class Bench:
                 await stored.sessions(http, f"many-{count}", count)
                 took = await milliseconds(f"many-{count}/list_sessions", lambda _: {"limit": 50, "newest_first": True})
                 self.report.line(f"The newest 50 of {count} sessions", took, "")
+            for turn in self.plan.long:
+                await stored.session(http, f"turn-{turn}", 2 * turn)
+                took = await milliseconds(f"turn-{turn}/message", lambda _: {"message": "Hello", "session_id": "s"})
+                self.report.line(f"Turn {turn} of a session of which the model sees all", took, "")
             for count in self.plan.events:
                 await stored.session(http, f"long-{count}", count)
                 took = await milliseconds(f"long-{count}/append_events", _appended)
                 self.report.line(f"To append to a session of {count} events from outside", took, "")
+
+
+def _crowd(variant: Variant, users: int) -> str:
+    return f"{variant.kind}{variant.python.pid}-{users}"
 
 
 def _appended(number: int) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class Report:
         self._rates: dict[int, dict[str, float]] = {}
         self._growth: list[tuple[str, list[float]]] = []
         self._lines: list[str] = []
+        self._unanswered: list[str] = []
 
     def fresh(self, name: str, median: float, ratio: float) -> None:
         """Milliseconds of a turn in a session of its own, and how many times those of a bare handler."""
@@ -57,6 +58,10 @@ class Report:
             f"| {users} | {name} | {found.rate:.0f} | {found.median:.0f} | {found.slow:.0f} | {found.python:.1f} | "
             f"{restate} |"
         )
+
+    def unanswered(self, users: int, name: str, count: int, of: int) -> None:
+        """How many messages of a crowd were not answered."""
+        self._unanswered.append(f"Of {of} messages of {users} users, {name} answered {of - count}; the others failed.")
 
     def growth(self, name: str, milliseconds: list[float]) -> None:
         """How long each turn of a session took."""
@@ -76,6 +81,7 @@ class Report:
         parts.append("## Many users at once, in sessions of up to 20 turns\n")
         columns = ["users", "", "turns a second", "ms", "ms, slowest of 100", "Python, ms of CPU a turn", "Restate"]
         parts.append(_table(columns, self._crowd))
+        parts += [f"{sentence}\n" for sentence in self._unanswered]
         parts.append("## A session that grows, of which the model sees all\n")
         parts.append(self._growths())
         parts.append("## The rest\n")

@@ -1,5 +1,6 @@
 """Users with much in store."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -7,13 +8,19 @@ import httpx
 from benchmarks.instant import NAME
 
 _EVENTS_AT_ONCE = 100
+_AT_ONCE = 8
 _CONTENT = {"role": "user", "parts": [{"text": "An answer of a usual length, say. " * 10}]}
 
 
 async def sessions(http: httpx.AsyncClient, user: str, count: int) -> None:
     """Give a user so many sessions."""
-    for number in range(count):
-        await _call(http, f"{user}/create_session", {"session_id": f"s{number}"})
+    numbers = iter(range(count))
+
+    async def create() -> None:
+        for number in numbers:
+            await _call(http, f"{user}/create_session", {"session_id": f"s{number}"})
+
+    await asyncio.gather(*(create() for _ in range(_AT_ONCE)))
 
 
 async def session(http: httpx.AsyncClient, user: str, count: int) -> None:

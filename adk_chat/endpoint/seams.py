@@ -16,7 +16,7 @@ _DeadlockError: Any = vars(hypercorn_h2)["priority"].DeadlockError
 
 @cache
 def lean_http2() -> None:
-    """Let hypercorn's HTTP/2 leave out what costs a third of an endpoint's time and is of no use to it.
+    """Let hypercorn's HTTP/2 leave out what costs time and is of no use to an endpoint.
 
     That is to check headers, which the engine writes and the SDK reads by name; to spell out every frame for a log that
     nobody keeps; and to weigh streams against each other, and wake a task that sends, for what may be sent at once.
