@@ -20,7 +20,6 @@ from pydantic_core import to_json
 
 from adk_chat.durable import keys, seams
 from adk_chat.durable.attempt import Attempt, retrieve
-from adk_chat.durable.entries import Kind
 from adk_chat.durable.errors import is_cancelled
 from adk_chat.durable.keys import Key
 from adk_chat.durable.machine import RememberingVm
@@ -283,7 +282,7 @@ class Journal:
         """What earlier attempts have recorded under that name, in order."""
         return self.vm.recorded(what)
 
-    def requests(self, service: str, handler: str, key: str) -> list[tuple[Kind, bytes]]:
+    def requests(self, service: str, handler: str, key: str) -> list[bytes]:
         """What earlier attempts have given to a handler, each time by a call or a one-way call, in order."""
         return self.vm.memory.requests(service, handler, key)
 

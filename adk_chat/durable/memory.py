@@ -79,14 +79,11 @@ class Memory:
             recorded.taken = True
         return found
 
-    def requests(self, service: str, handler: str, key: str) -> list[tuple[Kind, bytes]]:
-        """What a handler was given, each time by a call or by a one-way call, in the order of the journal."""
-        found = []
-        for what, every in self._recorded.items():
-            for kind in (Kind.CALL, Kind.SEND):
-                if isinstance(what, tuple) and what[:4] == (kind, service, handler, key):
-                    found += [(kind, recorded.value) for recorded in every if recorded.value is not None]
-        return found
+    def requests(self, service: str, handler: str, key: str) -> list[bytes]:
+        """What a handler was given, each time by a call or by a one-way call; in the order of the journal."""
+        to = [(kind, service, handler, key) for kind in (Kind.CALL, Kind.SEND)]
+        asked = [every for what, every in self._recorded.items() if isinstance(what, tuple) and what[:4] in to]
+        return [recorded.value for every in asked for recorded in every if recorded.value is not None]
 
 
 def run(name: str) -> Hashable:

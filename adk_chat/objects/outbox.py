@@ -14,7 +14,6 @@ from google.adk.events.event import Event
 from pydantic_core import from_json, to_json
 
 from adk_chat.durable import Journal
-from adk_chat.durable.entries import Kind
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.requests import Reply, SessionHead, TurnEvents
 from adk_chat.sessions.contract import CHAT, Json
@@ -78,25 +77,17 @@ class Outbox:
         self._replied = False
         self._last: TurnEvents | None = None
         """The last batch that was made."""
-        for kind, batch in self._made_before():
+        before = [TurnEvents.model_validate_json(one) for one in journal.requests(CHAT, _HANDLER, key.user_id)]
+        for batch in {one.batch: one for one in before}.values():
             self._keep(batch)
             self._sent += batch.events
             if live is not None:
                 live.sent(batch.events)
-            if kind == Kind.SEND:
-                self._send(batch)
+            self._send(batch)
+        for recorded in journal.recorded(_OF_TOOLS):
+            self._of_tools.update(from_json(recorded))
         if live is not None:
             journal.before_step = self._show
-
-    def _made_before(self) -> list[tuple[Kind, TurnEvents]]:
-        """The batches of earlier attempts, each once, and how they were sent."""
-        made: dict[int, tuple[Kind, TurnEvents]] = {}
-        for kind, request in self._journal.requests(CHAT, _HANDLER, self._key.user_id):
-            batch = TurnEvents.model_validate_json(request)
-            made.setdefault(batch.batch, (kind, batch))
-        for recorded in self._journal.recorded(_OF_TOOLS):
-            self._of_tools.update(from_json(recorded))
-        return [made[number] for number in sorted(made)]
 
     def sent_before(self, event: Event, made: Json, *, of_tool: bool) -> bool:
         """Whether an earlier attempt has sent this event, of which that is stored; it then becomes what was sent.
