@@ -49,6 +49,8 @@ from adk_chat.streaming import Broker, open_broker
 logger = logging.getLogger(__name__)
 
 _INACTIVITY = timedelta(hours=1)
+_WAITING = timedelta(seconds=1)
+"""How long a handler whose own code does nothing but wait keeps its slot of the engine."""
 _CLOSE_SECONDS = 10
 _KEY_BYTES = 32
 
@@ -121,6 +123,7 @@ class ChatService:
             max_message_bytes=settings.max_message_bytes,
             app_states=app_states,
             journal_retention=retention,
+            inactivity_timeout=None if settings.replay_always else _WAITING,
             # Its default is a guess, good enough for `web` to say that nobody is there.
             admin=AdminApi(settings.admin_url, settings.restate_headers)
             if "admin_url" in settings.model_fields_set
@@ -144,6 +147,7 @@ class ChatService:
             retry_policy=OUTAGE,
             # Where the server is to replay at every await, that is its decision.
             inactivity_timeout=None if settings.replay_always else _INACTIVITY,
+            waiting_timeout=None if settings.replay_always else _WAITING,
             broker=self.broker,
             outside=self._outside,
             app_states=app_states,

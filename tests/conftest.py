@@ -189,6 +189,7 @@ async def hosting(
     admin_port: int | None = None,
     ingress_port: int | None = None,
     replay_always: bool = False,
+    slots: int | None = None,
 ) -> AsyncIterator[RestateServer]:
     """A server that knows these handlers, which are served from here."""
     with tempfile.TemporaryDirectory() as directory:
@@ -196,7 +197,12 @@ async def hosting(
         listening = listen("127.0.0.1", 0)
         port = listening.getsockname()[1]
         async with RestateServer(
-            binary, Path(directory), ingress_port or free_port(), admin_port or free_port(), replay_always=replay_always
+            binary,
+            Path(directory),
+            ingress_port or free_port(),
+            admin_port or free_port(),
+            replay_always=replay_always,
+            slots=slots,
         ) as running:
             # So that ADK_CHAT_SERVER=granian make test tests that one.
             server: ServerName = Settings(_env_file=None).server

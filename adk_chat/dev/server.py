@@ -13,7 +13,11 @@ import httpx
 
 _GUARD = Path(__file__).with_name("guard.py")
 _START_SECONDS = 60
+SLOTS = 2_000
+"""How many handlers the server runs at once; the engine's own default is 1,000. A turn whose model or tools are at work
+takes one, and about half a megabyte of memory in this process and the server."""
 _RESTATE, _NODE = "restate", "adk-chat"
+_LIMIT = "RESTATE_WORKER__INVOKER__CONCURRENT_INVOCATIONS_LIMIT"
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 """The longest path that a unix socket can have."""
 
@@ -76,17 +80,26 @@ class RestateServer:
         ingress_port: port of the ingress, on loopback.
         admin_port: port of the admin API and of the Restate UI, on loopback.
         replay_always: suspend and replay handlers at every await.
+        slots: how many handlers it runs at once; by default as RESTATE_WORKER__INVOKER__CONCURRENT_INVOCATIONS_LIMIT
+            says, or else `SLOTS`.
     """
 
     def __init__(
-        self, binary: Path, data_dir: Path, ingress_port: int, admin_port: int, *, replay_always: bool = False
+        self,
+        binary: Path,
+        data_dir: Path,
+        ingress_port: int,
+        admin_port: int,
+        *,
+        replay_always: bool = False,
+        slots: int | None = None,
     ) -> None:
         self.ingress_url = f"http://localhost:{ingress_port}"
         self.admin_url = f"http://localhost:{admin_port}"
         self.log = data_dir / "restate-server.log"
         self._binary = binary
         self._directory = data_dir
-        self._environment = _environment(data_dir, ingress_port, admin_port, replay_always)
+        self._environment = _environment(data_dir, ingress_port, admin_port, replay_always, slots)
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> "RestateServer":
@@ -187,7 +200,9 @@ async def _answers(client: httpx.AsyncClient, url: str) -> bool:
         return False
 
 
-def _environment(data_dir: Path, ingress_port: int, admin_port: int, replay_always: bool) -> dict[str, str]:
+def _environment(
+    data_dir: Path, ingress_port: int, admin_port: int, replay_always: bool, slots: int | None
+) -> dict[str, str]:
     settings = {
         "BASE_DIR": str(data_dir / _RESTATE),
         "NODE_NAME": _NODE,
@@ -209,4 +224,7 @@ def _environment(data_dir: Path, ingress_port: int, admin_port: int, replay_alwa
     }
     if replay_always:
         settings["WORKER__INVOKER__INACTIVITY_TIMEOUT"] = "0s"
-    return {**os.environ, **{f"RESTATE_{name}": value for name, value in settings.items()}}
+    environment = {**os.environ, **{f"RESTATE_{name}": value for name, value in settings.items()}}
+    if slots is not None or _LIMIT not in environment:
+        environment[_LIMIT] = str(slots or SLOTS)
+    return environment

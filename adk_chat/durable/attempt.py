@@ -6,7 +6,6 @@ tasks; nor are those that code leaves behind on purpose when a turn has ended we
 """
 
 import asyncio
-import sysconfig
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any, ClassVar, TypeVar
@@ -15,6 +14,7 @@ from adk_chat.durable import keys, seams
 from adk_chat.durable.errors import ErrorRecord
 from adk_chat.durable.keys import Strand
 from adk_chat.durable.locks import Holds
+from adk_chat.durable.work import Timers, Wait, waits_for
 
 T = TypeVar("T")
 
@@ -22,9 +22,36 @@ _END_SECONDS = 2.0
 _TOLD_SECONDS = 0.05
 _CANCEL_SECONDS = (0.05, 1.0, 0.3)
 """What was told of a cancellation has the first to end by itself, and then each of the others once it is cancelled."""
-_INSTALLED = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 _LIVE_ON = tuple(f"google.adk.{name}" for name in ("tools", "plugins", "integrations", "memory", "models", "telemetry"))
 """The modules of ADK whose tasks are for what outlives a turn."""
+_LIBRARIES = {
+    "a2a",
+    "aio_pika",
+    "aiobotocore",
+    "aiohttp",
+    "aiokafka",
+    "aiormq",
+    "apscheduler",
+    "asyncpg",
+    "fastmcp",
+    "granian",
+    "grpc",
+    "hypercorn",
+    "litellm",
+    "mcp",
+    "nats",
+    "playwright",
+    "psycopg_pool",
+    "pymongo",
+    "redis",
+    "restate",
+    "sqlalchemy",
+    "starlette",
+    "temporalio",
+    "uvicorn",
+    "websockets",
+}
+"""Libraries whose tasks are for connections, pools, sessions and servers, which outlive a turn."""
 
 
 async def _nothing() -> AsyncGenerator[None, None]:
@@ -58,6 +85,9 @@ class Attempt:
         self._abort = abort
         self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         """Those that code of the attempt has made."""
+        self.timers = Timers()
+        """The timers that it has set."""
+        self._handler = asyncio.current_task()
         self._over = asyncio.get_running_loop().create_future()
         self._cancelled = asyncio.get_running_loop().create_future()
         self.strand = Strand(attempt=self)
@@ -98,6 +128,13 @@ class Attempt:
     def add(self, task: "asyncio.Task[Any]") -> None:
         """A task was made by code of the attempt."""
         self.tasks.add(task)
+
+    def waits_for(self, engine: "Iterable[asyncio.Future[None]]") -> Wait:
+        """What its code waits for, given the futures that the pump completes."""
+        tasks = [task for task in (*self.tasks, self._handler) if task is not None and not task.done()]
+        if self.timers.pending():
+            return Wait.WORK
+        return waits_for(tasks, {*engine, self._over, self._cancelled})
 
     def end(self, over: BaseException) -> None:
         """The attempt is over; `run` raises that."""
@@ -194,6 +231,13 @@ def _follow_tasks(loop: asyncio.AbstractEventLoop) -> None:
     if isinstance(factory, _TaskFactory):
         return
     loop.set_task_factory(_TaskFactory(factory or asyncio.Task))
+    seams.follow_timers(loop, _timer_set)
+
+
+def _timer_set(timer: asyncio.TimerHandle) -> None:
+    strand = keys.current_strand()
+    if strand is not None and strand.followed and strand.attempt is not None:
+        strand.attempt.timers.add(timer)
 
 
 class _TaskFactory:
@@ -206,8 +250,10 @@ class _TaskFactory:
         if options.get("context") is not None or strand is None or strand.attempt is None:
             return self._new(loop, coro, options)
         name = getattr(coro, "__qualname__", "")
-        options["context"] = keys.child_context(strand.child(name))
-        if not _is_of_agent(coro):
+        child = strand.child(name)
+        child.followed = strand.followed and not _outlives(coro)
+        options["context"] = keys.child_context(child)
+        if not child.followed:
             return self._new(loop, coro, options)
         contained: Any = _contained(coro)
         contained.__qualname__ = name
@@ -226,11 +272,16 @@ async def _contained(coro: Coroutine[Any, Any, T]) -> T:
         raise ErrorRecord.of(error).rebuild() from error
 
 
-def _is_of_agent(coro: Any) -> bool:
+def _outlives(coro: Any) -> bool:
+    """Whether a task is for something that outlives the turn that happens to make it.
+
+    All others belong to who made them, wherever their code is installed: an agent may be a package like any other.
+    """
     frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
     if frame is None:
-        return type(coro) is _ASEND
+        return type(coro) is not _ASEND
     module = str(frame.f_globals.get("__name__", ""))
-    if module.startswith("google.adk."):
-        return not module.startswith(_LIVE_ON)
-    return module.startswith("adk_chat.") or not frame.f_code.co_filename.startswith(_INSTALLED)
+    if module.startswith("anyio."):  # which runs for others what it is given
+        given = getattr(frame.f_locals.get("self"), "_coro", None)
+        return given is not None and _outlives(given)
+    return module.startswith(_LIVE_ON) or module.partition(".")[0] in _LIBRARIES

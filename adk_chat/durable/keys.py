@@ -34,6 +34,8 @@ class Strand:
     path: str = ROOT
     """Stands for how the task was made, from the first task of the attempt on."""
     attempt: Any = None
+    followed: bool = True
+    """Whether what it runs belongs to the turn, and ends with it."""
     ids: int = 0
     spans: int = 0
     random: Random | None = None

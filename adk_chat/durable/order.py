@@ -111,4 +111,5 @@ def _runner(calls: int) -> "Callable[[int, Coroutine[Any, Any, T]], Coroutine[An
 
 def install() -> None:
     """Let ADK run the calls of one response in their order."""
+    seams.drives(_noting, "code")
     seams.wrap_batches(_runner)

@@ -18,6 +18,7 @@ from adk_chat.durable import seams
 from adk_chat.durable.attempt import Attempt
 from adk_chat.durable.entries import Entries
 from adk_chat.durable.machine import RememberingVm
+from adk_chat.durable.work import Wait
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +31,13 @@ _STOP_SECONDS = 1.0
 _REPLAY_SECONDS, _QUIET_SECONDS = 1.0, 0.05
 _LEAST_GRACE = 0.002
 _AT_ONCE = 1.0
+_IDLE_SECONDS, _MOST_IDLE_SECONDS = 1.0, 8.0
+"""How long all code waits for the engine before the attempt gives its slot back; and how often it is looked at where it
+works beside that."""
 _MOST_DOUBLINGS, _MOST_CUTS = 20, 10_000
 _cuts: dict[str, tuple[int, int]] = {}
-"""Of Restate invocations that were suspended: how many commands they had then, and how often there were no more of them
-the next time."""
+"""Of Restate invocations whose code a suspension has perhaps cut off at work: how many commands they had then, and how
+often there were no more of them the next time."""
 
 
 class BrokenOffError(seams.AttemptOver):
@@ -93,6 +97,9 @@ class Pump:
         self._stopping = False
         self._incoming: asyncio.Task[Any] | None = None
         self._closed = 0.0  # when the engine has stopped sending, if it has
+        self._idle = 0.0
+        """For how long, in seconds, nothing has come and nothing was done here."""
+        self._look_seconds = _IDLE_SECONDS
         self._task = asyncio.get_running_loop().create_task(self._run(), context=outside)
         seams.route_awaits(context, self.wait)
 
@@ -242,6 +249,9 @@ class Pump:
             # One that is in the journal is noticed by the state machine as well.
             self._cancelled, self._cancel_known = self._cancelled or not self._cancel_known, False
         elif progress is seams.Progress.WAIT:
+            if self._may_give_up_slot():
+                self._engine.close()
+                self._engine.progress(handles)  # which raises that the attempt is suspended
             await self._external()
         elif isinstance(progress, int):
             self._start(progress)
@@ -267,15 +277,48 @@ class Pump:
         if self._incoming is None:
             self._incoming = asyncio.ensure_future(self._engine.receive())
             self._incoming.add_done_callback(lambda _: self.wake())
-        seconds = _HEARTBEAT_SECONDS if self.actions and not self._closed else None
-        if not self._incoming.done() and not await self._change(_QUIET_SECONDS if self._cancelled else seconds):
+        seconds = self._patience()
+        if not self._incoming.done() and not await self._change(seconds):
             self._quiet = True
-            if not self._cancelled:
+            if self._cancelled:
+                pass
+            elif self.actions:
                 self._vm.sys_sleep(int(_HEARTBEAT_SECONDS * 1000), "heartbeat")
+            else:
+                self._idle += seconds or 0
         if self._incoming.done():
             incoming, self._incoming = self._incoming, None
             if self._engine.notify(incoming.result()):
                 self._closed = self._closed or time.monotonic()
+
+    def _patience(self) -> float | None:
+        """How many seconds nothing may come before that is looked into."""
+        if self._cancelled:
+            return _QUIET_SECONDS
+        if self._closed:
+            return None
+        if self.actions:
+            return _HEARTBEAT_SECONDS
+        return self._look_seconds if self._waits else None
+
+    def _may_give_up_slot(self) -> bool:
+        """Whether the attempt suspends itself: the engine runs so many at once, and one that waits holds a place.
+
+        Invariant: only while all its code waits for the engine, as far as can be told. Where that is not certain, code
+        has twice as long each time that nothing has come of an attempt.
+        """
+        if self._idle < _IDLE_SECONDS or self.actions or not self._waits or self._cancelled or self._closed:
+            return False
+        waits = self._attempt.waits_for({wait.told for wait in self._waits})
+        if waits is Wait.WORK:
+            # Looked at again, and more and more seldom.
+            self._idle, self._look_seconds = 0.0, min(2 * self._look_seconds, _MOST_IDLE_SECONDS)
+            return False
+        if waits is Wait.UNKNOWN:
+            if self._idle < _IDLE_SECONDS * 2 ** self._cuts():
+                return False
+            self._note_cut()
+        return True
 
     async def _change(self, seconds: float | None) -> bool:
         """Wait until something changes here, for so long; gives whether it has."""
@@ -289,6 +332,8 @@ class Pump:
                 timer.cancel()
         if self._woken.done():
             self._woken = loop.create_future()
+        if changed:
+            self._idle, self._look_seconds = 0.0, _IDLE_SECONDS
         return changed
 
     def _cancel(self) -> None:
@@ -322,15 +367,22 @@ class Pump:
         if await self._change(0):
             return False
         at_once = self._closed - self._began < _AT_ONCE
-        known, cuts = _cuts.get(self._id, (-1, 0))
-        cuts = min(cuts + (known == self._known), _MOST_DOUBLINGS)
-        grace = (_LEAST_GRACE if at_once else time.monotonic() - self._began) * 2**cuts
-        if await self._change(grace):
+        grace = _LEAST_GRACE if at_once else time.monotonic() - self._began
+        if await self._change(grace * 2 ** self._cuts()):
             return False
+        self._note_cut()
+        return True
+
+    def _cuts(self) -> int:
+        """How often this Restate invocation was suspended and nothing new came of what it had done until then."""
+        known, cuts = _cuts.get(self._id, (-1, 0))
+        return min(cuts + (known == self._known), _MOST_DOUBLINGS)
+
+    def _note_cut(self) -> None:
+        cuts = self._cuts()
         while len(_cuts) >= _MOST_CUTS:
             del _cuts[next(iter(_cuts))]
         _cuts[self._id] = (self._known, cuts)
-        return True
 
     def _tell_all(self, error: BaseException) -> None:
         # All in one go: code that is told later would be cancelled by ADK first, and its error callbacks would run.

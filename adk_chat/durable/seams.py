@@ -6,10 +6,12 @@ wraps as long as no journal is open (`adk_chat.durable.journal`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
+import gc
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from datetime import timedelta
 from enum import Enum
 from math import inf
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any, cast
 
 import restate
@@ -167,8 +169,12 @@ class Engine:
             self._server.vm.notify_input(received["body"])
         if received.get("more_body", False):
             return False
-        self._server.vm.notify_input_closed()
+        self.close()
         return True
+
+    def close(self) -> None:
+        """Let nothing more come from the engine: the attempt is suspended where it waits for something."""
+        self._server.vm.notify_input_closed()
 
     def progress(self, handles: list[int]) -> Progress | int:
         """Poll for any of the results behind `handles`; a number is the handle of a run that is to be executed.
@@ -275,6 +281,83 @@ def follow_locks(acquired: Callable[[Any], None], released: Callable[[Any], None
 
     follow(asyncio.Lock)
     follow(asyncio.Semaphore)
+
+
+# --- asyncio: tasks and timers --------------------------------------------------------------------------------
+
+
+def follow_timers(loop: asyncio.AbstractEventLoop, was_set: Callable[[asyncio.TimerHandle], None]) -> None:
+    """Have it said of each timer that is set on `loop`, by the code that sets it."""
+
+    def follow(original: Callable[..., asyncio.TimerHandle]) -> Callable[..., asyncio.TimerHandle]:
+        def followed(*args: Any, **options: Any) -> asyncio.TimerHandle:
+            timer = original(*args, **options)
+            was_set(timer)
+            return timer
+
+        return followed
+
+    # uvloop's call_later and call_at know nothing of each other; asyncio's own calls the one by the other.
+    for name in ("call_later", "call_at"):
+        setattr(loop, name, follow(getattr(loop, name)))
+
+
+def awaited_by(task: "asyncio.Task[Any]") -> "asyncio.Future[Any] | None":
+    """The future that a task waits for; None if it is about to run."""
+    return getattr(task, "_fut_waiter", None)
+
+
+def gathered(future: "asyncio.Future[Any]") -> "list[asyncio.Future[Any]]":
+    """What a future of `asyncio.gather` waits for still; any other is itself what is waited for."""
+    children: list[asyncio.Future[Any]] | None = getattr(future, "_children", None)
+    if children is None:
+        return [future]
+    return [one for child in children if not child.done() for one in gathered(child)]
+
+
+_driven: dict[CodeType, str] = {}
+
+
+def drives(function: Callable[..., Any], variable: str) -> None:
+    """Let it be known that a generator runs a coroutine by itself, which it has in `variable`; `frames` looks there."""
+    _driven[function.__code__] = variable
+
+
+def frames(task: "asyncio.Task[Any]") -> list[FrameType]:
+    """The frames of what a task runs, down to the one that waits, as far as they can be seen."""
+    found = []
+    running: Any = task.get_coro()
+    while running is not None:
+        kind = next((kind for kind in ("cr", "ag", "gi") if hasattr(running, f"{kind}_frame")), None)
+        if kind is None:
+            # What `async for` awaits, and the like, tells what it runs to the garbage collector alone.
+            running = next(filter(_runs, gc.get_referents(running)), None)
+            continue
+        frame: FrameType | None = getattr(running, f"{kind}_frame")
+        if frame is None:
+            break
+        found.append(frame)
+        running = getattr(running, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+        if running is None and frame.f_code in _driven:
+            running = frame.f_locals.get(_driven[frame.f_code])
+    return found
+
+
+def _runs(found: object) -> bool:
+    return isinstance(found, (CoroutineType, AsyncGeneratorType, GeneratorType)) or type(found) in _RUNS
+
+
+async def _some() -> AsyncGenerator[None, None]:
+    yield
+
+
+async def _none() -> None: ...
+
+
+_coroutine = _none()
+_RUNS = (type(anext(_some())), type(anext(_some(), None)), type(_some().aclose()), type(_coroutine.__await__()))
+"""What is awaited in the place of an async generator, or of a coroutine."""
+_coroutine.close()
 
 
 # --- ADK: model calls -----------------------------------------------------------------------------------------

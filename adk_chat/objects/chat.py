@@ -75,6 +75,7 @@ class ChatConfig:
     max_message_bytes: int
     app_states: AppStates
     journal_retention: timedelta
+    inactivity_timeout: timedelta | None
     admin: AdminApi | None
 
 
@@ -87,6 +88,9 @@ def chat_object(config: ChatConfig) -> restate.VirtualObject:
         state_preload=False,
         journal_retention=timedelta(0),
         invocation_retry_policy=OUTAGE,
+        # They wait for other handlers and for turns. A handler that waits holds one of the engine's slots, and with all
+        # of them held by handlers that wait for others which get none, nothing would move any more.
+        inactivity_timeout=config.inactivity_timeout,
     )
     handlers = _Handlers(config)
     turns: dict[str, Any] = {"journal_retention": config.journal_retention}

@@ -32,6 +32,7 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
         journal_retention=config.journal_retention,
         invocation_retry_policy=config.retry_policy,
         # Code of an agent may take its time outside steps, where nothing is journaled.
+        # While it waits for the engine it suspends by itself.
         inactivity_timeout=config.inactivity_timeout,
         abort_timeout=config.inactivity_timeout and config.step_timeout,
     )
@@ -48,7 +49,7 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
         ctx.cancel_invocation(running)
         return RunningTurn(invocation_id=running)
 
-    @handler(turn, RunningTurn, journal_retention=timedelta(0))
+    @handler(turn, RunningTurn, journal_retention=timedelta(0), inactivity_timeout=config.waiting_timeout)
     async def settle(ctx: restate.ObjectContext, request: RunningTurn) -> None:
         """Store that a turn has ended which could not do so itself, unless a turn after it has stored that."""
         state, key = ObjectState(ctx), TurnKey.parse(ctx.key())

@@ -76,6 +76,7 @@ class TurnConfig:
     journal_retention: timedelta
     retry_policy: InvocationRetryPolicy
     inactivity_timeout: timedelta | None
+    waiting_timeout: timedelta | None
     broker: Broker | None
     outside: RestateSessionService
     app_states: AppStates
