@@ -44,6 +44,7 @@ from adk_chat.gateway.tokens import AuthError
 from adk_chat.readiness import Readiness
 from adk_chat.service import ChatService, ServiceUriError
 from adk_chat.settings import Settings
+from adk_chat.slots import watch_slots
 from adk_chat.streaming import BrokerError, open_broker
 from adk_chat.workers import WorkerError, Workers
 
@@ -159,11 +160,14 @@ async def serve(
             await serving
             return
         await registering
+    watching = None if admin_url is None else asyncio.create_task(watch_slots(admin_url, settings.restate_headers))
     garbage.settle()
     registered = f", registered as {at} with the Restate at {admin_url}" if admin_url else ""
     click.echo(f"Serving {_names(loaded)} on http://{settings.endpoint_host}:{port}{registered}.")
     _say_what_is_not_shared(settings)
     await serving
+    if watching is not None:
+        watching.cancel()
     await service.close()
 
 
@@ -216,7 +220,8 @@ async def web(loaded: Loaded, settings: Settings, *, fd: int | None) -> None:
     service = ChatService(*loaded.apps, aliases=loaded.aliases, settings=settings)
     gateway = service.gateway(settings.ingress_url, settings.admin_url, settings.host)
     telemetry.start(beside_adk=True)
-    telemetry.measure_queue(settings.admin_url, settings.restate_headers)
+    telemetry.measure_waiting(settings.admin_url, settings.restate_headers)
+    watching = asyncio.create_task(watch_slots(settings.admin_url, settings.restate_headers))
     listening = _listen(settings.host, settings.port, "--port") if fd is None else socket.socket(fileno=fd)
     port = listening.getsockname()[1]
     host = "localhost" if is_loopback(settings.host) else settings.host
@@ -225,6 +230,7 @@ async def web(loaded: Loaded, settings: Settings, *, fd: int | None) -> None:
     click.echo(f"Serving {_names(loaded)} on http://{host}:{port}, over the Restate at {settings.ingress_url}.")
     _say_what_is_not_shared(settings)
     await serve_gateway(gateway, listening, stop)
+    watching.cancel()
     await service.close()
 
 
@@ -256,11 +262,13 @@ async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> No
         await server.register(f"http://127.0.0.1:{port}")
         gateway = service.gateway(server.ingress_url, server.admin_url)
         telemetry.start(beside_adk=True)
-        telemetry.measure_queue(server.admin_url, {})
+        telemetry.measure_waiting(server.admin_url, {})
+        watching = asyncio.create_task(watch_slots(server.admin_url, {}))
         garbage.settle()
         web_serving = asyncio.create_task(serve_gateway(gateway, web_listening, stop))
         click.echo(_welcome(loaded, server, web_url, settings.ui))
         done, _ = await asyncio.wait([serving, web_serving, ended], return_when=asyncio.FIRST_COMPLETED)
+        watching.cancel()
         if ended not in done:
             ended.cancel()
             stop.set()

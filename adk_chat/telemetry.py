@@ -3,7 +3,7 @@
 import importlib.util
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 import httpx
@@ -11,9 +11,8 @@ from google.adk.telemetry.setup import maybe_set_otel_providers
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
 
-from adk_chat.gateway.invocations import TURNS
+from adk_chat.gateway.invocations import SOURCE, TURNS, WAITING
 
-_QUEUED = f"SELECT count(*) AS queued FROM sys_invocation WHERE {TURNS} AND status = 'pending'"
 _QUERY_SECONDS = 2
 _FLUSH_MILLISECONDS = 500
 _ENDPOINTS = ("", "_TRACES", "_METRICS", "_LOGS")
@@ -57,23 +56,29 @@ def start(*, beside_adk: bool) -> None:
         logging.getLogger().addHandler(LoggingHandler(logger_provider=provider))
 
 
-def measure_queue(admin_url: str, headers: Mapping[str, str]) -> None:
-    """Measure how many turns wait for another one of their session, by asking Restate's admin API at each export."""
+def measure_waiting(admin_url: str, headers: Mapping[str, str]) -> None:
+    """Measure how many turns wait, and for what, by asking Restate's admin API at each export."""
 
-    def queued(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
-        with suppress(httpx.HTTPError, ValueError, LookupError):  # then there is no point this time
-            answer = httpx.post(
-                f"{admin_url}/query",
-                json={"query": _QUEUED},
-                headers={**headers, "accept": "application/json"},
-                timeout=_QUERY_SECONDS,
-            )
-            yield metrics.Observation(answer.json()["rows"][0]["queued"])
+    def counted(condition: str) -> Callable[[metrics.CallbackOptions], Iterable[metrics.Observation]]:
+        query = f"SELECT count(*) AS turns FROM {SOURCE} WHERE {TURNS} AND {condition}"
+
+        def count(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+            with suppress(httpx.HTTPError, ValueError, LookupError):  # then there is no point this time
+                answer = httpx.post(
+                    f"{admin_url}/query",
+                    json={"query": query},
+                    headers={**headers, "accept": "application/json"},
+                    timeout=_QUERY_SECONDS,
+                )
+                yield metrics.Observation(answer.json()["rows"][0]["turns"])
+
+        return count
 
     if is_asked_for():
-        metrics.get_meter("adk_chat").create_observable_gauge(
-            "adk_chat.turns.queued", [queued], "{turn}", "Turns that wait for another one of their session."
-        )
+        gauge = metrics.get_meter("adk_chat").create_observable_gauge
+        queued, waiting = counted("status = 'pending'"), counted(WAITING)
+        gauge("adk_chat.turns.queued", [queued], "{turn}", "Turns that wait for another one of their session.")
+        gauge("adk_chat.turns.waiting", [waiting], "{turn}", "Turns that wait for one of Restate's slots.")
 
 
 def stop() -> None:

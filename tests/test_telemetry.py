@@ -98,7 +98,7 @@ async def test_one_trace_from_the_request_to_the_tool_and_each_thing_once(export
     async def all_there() -> bool:
         return bool(
             collector.value("adk_chat.turns.ended", outcome="answered")
-            and "adk_chat.turns.queued" in collector.metrics
+            and {"adk_chat.turns.queued", "adk_chat.turns.waiting"} <= {*collector.metrics}
             and any("was answered" in line for line in collector.logs)
             and {"POST /run", "invoke_workflow assistant"} <= {span.name for span in collector.spans}
         )
@@ -112,7 +112,8 @@ async def test_one_trace_from_the_request_to_the_tool_and_each_thing_once(export
         "generate_content demo": 2,
         "execute_tool current_time": 1,
     }
-    assert collector.metrics["adk_chat.turns.queued"].gauge.data_points[0].as_int == 0
+    for waiting in ("queued", "waiting"):
+        assert collector.metrics[f"adk_chat.turns.{waiting}"].gauge.data_points[0].as_int == 0
     assert collector.value("adk_chat.turns.ended") == 1
     assert collector.value("adk_chat.turns.running") == 0
     assert collector.value("adk_chat.tokens", type="output") > 0

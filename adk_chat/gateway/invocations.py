@@ -3,9 +3,26 @@
 TURNS = "target_service_name = 'Turn' AND target_handler_name = 'run'"
 """The condition, in the SQL of the admin API, that a row of `sys_invocation` is a turn."""
 
-_STATUS = {"pending": "queued", "backing-off": "retrying", "paused": "paused", "completed": "ended"}
+WITHOUT_SLOT = "status = 'ready' AND modified_at < now() - interval '1 second'"
+"""The condition that a Restate invocation waits for a slot, and for longer than it takes to begin."""
+SOURCE = (
+    "sys_invocation LEFT JOIN (SELECT DISTINCT invoked_by_id AS starved FROM sys_invocation "
+    f"WHERE {WITHOUT_SLOT}) ON starved = id"
+)
+"""`sys_invocation`, with `starved`, the `id` of a Restate invocation that has called one which waits for a slot."""
+WAITING = f"({WITHOUT_SLOT} OR status = 'suspended' AND starved IS NOT NULL)"
+"""The condition that a turn in `SOURCE` waits for a slot, or for a handler that does."""
+STATUS = f"CASE WHEN {WAITING} THEN 'waiting' ELSE status END AS status"
+
+_STATUS = {
+    "pending": "queued",
+    "waiting": "waiting",
+    "backing-off": "retrying",
+    "paused": "paused",
+    "completed": "ended",
+}
 
 
 def status_of(status: str) -> str:
-    """What Restate calls the status of a Restate invocation, as that of a turn: running, queued, retrying, ..."""
+    """What `STATUS` gives, as people call it: running, queued, waiting, ..."""
     return _STATUS.get(status, "running")

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 import click
 import httpx
 
-from adk_chat.gateway.invocations import TURNS, status_of
+from adk_chat.gateway.invocations import SOURCE, STATUS, TURNS, status_of
 
 Json = dict[str, Any]
 
@@ -18,7 +18,7 @@ _SUFFIX = re.compile(r" \[[0-9a-f ]+\]$")
 """Of a step's name, by which a replay finds it; see adk_chat.durable.keys."""
 _BEGUN, _DONE = "Command: Run", "Notification: Run"
 _COLUMNS = (
-    "id, target_service_key, status, created_at, retry_count, last_failure, next_retry_at, completion_result, "
+    f"id, target_service_key, {STATUS}, created_at, retry_count, last_failure, next_retry_at, completion_result, "
     "completion_failure"
 )
 
@@ -46,10 +46,15 @@ def list_turns(admin: "_Admin", user: str | None) -> None:
     """List the turns that have not ended, the oldest first."""
     of_user = f" AND starts_with(target_service_key, '{quote(user, safe='')}/')" if user else ""
     rows = admin.query(
-        f"SELECT {_COLUMNS} FROM sys_invocation WHERE {TURNS} AND status != 'completed'{of_user} ORDER BY created_at"
+        f"SELECT {_COLUMNS} FROM {SOURCE} WHERE {TURNS} AND status != 'completed'{of_user} ORDER BY created_at"
     )
     for row in rows:
         click.echo(_line(row))
+    waiting = sum(status_of(row["status"]) == "waiting" for row in rows)
+    if waiting:
+        click.echo(
+            f"{waiting} of them wait for a slot: Restate runs all the handlers that it may. See the README, Slots."
+        )
     if not rows:
         click.echo("No turn runs or waits.")
 
@@ -108,7 +113,7 @@ class _Admin:
         """The turn of that id, or of that Restate invocation."""
         invocation_id = turn_id.partition(".")[0]
         # Asked for `id` itself, Restate answers with an error where it cannot be the id of any Restate invocation.
-        rows = self.query(f"SELECT {_COLUMNS} FROM sys_invocation WHERE {TURNS} AND id || '' = '{_sql(invocation_id)}'")
+        rows = self.query(f"SELECT {_COLUMNS} FROM {SOURCE} WHERE {TURNS} AND id || '' = '{_sql(invocation_id)}'")
         if not rows:
             raise click.ClickException(f"{turn_id} is no turn that runs, waits or ended lately.")
         return rows[0]

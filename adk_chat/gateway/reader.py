@@ -25,6 +25,8 @@ _SOON = 0.5
 """Seconds in which most turns end, and the broker says so: Restate is asked only about those that take longer."""
 _AWAY = 503
 _NOWHERE = "-"
+_MADE_ANEW = {"id", "timestamp"}
+"""Of an event that is brought forth again."""
 
 
 class TurnFailedError(Exception):
@@ -96,8 +98,10 @@ class _Reading:
         self._turn_id = turn_id
         self._number = after.number if after else 0
         self._position = after.position if after else None
-        # Whoever comes back may have been shown partial text.
-        self._previewed = after is not None
+        self._preview: list[Json] | None = [] if after is None else None
+        """The partial events shown since the last complete one. None is: perhaps some, as for who comes back."""
+        self._repeated: int | None = None
+        """How many of those an attempt that was begun again has brought forth as well, until there is something new."""
         self._attempt: str | None = None
         self._ended = asyncio.create_task(self._outcome(patience))
 
@@ -131,6 +135,8 @@ class _Reading:
                             self._position = entry.position
                             parsed = parse(entry.data)
                             if isinstance(parsed, End):
+                                for shown in self._void():
+                                    yield shown
                                 yield parsed
                                 return
                             for shown in await self._show(parsed):
@@ -155,30 +161,51 @@ class _Reading:
 
     async def _show(self, entry: Start | Partial | Complete) -> list[Shown]:
         if isinstance(entry, Start):
-            again = entry.attempt != self._attempt
-            self._attempt = entry.attempt
-            return self._reset() if again else []
+            again, self._attempt = entry.attempt != self._attempt, entry.attempt
+            if not again:
+                return []
+            if self._preview is None:
+                return self._reset()
+            # Most attempts are begun again by a replay, which says the same.
+            self._repeated = 0
+            return []
         if isinstance(entry, Partial):
             # An attempt that has been given up for dead may still publish.
             self._attempt = self._attempt or entry.attempt
             if entry.after < self._number or entry.attempt != self._attempt:
                 return []
-            missed = await self._catch_up(entry.after)
-            self._previewed = True
-            return [*missed, Shown(entry.event, self._mark)]
+            return [*await self._catch_up(entry.after), *self._partial(entry.event)]
         if entry.number <= self._number:
             return []
-        return [*await self._catch_up(entry.number - 1), self._complete(entry.event)]
+        return [*await self._catch_up(entry.number - 1), *self._void(), self._complete(entry.event)]
+
+    def _partial(self, event: Json) -> list[Shown]:
+        preview = self._preview or []
+        if self._repeated is not None and self._repeated < len(preview):
+            if _said(preview[self._repeated]) == _said(event):
+                self._repeated += 1
+                return []
+            said = [*preview[: self._repeated], event]
+        else:
+            said = [event]
+        void = self._void()
+        if self._preview is not None:
+            self._preview += said
+        return [*void, *(Shown(one, self._mark) for one in said)]
+
+    def _void(self) -> list[Shown]:
+        """Something else comes than what an earlier attempt had said."""
+        repeated, self._repeated = self._repeated, None
+        return [] if repeated is None or repeated == len(self._preview or []) else self._reset()
 
     def _reset(self) -> list[Shown]:
-        if not self._previewed:
-            return []
-        self._previewed = False
-        return [Shown(None, self._mark)]
+        void = [] if self._preview == [] else [Shown(None, self._mark)]
+        self._preview, self._repeated = [], None
+        return void
 
     def _complete(self, event: Json) -> Shown:
         self._number += 1
-        self._previewed = False
+        self._preview, self._repeated = [], None
         return Shown(event, self._mark)
 
     @property
@@ -225,6 +252,10 @@ async def _next(entries: AsyncGenerator[Entry, None], over: "asyncio.Task[None]"
                 over.remove_done_callback(stop)
     except TimeoutError:
         return None
+
+
+def _said(event: Json) -> Json:
+    return {name: value for name, value in event.items() if name not in _MADE_ANEW}
 
 
 def failure(error: Failure) -> Exception:

@@ -1,11 +1,14 @@
 """The private parts of ADK's server that the gateway uses, all of them; `tests/gateway/test_seams.py` holds them."""
 
 from pathlib import Path
+from typing import Any
 
 import google.adk.cli
 from google.adk.auth.auth_credential import _redact_credential_secrets
+from google.adk.cli.api_server import ApiServer
 from google.adk.events._internal_metadata import public_event
 from google.adk.events.event import Event
+from opentelemetry.sdk.trace import ReadableSpan
 
 from adk_chat.sessions.contract import Json
 
@@ -19,3 +22,13 @@ def public_json(event: Event) -> Json:
         public_event(event).model_dump(exclude_none=True, by_alias=True, mode="json")
     )
     return shown
+
+
+def keeps_traces(server: ApiServer) -> bool:
+    """Whether a server keeps traces, as it does for the dev UI."""
+    return server._serves_debug_trace_endpoints
+
+
+def kept_traces(server: ApiServer) -> tuple[list[ReadableSpan], dict[str, Any], dict[str, list[int]]]:
+    """What it keeps: spans, their attributes by the id of an event, and the ids of traces by that of a session."""
+    return server._memory_exporter._spans, server._trace_dict, server._session_trace_dict

@@ -29,6 +29,7 @@ from adk_chat.gateway.routes import ready_route, turn_routes
 from adk_chat.gateway.runner import TurnRunner
 from adk_chat.gateway.sessions import GatewaySessions
 from adk_chat.gateway.tickets import Tickets
+from adk_chat.gateway.traces import keep_newest
 from adk_chat.gateway.tracing import TraceContext
 from adk_chat.gateway.turns import Turns
 from adk_chat.readiness import Readiness
@@ -87,7 +88,7 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     turns = Turns(config.ingress_url, config.admin_url, config.headers)
     reader = TurnReader(turns, config.broker)
     known = {*config.apps, *config.aliases}
-    sessions = GatewaySessions(known, config.ingress_url, admin_url=config.admin_url, headers=config.headers)
+    sessions = GatewaySessions(known, config.ingress_url, config.admin_url, config.headers)
     kind = _Dev if config.ui else _Api
     server = kind(
         agent_loader=Apps(config.apps, config.aliases),
@@ -115,6 +116,7 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
         web_assets_dir=str(seams.DEV_UI) if config.ui else None,
         bind_host=config.host,
     )
+    keep_newest(server)
     own = dev_ui_routes() if config.ui else []
     app.router.routes[:] = [*own, *(route for route in app.router.routes if _offered(route))]
     app.include_router(ready_route(Readiness(config.ingress_url, config.admin_url, config.headers, config.broker)))

@@ -1,7 +1,7 @@
 """The session service of the gateway."""
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from google.adk.errors import StaleSessionError
@@ -9,6 +9,7 @@ from google.adk.events.event import Event
 from google.adk.sessions.session import Session
 from typing_extensions import override
 
+from adk_chat.gateway.transport import GatewayTransport
 from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.contract import StoredSession
 from adk_chat.sessions.transport import AnswerError
@@ -21,12 +22,18 @@ class GatewaySessions(RestateSessionService):
 
     Args:
         apps: those whose sessions can be created.
-        where: the arguments of `RestateSessionService`.
+        ingress_url: where the ingress is.
+        admin_url: where the admin API is, if it is known.
+        headers: sent with every request to either.
     """
 
-    def __init__(self, apps: Collection[str], *where: Any, **more: Any) -> None:
-        super().__init__(*where, **more)
+    def __init__(
+        self, apps: Collection[str], ingress_url: str, admin_url: str | None, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__()
         self._apps = apps
+        self._ingress = GatewayTransport(ingress_url, headers)
+        self._admin = GatewayTransport(admin_url, headers) if admin_url else None
 
     @override
     async def create_session(self, *, app_name: str, **arguments: Any) -> Session:

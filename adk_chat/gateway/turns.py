@@ -63,7 +63,10 @@ class Pending(BaseModel):
     """A turn that has not ended."""
 
     turn_id: str = Field(serialization_alias="turnId")
-    status: str = Field(description="running, queued, retrying after a failure, or paused until an operator resumes it")
+    status: str = Field(
+        description="running, queued behind another turn of its session, waiting for one of Restate's slots, retrying "
+        "after a failure, or paused until an operator resumes it"
+    )
     created_at: str = Field(serialization_alias="createdAt")
     attempts: int = Field(1, description="How often it was begun; more than once after a failure or a crash.")
     last_failure: str | None = Field(None, serialization_alias="lastFailure", description="Of an attempt, if any.")
@@ -207,7 +210,7 @@ class Turns:
         if self._admin is None:
             raise RefusedError(501, "The gateway was not told where Restate's admin API is: start it with --admin-url.")
         query = (
-            "SELECT id, status, created_at, retry_count, last_failure FROM sys_invocation "
+            f"SELECT id, {invocations.STATUS}, created_at, retry_count, last_failure FROM {invocations.SOURCE} "
             f"WHERE {invocations.TURNS} AND target_service_key = '{key}' AND {condition} ORDER BY created_at"
         )
         with _refused():

@@ -59,7 +59,7 @@ class LiveTurn:
         failure = None
         if error is not None and (why := raised(error.status_code, error.message, len(self._numbers))) is not None:
             failure = Failure(type=why.type, message=why.message, code=error.status_code)
-        self._publish(End(number=len(self._numbers), error=failure))
+        self._publish(End(number=len(self._numbers), error=failure), last=True)
 
     def _number(self, event: Json) -> int:
         if is_shown(event):
@@ -76,6 +76,6 @@ class LiveTurn:
             self._held.popleft()
             self._publish(entry)
 
-    def _publish(self, entry: AnyEntry) -> None:
+    def _publish(self, entry: AnyEntry, *, last: bool = False) -> None:
         if self._broker is not None:
-            self._broker.publish(self._stream, dump(entry))
+            self._broker.publish(self._stream, dump(entry), last=last)

@@ -235,7 +235,9 @@ class IngressTransport:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            client = self._clients[loop] = httpx.AsyncClient(headers=self._headers)
+            # A crowd waits for Restate, and not for a connection.
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+            client = self._clients[loop] = httpx.AsyncClient(headers=self._headers, limits=limits)
         return client
 
 

@@ -36,8 +36,11 @@ class LostError(Exception):
 class Broker(Protocol):
     """Streams that live as long as somebody is interested, each bounded in entries, bytes and age."""
 
-    def publish(self, stream: str, data: bytes) -> None:
-        """Append to a stream. Never waits and never raises; to be called on the event loop."""
+    def publish(self, stream: str, data: bytes, *, last: bool = False) -> None:
+        """Append to a stream. Never waits and never raises; to be called on the event loop.
+
+        After the `last` entry the stream need not be kept for long: whoever comes later reads the store.
+        """
 
     async def flush(self) -> None:
         """Wait until what was published can be read by others or is given up; seconds at most, whatever happens."""

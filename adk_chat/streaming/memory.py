@@ -19,6 +19,7 @@ class MemoryBroker:
         max_bytes: how many bytes a stream keeps.
         max_total_bytes: how many bytes all streams keep; the one that was quiet for longest makes room.
         max_streams: how many streams are kept.
+        max_ended: how many streams are kept that have had their last entry.
         max_age_seconds: how long a stream is kept that nobody publishes to.
     """
 
@@ -29,20 +30,23 @@ class MemoryBroker:
         max_bytes: int = 16 * 1024 * 1024,
         max_total_bytes: int = 256 * 1024 * 1024,
         max_streams: int = 10_000,
+        max_ended: int = 1_000,
         max_age_seconds: float = 600,
     ) -> None:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._max_total_bytes = max_total_bytes
         self._max_streams = max_streams
+        self._max_ended = max_ended
         self._max_age_seconds = max_age_seconds
         self._windows: OrderedDict[str, _Window] = OrderedDict()  # the one that was quiet for longest first
+        self._ended: OrderedDict[str, None] = OrderedDict()
         self._spent: OrderedDict[str, None] = OrderedDict()  # streams whose beginning is gone with all the rest
         self._bytes = 0
         self._news: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # kept by who waits
         self._closed = False
 
-    def publish(self, stream: str, data: bytes) -> None:
+    def publish(self, stream: str, data: bytes, *, last: bool = False) -> None:
         """See `Broker`."""
         if self._closed:
             return
@@ -51,6 +55,8 @@ class MemoryBroker:
         self._bytes += window.add(data)
         while len(window.entries) > self._max_entries or window.bytes > self._max_bytes:
             self._bytes -= window.drop()
+        if last:
+            self._ended[stream] = None
         self._expire()
         if news := self._news.pop(stream, None):
             news.set()
@@ -87,6 +93,7 @@ class MemoryBroker:
         """See `Broker`."""
         self._closed = True
         self._windows.clear()
+        self._ended.clear()
         self._spent.clear()
         for news in list(self._news.values()):
             news.set()
@@ -97,16 +104,21 @@ class MemoryBroker:
         return window
 
     def _expire(self) -> None:
+        while len(self._ended) > self._max_ended:
+            self._drop(next(iter(self._ended)))
         while self._windows:
             stream, window = next(iter(self._windows.items()))
             fits = len(self._windows) <= self._max_streams and self._bytes <= self._max_total_bytes
             if fits and time.monotonic() - window.touched <= self._max_age_seconds:
                 return
-            del self._windows[stream]
-            self._bytes -= window.bytes
-            self._spent[stream] = None
-            if len(self._spent) > self._max_streams:
-                self._spent.popitem(last=False)
+            self._drop(stream)
+
+    def _drop(self, stream: str) -> None:
+        self._bytes -= self._windows.pop(stream).bytes
+        self._ended.pop(stream, None)
+        self._spent[stream] = None
+        if len(self._spent) > self._max_streams:
+            self._spent.popitem(last=False)
 
 
 class _Window:

@@ -29,7 +29,7 @@ class RedisBroker:
         self._tail = Tail(self._link)
         self._closed = False
 
-    def publish(self, stream: str, data: bytes) -> None:
+    def publish(self, stream: str, data: bytes, *, last: bool = False) -> None:
         """See `Broker`."""
         if not self._closed:
             self._writer.add(stream, data)

@@ -27,10 +27,10 @@ class Streams(MemoryBroker):
         super().__init__()
         self._published: dict[str, list[AnyEntry]] = {}
 
-    def publish(self, stream: str, data: bytes) -> None:
+    def publish(self, stream: str, data: bytes, *, last: bool = False) -> None:
         """See `Broker`."""
         self._published.setdefault(stream.partition(".")[0], []).append(parse(data))
-        super().publish(stream, data)
+        super().publish(stream, data, last=last)
 
     def shown(self, turn: str) -> list[Json]:
         """The events that somebody has seen at the end of a turn, partial responses of its last attempt included."""

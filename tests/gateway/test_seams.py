@@ -3,7 +3,7 @@
 import inspect
 
 from google.adk.auth import auth_credential
-from google.adk.cli.api_server import ApiServer, RunAgentRequest
+from google.adk.cli.api_server import ApiServer, InMemoryExporter, RunAgentRequest
 from google.adk.cli.dev_server import DevServer
 from google.adk.events import _internal_metadata
 from google.adk.runners import Runner
@@ -38,3 +38,14 @@ def test_events_are_shown_as_adks_server_shows_them() -> None:
 
 def test_the_dev_ui_is_where_it_was() -> None:
     assert "</body>" in (seams.DEV_UI / "index.html").read_text()
+
+
+def test_the_server_keeps_its_traces_where_we_let_go_of_them() -> None:
+    assert (ApiServer._serves_debug_trace_endpoints, DevServer._serves_debug_trace_endpoints) == (False, True)
+    made = inspect.getsource(ApiServer.get_fast_api_app)
+    assert "self._trace_dict = trace_dict" in made
+    assert "self._session_trace_dict = session_trace_dict" in made
+    assert "self._memory_exporter = memory_exporter" in made
+    exporter = InMemoryExporter({})
+    assert exporter._spans == []
+    assert "self._spans.extend(spans)" in inspect.getsource(InMemoryExporter.export)

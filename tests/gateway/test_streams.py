@@ -14,9 +14,11 @@ from adk_chat.gateway.server import gateway_app
 from adk_chat.sessions.turn_id import TurnId
 from adk_chat.settings import Settings
 from adk_chat.streaming import MemoryBroker
+from adk_chat.streaming.entries import Partial, Start, dump, parse
 from tests.conftest import hosting, plain
 from tests.gateway.conftest import gateway_config, served
 from tests.gateway.sse import Screen, screen, watching
+from tests.streaming.reading import take
 from tests.support import ChatClient, calls, gates, scripted_app, unique, until
 
 Json = dict[str, Any]
@@ -199,6 +201,42 @@ async def test_a_client_that_leaves_does_not_end_the_turn(gateway: httpx.AsyncCl
 
     await until(both)
     assert calls[f"model: {text}"] == 2
+
+
+@plain
+async def test_what_another_attempt_says_as_well_stays(
+    gateway: httpx.AsyncClient, user: str, broker: MemoryBroker
+) -> None:
+    gate = gates[user] = asyncio.Event()
+    shown = Screen()
+    async with watching(gateway, "POST", "/run_sse", json=body(user, f"stream a b @{user} c")) as (response, events):
+        turn_id = response.headers[TURN_ID]
+        while shown.partial_text != "a b ":
+            shown.show(await anext(events))
+        (first,) = [
+            entry.event
+            for entry in [parse(published.data) for published in await take(broker, turn_id, 2)]
+            if isinstance(entry, Partial)
+        ]
+
+        def attempt(name: str, *words: str) -> None:
+            broker.publish(turn_id, dump(Start(attempt=name)))
+            for word in words:
+                event = {**first, "id": name, "content": {"role": "model", "parts": [{"text": word}]}}
+                broker.publish(turn_id, dump(Partial(attempt=name, after=0, event=event)))
+
+        attempt("same", "a ", "b ", "and ")
+        while shown.partial_text != "a b and ":
+            shown.show(await anext(events))
+        assert shown.resets == 0
+        attempt("other", "a ", "c ")
+        while shown.partial_text != "a c ":
+            shown.show(await anext(events))
+        assert shown.resets == 1
+        gate.set()
+        async for event in events:
+            shown.show(event)
+    assert (text_of(shown.complete[0]), shown.resets) == ("a b c ", 1)
 
 
 async def test_a_client_that_does_not_read_lags_alone(binary: Path, settings: Settings) -> None:

@@ -1,6 +1,8 @@
 """More turns than the engine runs at once."""
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,16 +10,18 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
+from click.testing import CliRunner
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.apps.app import App
 from restate.extensions import current_context
 
-from adk_chat import ChatService, restate_tool, service
+from adk_chat import ChatService, restate_tool, service, slots
+from adk_chat.cli import main
 from adk_chat.dev.server import RestateServer
 from adk_chat.durable import pump
 from adk_chat.settings import Settings
 from tests.conftest import hosting, query
-from tests.support import ChatClient, ScriptedModel, obey, until
+from tests.support import ChatClient, ScriptedModel, gates, obey, unique, until
 
 SLOTS, TURNS, SECONDS = 16, 40, 0.1
 awakeables: list[str] = []
@@ -77,3 +81,34 @@ async def test_turns_that_wait_for_people_keep_nobody_else_waiting(small: Restat
             (await http.post(f"/restate/awakeables/{awakeable}/resolve", json="yes")).raise_for_status()
         answers = [await answer for answer in waiting]
         assert {answer.text for answer in answers} == {"\"got {'result': 'yes'}\""}
+
+
+async def test_that_all_slots_are_taken_is_said(
+    small: RestateServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = unique("gate")
+    gates[gate] = asyncio.Event()
+    monkeypatch.setattr(slots, "LOOK_SECONDS", 0.1)
+    async with httpx.AsyncClient(base_url=small.ingress_url, timeout=60) as http:
+        body = {"message": f"wait {gate}", "session_id": "s"}
+        users = [ChatClient(http, f"working-{number}") for number in range(SLOTS + 2)]
+        working = [asyncio.create_task(user.send("message", body)) for user in users]
+        watching = asyncio.create_task(slots.watch_slots(small.admin_url, {}))
+
+        async def said() -> bool:
+            return "Restate runs all the handlers that it may, and " in caplog.text
+
+        async def listed() -> bool:
+            command = ["turns", "--admin-url", small.admin_url, "list"]
+            *lines, last = (await asyncio.to_thread(CliRunner().invoke, main, command)).output.splitlines()
+            seen = Counter(line.split()[1] for line in lines)
+            return seen == {"running": SLOTS, "waiting": 2} and last.startswith(
+                "2 of them wait for a slot: Restate runs"
+            )
+
+        with caplog.at_level(logging.WARNING, "adk_chat.slots"):
+            await until(said)
+        await until(listed)
+        watching.cancel()
+        gates[gate].set()
+        assert {(await answer).status_code for answer in working} == {200}

@@ -38,6 +38,17 @@ async def test_streams_expire() -> None:
         await take(broker, "ended", 1)
 
 
+async def test_streams_that_have_ended_make_room_first() -> None:
+    broker = MemoryBroker(max_ended=2)
+    broker.publish("open", b"1")
+    for stream in ("first", "second", "third"):
+        broker.publish(stream, b"1", last=True)
+    with pytest.raises(LostError):
+        await take(broker, "first", 1)
+    for stream in ("open", "second", "third"):
+        assert texts(await take(broker, stream, 1)) == ["1"]
+
+
 async def test_ended_streams_and_readers_leave_little_behind() -> None:
     broker = MemoryBroker(max_total_bytes=1024 * 1024, max_streams=100)
     gc.collect()  # or what other tests left is looked through meanwhile
