@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -46,7 +47,7 @@ from adk_chat.service import ChatService, ServiceUriError
 from adk_chat.settings import Settings
 from adk_chat.slots import watch_slots
 from adk_chat.streaming import BrokerError, open_broker
-from adk_chat.workers import WorkerError, Workers
+from adk_chat.workers import WorkerError, Workers, is_first_worker
 
 DEV_DRAIN_SECONDS = 3
 """How long `dev` lets steps go on when it is to stop."""
@@ -165,6 +166,8 @@ async def serve(
     registered = f", registered as {at} with the Restate at {admin_url}" if admin_url else ""
     click.echo(f"Serving {_names(loaded)} on http://{settings.endpoint_host}:{port}{registered}.")
     _say_what_is_not_shared(settings)
+    if (warning := warning_of_open_port(settings)) is not None and is_first_worker():
+        click.echo(warning, err=True)
     await serving
     if watching is not None:
         watching.cancel()
@@ -302,10 +305,11 @@ async def reload(settings: Settings, *, arguments: Sequence[str]) -> None:
 def _credential_key(data_dir: Path) -> SecretStr:
     """The key that `dev` has made for what users consent to, beside the data that is encrypted with it."""
     path = data_dir / "credential.key"
-    if not path.exists():
+    if not path.exists() or not path.read_text():  # of a process that was killed as it made one
         data_dir.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex())
+        with tempfile.NamedTemporaryFile("w", dir=data_dir, delete=False) as file:  # which only its owner may read
+            file.write(secrets.token_hex())
+        Path(file.name).replace(path)
     return SecretStr(path.read_text())
 
 
@@ -321,7 +325,19 @@ def _restate_server(data_dir: Path, settings: Settings, runs: bool = False) -> R
     )
 
 
+def warning_of_open_port(settings: Settings) -> str | None:
+    """What to say of an endpoint that serves whoever reaches it, if it does."""
+    if is_loopback(settings.endpoint_host) or settings.identity_keys:
+        return None
+    return (
+        f"  Warning: whoever reaches port {settings.endpoint_port} on {settings.endpoint_host} can run agents as any "
+        "user. Set ADK_CHAT_IDENTITY_KEYS, or let only Restate reach it."
+    )
+
+
 def _say_what_is_not_shared(settings: Settings) -> None:
+    if not is_first_worker():
+        return
     if settings.redis_url is None:
         click.echo("  Without REDIS_URL no partial text streams from `serve` to `web`; answers are shown when stored.")
     if settings.artifact_service_uri is None:

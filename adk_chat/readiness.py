@@ -37,6 +37,7 @@ class Readiness:
         self._admin_url = admin_url
         self._headers = headers
         self._broker = broker
+        self._http: httpx.AsyncClient | None = None
 
     async def answer(self, *, draining: bool = False) -> JSONResponse:
         """200, or 503 where something is missing, or new work is not taken any more; and what was looked at."""
@@ -45,15 +46,22 @@ class Readiness:
 
     async def _check(self) -> dict[str, str]:
         """Each thing that is needed, with "ok" or what is wrong with it."""
-        async with httpx.AsyncClient(headers=self._headers, timeout=_SECONDS) as client:
-            checks: dict[str, Awaitable[str]] = {}
-            if self._ingress_url is not None:
-                checks["restate"] = _asked(client, f"{self._ingress_url}/restate/health", "Restate's ingress")
-            if self._admin_url is not None:
-                checks["handlers"] = _asked(client, f"{self._admin_url}/services/{CHAT}", "Restate's admin API")
-            if self._broker is not None:
-                checks["streams"] = self._broker_is_there(self._broker)
-            return dict(zip(checks, await asyncio.gather(*checks.values()), strict=True))
+        if self._http is None:  # made once: that takes longer than asking
+            self._http = httpx.AsyncClient(headers=self._headers, timeout=_SECONDS)
+        checks: dict[str, Awaitable[str]] = {}
+        if self._ingress_url is not None:
+            checks["restate"] = _asked(self._http, f"{self._ingress_url}/restate/health", "Restate's ingress")
+        if self._admin_url is not None:
+            checks["handlers"] = _asked(self._http, f"{self._admin_url}/services/{CHAT}", "Restate's admin API")
+        if self._broker is not None:
+            checks["streams"] = self._broker_is_there(self._broker)
+        return dict(zip(checks, await asyncio.gather(*checks.values()), strict=True))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
 
     async def _broker_is_there(self, broker: Broker) -> str:
         try:

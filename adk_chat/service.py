@@ -28,11 +28,12 @@ from google.genai import types
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
-from adk_chat.durable import RetryPolicy, install, sealed
+from adk_chat.durable import RetryPolicy, install
 from adk_chat.durable.credentials import UserCredentials
+from adk_chat.durable.sealed import Seal
 from adk_chat.endpoint import is_loopback
 from adk_chat.gateway.auth import guarded
-from adk_chat.gateway.cors import check_origins, cross_origin
+from adk_chat.gateway.cors import checked_origins, cross_origin
 from adk_chat.gateway.server import GatewayConfig, gateway_app
 from adk_chat.gateway.tickets import Tickets
 from adk_chat.gateway.tokens import AuthError, verifier
@@ -52,7 +53,6 @@ _INACTIVITY = timedelta(hours=1)
 _WAITING = timedelta(seconds=1)
 """How long a handler whose own code does nothing but wait keeps its slot of the engine."""
 _CLOSE_SECONDS = 10
-_KEY_BYTES = 32
 
 
 class ServiceUriError(ValueError):
@@ -102,11 +102,13 @@ class ChatService:
         self.aliases = dict(aliases or {})
         self.artifact_service = artifact_service or _artifact_service(self.settings.artifact_service_uri)
         self.memory_service = memory_service or _memory_service(self.settings.memory_service_uri)
-        self.credential_service = credential_service or _credential_service(self.settings.credential_key)
+        self._seal = _seal(self.settings.credential_key)
+        self.credential_service = credential_service or _credential_service(self._seal)
         self.run_config = run_config
         self._outside = RestateSessionService(
             self.settings.ingress_url, admin_url=self.settings.admin_url, headers=self.settings.restate_headers
         )
+        self._admin = AdminApi(self.settings.admin_url, self.settings.restate_headers)
         self._opened = open_broker(self.settings.redis_url) if self.settings.redis_url and broker is None else None
         self.broker = broker or self._opened
 
@@ -124,10 +126,7 @@ class ChatService:
             app_states=app_states,
             journal_retention=retention,
             inactivity_timeout=None if settings.replay_always else _WAITING,
-            # Its default is a guess, good enough for `web` to say that nobody is there.
-            admin=AdminApi(settings.admin_url, settings.restate_headers)
-            if "admin_url" in settings.model_fields_set
-            else None,
+            admin=self._admin,
         )
         turn = TurnConfig(
             apps=self.apps,
@@ -152,6 +151,7 @@ class ChatService:
             outside=self._outside,
             app_states=app_states,
             cache=SessionCache(settings.cached_events),
+            seal=self._seal,
         )
         return [chat_object(chat), turn_object(turn), app_state_object()]
 
@@ -167,7 +167,7 @@ class ChatService:
             AuthError: others than this machine would reach it, and the settings ask for no tokens.
             OriginError: an origin of the settings is none.
         """
-        check_origins(self.settings.allow_origins)
+        allow_origins = checked_origins(self.settings.allow_origins)
         if self._tokens is None and not is_loopback(host):
             raise AuthError(
                 f"On {host} others than this machine would reach every user's sessions: set ADK_CHAT_AUTH_JWKS_URL or "
@@ -183,7 +183,7 @@ class ChatService:
             broker=self.broker,
             headers=self.settings.restate_headers,
             ui=self.settings.ui,
-            allow_origins=self.settings.allow_origins,
+            allow_origins=allow_origins,
             ping_seconds=self.settings.ping_seconds,
             tickets=Tickets(self.settings.ticket_key),
             # Tokens protect from other sites; a proxy on this machine may pass on another host's name.
@@ -209,6 +209,7 @@ class ChatService:
             except Exception as error:  # of somebody's plugin
                 logger.warning("What %s uses could not be closed: %r", app.name, error)
         await self._outside.close()
+        await self._admin.close()
         if self._opened is not None:
             await self._opened.close()
 
@@ -225,18 +226,16 @@ def _memory_service(uri: str | None) -> BaseMemoryService:
     return get_service_registry().create_memory_service(uri, agents_dir=".") or _unknown("memory", uri)
 
 
-def _credential_service(key: SecretStr | None) -> BaseCredentialService:
+def _seal(key: SecretStr | None) -> Seal | None:
+    try:
+        return None if key is None else Seal(key)
+    except ValueError as error:
+        raise AuthError(f"ADK_CHAT_CREDENTIAL_KEY {error}") from None
+
+
+def _credential_service(seal: Seal | None) -> BaseCredentialService:
     with warnings.catch_warnings(action="ignore"):  # that all this is experimental in ADK
-        return _credential_service_of(key)
-
-
-def _credential_service_of(key: SecretStr | None) -> BaseCredentialService:
-    if key is None:
-        return InMemoryCredentialService()
-    if len(key.get_secret_value()) < _KEY_BYTES:
-        raise AuthError(f"ADK_CHAT_CREDENTIAL_KEY is shorter than {_KEY_BYTES} bytes: a key so short can be guessed.")
-    sealed.use(key)
-    return UserCredentials()
+        return InMemoryCredentialService() if seal is None else UserCredentials(seal)
 
 
 def _unknown(kind: str, uri: str) -> NoReturn:

@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     )
     admin_url: Url = Field(
         "http://localhost:9070",
-        description="The Restate admin API that `web` stands on; handlers end turns by it that hear nothing.",
+        description="The Restate admin API: it tells which turns wait, and ends those that hear nothing.",
     )
     restate_token: SecretStr | None = Field(
         None, description="Sent to that Restate as a bearer token, as Restate Cloud wants it."

@@ -5,14 +5,22 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from adk_chat.dev import guard
 
 _SERVING = b"Serving"
+_CHUNK = 65536
+_WORKER = "ADK_CHAT_WORKER"
+"""The variable that tells a process which one it is."""
 _SOON_SECONDS = 10.0
 """A process that dies sooner than that is begun again after a pause that grows each time."""
 _PAUSE_SECONDS, _MOST_SECONDS = 0.5, 30.0
+
+
+def is_first_worker() -> bool:
+    """Whether this process says for all of several what they serve."""
+    return os.environ.get(_WORKER, "0") == "0"
 
 
 class WorkerError(Exception):
@@ -75,7 +83,7 @@ class Workers:
         while not stop.is_set():
             process = await self._start(number)
             began = time.monotonic()
-            said = asyncio.create_task(self._listen(process, serving))
+            said = asyncio.create_task(self._listen(number, process, serving))
             ended = asyncio.create_task(process.wait())
             await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set() and process.stdin is not None:
@@ -98,19 +106,31 @@ class Workers:
             *(sys.executable, "-S", guard.__file__, "--grace", str(self._grace)),
             *(sys.executable, "-m", "adk_chat.cli", *self._arguments, *more, "--fd", str(descriptor)),
             stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE if number == 0 else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
             pass_fds=[descriptor],
-            env=self._environment,
+            env={**self._environment, _WORKER: str(number)},
             start_new_session=True,  # Ctrl-C in the terminal is for us
         )
 
-    async def _listen(self, process: asyncio.subprocess.Process, serving: asyncio.Event) -> None:
-        """Hand on what the first one says, and notice that it serves."""
-        if process.stdout is None:
-            return
-        async for line in process.stdout:
-            again = serving.is_set()
-            if line.startswith(_SERVING):
+    async def _listen(self, number: int, process: asyncio.subprocess.Process, serving: asyncio.Event) -> None:
+        """Hand on what a process says, line by line and whole, and notice that the first one serves."""
+        assert process.stdout is not None
+        async for line in _lines(process.stdout):
+            again = number > 0 or serving.is_set()
+            if line.startswith(_SERVING) and number == 0:
                 serving.set()
             if not again or not line.startswith(_SERVING):
-                self._say(line.decode().rstrip())
+                self._say(line.decode(errors="replace"))
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """The lines of a stream, however long they are; `StreamReader.readline` takes none of more than 64 KiB."""
+    line = bytearray()
+    while chunk := await stream.read(_CHUNK):
+        first, *rest = chunk.split(b"\n")
+        line += first
+        for following in rest:
+            yield bytes(line)
+            line = bytearray(following)
+    if line:
+        yield bytes(line)

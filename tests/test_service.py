@@ -10,13 +10,16 @@ from click.testing import CliRunner
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.agents.readonly_context import ReadonlyContext
 from google.adk.apps.app import App
+from google.adk.auth.auth_credential import AuthCredential, AuthCredentialTypes
 from google.adk.plugins.base_plugin import BasePlugin
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.base_toolset import BaseToolset
 from google.genai import types
+from pydantic import SecretStr
 
-from adk_chat import ChatService
+from adk_chat import ChatService, RestatePlugin
 from adk_chat.cli import main
+from adk_chat.commands import _credential_key, warning_of_open_port
 from adk_chat.service import ServiceUriError
 from adk_chat.settings import Settings
 from tests.support import scripted_app
@@ -42,6 +45,33 @@ def test_a_program_that_uses_the_library_keeps_its_redis_to_itself(monkeypatch: 
     monkeypatch.setattr("adk_chat.commands.run", lambda command, settings, **more: seen.append(settings))
     assert CliRunner().invoke(main, ["serve"]).exit_code == 0
     assert seen[0].redis_url == "redis://somebody-elses"
+
+
+def test_each_service_has_its_own_key_for_credentials() -> None:
+    credential = AuthCredential(auth_type=AuthCredentialTypes.API_KEY, api_key="secret")
+    one, other = (service(credential_key=SecretStr(letter * 32)) for letter in "ab")
+    assert one._seal is not None
+    assert other._seal is not None
+    assert one._seal.unseal(one._seal.seal(credential)) == credential
+    assert other._seal.unseal(one._seal.seal(credential)) is None
+    with pytest.raises(ValueError, match="RestatePlugin: credential_key is shorter than 32 bytes"):
+        RestatePlugin(credential_key="short")
+
+
+def test_an_endpoint_that_serves_whoever_reaches_it_is_warned_of() -> None:
+    assert warning_of_open_port(Settings(_env_file=None)) is None
+    assert warning_of_open_port(Settings(_env_file=None, endpoint_host="0.0.0.0", identity_keys=["key"])) is None
+    said = warning_of_open_port(Settings(_env_file=None, endpoint_host="0.0.0.0"))
+    assert said is not None
+    assert "whoever reaches port 9080 on 0.0.0.0 can run agents" in said
+
+
+def test_the_key_of_dev_is_made_anew_where_a_process_was_killed_as_it_made_one(tmp_path: Path) -> None:
+    (tmp_path / "credential.key").touch()
+    made = _credential_key(tmp_path)
+    assert len(made.get_secret_value()) >= 32
+    assert _credential_key(tmp_path) == made
+    assert (tmp_path / "credential.key").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("kind", ["artifact", "memory"])

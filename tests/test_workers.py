@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import free_port
+from tests.loud_agent import LOUD
 from tests.support import until
 
 
@@ -37,6 +38,7 @@ async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
         *(sys.executable, "-m", "adk_chat.cli", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        limit=2 * len(LOUD),
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     try:
@@ -70,11 +72,12 @@ async def test_one_that_dies_is_begun_again_and_all_end_together() -> None:
         return len(workers()) == 2
 
     async with (
-        started("serve", "tests.crash_agent:app", "--endpoint-port", str(port), "--workers=2") as process,
+        started("serve", "tests.loud_agent:app", "--endpoint-port", str(port), "--workers=2") as process,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as anybody,
     ):
-        said = await read_until(process, "Serving")
-        assert said.count("Serving") == 1
+        # All that each of them says comes out, whole.
+        said = await read_until(process, LOUD + "1")
+        assert (said.count("Serving"), said.count(LOUD + "0\n")) == (1, 1)
         await until(both_run)
         before = workers()
         os.kill(before[1], signal.SIGKILL)

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from adk_chat.durable.keys import digest
 from adk_chat.durable.once import once
-from adk_chat.durable.sealed import seal, unseal
+from adk_chat.durable.sealed import Seal, current_seal
 
 _PREFIX = f"{State.USER_PREFIX}credential:"
 
@@ -25,19 +25,25 @@ class UserCredentials(BaseCredentialService):
 
     A credential is stored with the event of the tool that saved it, or with one of its own: ADK saves that of a toolset
     with the actions of no event. One that was sealed with another key is none, and the user is asked again.
+
+    Args:
+        seal: what encrypts them.
     """
+
+    def __init__(self, seal: Seal) -> None:
+        self._seal = seal
 
     @override
     async def load_credential(
         self, auth_config: AuthConfig, callback_context: CallbackContext
     ) -> AuthCredential | None:
-        return unseal(callback_context.state.get(f"{_PREFIX}{auth_config.credential_key}"))
+        return self._seal.unseal(callback_context.state.get(f"{_PREFIX}{auth_config.credential_key}"))
 
     @override
     async def save_credential(self, auth_config: AuthConfig, callback_context: CallbackContext) -> None:
         if auth_config.exchanged_auth_credential is None:
             return
-        key, sealed = f"{_PREFIX}{auth_config.credential_key}", seal(auth_config.exchanged_auth_credential)
+        key, sealed = f"{_PREFIX}{auth_config.credential_key}", self._seal.seal(auth_config.exchanged_auth_credential)
         callback_context.state[key] = sealed
         if callback_context.function_call_id is None:
             invocation = callback_context.get_invocation_context()
@@ -57,10 +63,10 @@ async def _exchange_once(
         return await _exchange(self, auth_credential, auth_scheme)
 
     def dump(made: ExchangeResult) -> list[object]:
-        return [seal(made.credential), made.was_exchanged]
+        return [current_seal().seal(made.credential), made.was_exchanged]
 
     def load(kept: tuple[str, bool]) -> ExchangeResult | None:
-        credential = unseal(kept[0])
+        credential = current_seal().unseal(kept[0])
         return None if credential is None else ExchangeResult(credential, kept[1])
 
     found: ExchangeResult | None = await once("exchange credential", _about(auth_credential), make, dump, load)
@@ -73,7 +79,9 @@ async def _refresh_once(
     async def make() -> AuthCredential:
         return await _refresh(self, auth_credential, auth_scheme)
 
-    found: AuthCredential | None = await once("refresh credential", _about(auth_credential), make, seal, unseal)
+    seal = current_seal()
+    about = _about(auth_credential)
+    found: AuthCredential | None = await once("refresh credential", about, make, seal.seal, seal.unseal)
     return found or await make()
 
 

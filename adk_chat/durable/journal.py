@@ -18,14 +18,15 @@ from google.adk.platform import uuid as platform_uuid
 from pydantic import BaseModel, model_validator
 from pydantic_core import to_json
 
-from adk_chat.durable import keys, seams
+from adk_chat.durable import keys, sealed, seams
 from adk_chat.durable.attempt import Attempt, retrieve
 from adk_chat.durable.errors import is_cancelled
-from adk_chat.durable.keys import Key
+from adk_chat.durable.keys import Key, Strand
 from adk_chat.durable.machine import RememberingVm
 from adk_chat.durable.outside import outside_journal
 from adk_chat.durable.pump import BrokenOffError, ClosedError, Pump
 from adk_chat.durable.retry import RetryPolicy
+from adk_chat.durable.sealed import Seal, current_seal
 
 T = TypeVar("T")
 
@@ -48,6 +49,8 @@ class RestartError(seams.AttemptOver):
 
 class _Beginning(BaseModel):
     time: float
+    wide: bool = False
+    """Whether ids are made of a strand's place, or of its path, as in turns that an earlier version has begun."""
     note: dict[str, Any] = {}
 
     @model_validator(mode="before")
@@ -58,7 +61,7 @@ class _Beginning(BaseModel):
 
 def _beginning(note: Callable[[], BaseModel] | None) -> bytes:
     noted = {} if note is None else note().model_dump(mode="json", exclude_defaults=True)
-    return to_json(_Beginning(time=time.time(), note=noted))
+    return to_json(_Beginning(time=time.time(), note=noted, wide=True))
 
 
 class AtEnd:
@@ -97,8 +100,10 @@ class Journal:
         step_timeout: timedelta | None,
         id_prefix: str,
         note: Callable[[], BaseModel] | None = None,
+        seal: Seal | None = None,
     ) -> None:
         self.context = context
+        self._seal = seal or current_seal()
         self.retry = retry
         self.step_timeout = None if step_timeout is None else step_timeout.total_seconds()
         self.before_step: Callable[[], None] | None = None
@@ -126,6 +131,7 @@ class Journal:
         """When the first attempt began, in seconds since the epoch."""
         self.note = beginning.note
         """What was noted then."""
+        self._wide = beginning.wide
         self._now = self.began
         install_providers()
 
@@ -138,6 +144,7 @@ class Journal:
         id_prefix: str = "",
         abort: asyncio.Event | None = None,
         note: Callable[[], BaseModel] | None = None,
+        seal: Seal | None = None,
     ) -> "Journal":
         """The journal of `context`, opened by the first call in each attempt.
 
@@ -150,6 +157,7 @@ class Journal:
             abort: set when the Restate invocation is cancelled. Without it the code that waits is told, by the SDK's
                 own error.
             note: gives what is to be journaled with the beginning; replays find it in `note` of the journal.
+            seal: encrypts the credentials that are journaled; by default with a key of this process.
 
         Raises:
             StuckError: code of an earlier attempt goes on in this process, whatever it is told.
@@ -162,7 +170,9 @@ class Journal:
             if journal is None:
                 attempt = await Attempt.begin(context.request().id, abort)
                 try:
-                    journal = vars(context)[_JOURNAL] = cls(context, attempt, retry, step_timeout, id_prefix, note)
+                    journal = vars(context)[_JOURNAL] = cls(
+                        context, attempt, retry, step_timeout, id_prefix, note, seal
+                    )
                 except BaseException:  # the turn had ended already, most likely
                     await attempt.close(well=False, again=False)
                     raise
@@ -170,6 +180,7 @@ class Journal:
                 attempt.check()
         if keys.current_strand() is None:
             keys.enter(journal._attempt.strand.child("run"))
+        sealed.enter(journal._seal)
         return journal
 
     @classmethod
@@ -294,20 +305,23 @@ class Journal:
         """A UUID that is the same on every replay where the code does the same."""
         strand = keys.current_strand() or self._attempt.strand
         strand.ids += 1
-        made = str(uuid.uuid5(_IDS, f"{self._id}/{strand.path}/{strand.ids}"))
+        made = str(uuid.uuid5(_IDS, f"{self._seed(strand)}/{strand.ids}"))
         return self.id_prefix + made[len(self.id_prefix) :]
 
     def new_span_id(self) -> uuid.UUID:
         """An id for a span, likewise; whether anybody traces changes no other id."""
         strand = keys.current_strand() or self._attempt.strand
         strand.spans += 1
-        return uuid.uuid5(_IDS, f"{self._id}/{strand.path}/span {strand.spans}")
+        return uuid.uuid5(_IDS, f"{self._seed(strand)}/span {strand.spans}")
 
     def random(self) -> random.Random:
         """A generator whose numbers are the same on every replay where the code does the same."""
         strand = keys.current_strand() or self._attempt.strand
-        strand.random = strand.random or random.Random(f"{self._id}/{strand.path}")
+        strand.random = strand.random or random.Random(self._seed(strand))
         return strand.random
+
+    def _seed(self, strand: Strand) -> str:
+        return f"{self._id}/{strand.place if self._wide else strand.path}"
 
     def time(self) -> float:
         """Seconds since the epoch, the same on every replay: the latest time journaled, and a little more each time."""

@@ -34,6 +34,8 @@ class Strand:
     path: str = ROOT
     """Stands for how the task was made, from the first task of the attempt on."""
     attempt: Any = None
+    place: str = ROOT
+    """The same at full width: of thousands of strands two may have equal paths, and no two have equal ids."""
     followed: bool = True
     """Whether what it runs belongs to the turn, and ends with it."""
     ids: int = 0
@@ -44,7 +46,9 @@ class Strand:
     def child(self, kind: str) -> "Strand":
         """The strand of a task that is made here; those of other kinds do not shift its number."""
         self.made[kind] += 1
-        return Strand(digest(self.path, kind, self.made[kind]), self.attempt)
+        number = self.made[kind]
+        place = hashlib.blake2b(f"{self.place}\0{kind}\0{number}".encode(), digest_size=16).hexdigest()
+        return Strand(digest(self.path, kind, number), self.attempt, place)
 
 
 @dataclass(frozen=True)

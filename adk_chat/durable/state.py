@@ -5,9 +5,9 @@ instructions of a turn see one value, whatever attempt made them.
 """
 
 import threading
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeVar
 
 from google.adk.sessions.state import State
 from pydantic_core import from_json, to_json
@@ -15,6 +15,8 @@ from pydantic_core import from_json, to_json
 from adk_chat.durable import keys, values
 from adk_chat.durable.journal import Journal
 from adk_chat.durable.keys import Key
+
+T = TypeVar("T")
 
 _MAX_BYTES = 64 * 1024
 """What is larger is not recorded: the journal would hold the state twice."""
@@ -81,6 +83,22 @@ def known() -> Generator[None, None, None]:
         yield
     finally:
         _thread.known = before
+
+
+def at_once(code: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns that waits for nothing, as inside `known`, where no other code may run meanwhile.
+
+    Raises:
+        RuntimeError: it waits all the same.
+    """
+    try:
+        code.send(None)
+    except StopIteration as ended:
+        result: T = ended.value
+        return result
+    finally:
+        code.close()
+    raise RuntimeError(f"{getattr(code, '__qualname__', code)} waits, and adk_chat counts on it that it does not.")
 
 
 def install() -> None:

@@ -11,7 +11,7 @@ from google.adk.auth.auth_credential import AuthCredential
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
-from adk_chat.durable.sealed import seal, unseal
+from adk_chat.durable.sealed import current_seal
 
 _TYPE = "$type"
 _SEALED = "sealed"
@@ -67,7 +67,7 @@ def decode(data: Any) -> Any:
     if _TYPE not in data:
         return {key: decode(item) for key, item in data.items()}
     if data[_TYPE] == _SEALED:
-        return unseal(data[_VALUE])
+        return current_seal().unseal(data[_VALUE])
     for kind, (_, restore) in _BUILTIN.items():
         if kind.__name__ == data[_TYPE]:
             return restore(data[_VALUE])
@@ -122,7 +122,7 @@ def _encode(value: Any, where: str, depth: int, *, strict: bool) -> Any:
     if kind is dict:
         return {_TYPE: "dict", _VALUE: [items(pair, 3) for pair in value.items()]}
     if kind is AuthCredential:
-        return {_TYPE: _SEALED, _VALUE: seal(value)}
+        return {_TYPE: _SEALED, _VALUE: current_seal().seal(value)}
     if kind in _BUILTIN:
         return {_TYPE: kind.__name__, _VALUE: _BUILTIN[kind][0](value)}
     try:

@@ -15,22 +15,30 @@ class OriginError(ValueError):
     """An origin that is to be allowed is none."""
 
 
-def check_origins(allow_origins: Sequence[str]) -> None:
-    """See that what is allowed can be an origin.
+def checked_origins(allow_origins: Sequence[str]) -> list[str]:
+    """What is allowed, in a form in which regular expressions can be joined to one.
 
     Raises:
-        OriginError: says which cannot.
+        OriginError: says which cannot be an origin.
     """
-    for origin in allow_origins:
-        try:
-            re.compile(origin.removeprefix(_REGEX) if origin.startswith(_REGEX) else "")
-        except re.error as error:
-            raise OriginError(f"--allow-origins {origin!r} is no regular expression: {error}.") from error
-        if not origin.startswith(_REGEX) and origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/]+", origin):
+    return [_checked(origin) for origin in allow_origins]
+
+
+def _checked(origin: str) -> str:
+    if not origin.startswith(_REGEX):
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/]+", origin):
             raise OriginError(
                 f"--allow-origins {origin!r} is no origin: it should look like http://localhost:3000, without a path, "
                 "or like regex:https://.*\\.example\\.com."
             )
+        return origin
+    pattern = origin.removeprefix(_REGEX)
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise OriginError(f"--allow-origins {origin!r} is no regular expression: {error}.") from error
+    # (?i) at the start counts for all of an expression, and may not be anywhere else.
+    return _REGEX + re.sub(r"^\(\?([a-zA-Z]+)\)(.*)", r"(?\1:\2)", pattern, flags=re.DOTALL)
 
 
 def cross_origin(app: ASGIApp, allow_origins: Sequence[str]) -> ASGIApp:

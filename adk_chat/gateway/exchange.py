@@ -32,10 +32,10 @@ def current_exchange() -> "Exchange | None":
 class Exchange:
     """One request to `/run` or `/run_sse`, and its response, which begins when it is known what it is about."""
 
-    def __init__(self, multitask_strategy: str, idempotency_key: str | None, waits: bool, send: Send) -> None:
-        self.waits = waits
+    def __init__(self, route: str, multitask_strategy: str, idempotency_key: str | None, send: Send) -> None:
+        self.waits = route == "/run"
         self.multitask_strategy = multitask_strategy
-        self.idempotency_key = idempotency_key
+        self.idempotency_key = None if idempotency_key is None else (route, idempotency_key)
         self._send = send
         self._turn_id: TurnId | None = None
         self._mark = self._before = Mark()
@@ -120,8 +120,8 @@ class Exchanges:
             await self._app(scope, receive, send)
             return
         body, replayed = await _read(receive)
-        waits = route_path(scope) == "/run"
-        exchange = Exchange(_strategy(body), Headers(scope=scope).get("idempotency-key"), waits, send)
+        key = Headers(scope=scope).get("idempotency-key")
+        exchange = Exchange(route_path(scope), _strategy(body), key, send)
         token = _exchange.set(exchange)
         try:
             await self._app(scope, replayed, exchange.send)

@@ -31,7 +31,7 @@ from adk_chat.gateway.sessions import GatewaySessions
 from adk_chat.gateway.tickets import Tickets
 from adk_chat.gateway.traces import keep_newest
 from adk_chat.gateway.tracing import TraceContext
-from adk_chat.gateway.turns import Turns
+from adk_chat.gateway.turns import Turns, public_sentence
 from adk_chat.readiness import Readiness
 from adk_chat.sessions.transport import STATUS, AnswerError, NoAnswerError, status_of
 from adk_chat.streaming import Broker
@@ -87,6 +87,7 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     """The gateway as an ASGI app, without access control and CORS, which go around it."""
     turns = Turns(config.ingress_url, config.admin_url, config.headers)
     reader = TurnReader(turns, config.broker)
+    readiness = Readiness(config.ingress_url, config.admin_url, config.headers, config.broker)
     known = {*config.apps, *config.aliases}
     sessions = GatewaySessions(known, config.ingress_url, config.admin_url, config.headers)
     kind = _Dev if config.ui else _Api
@@ -109,6 +110,7 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
         yield
         await turns.close()
         await sessions.close()
+        await readiness.close()
 
     app = server.get_fast_api_app(
         lifespan=lifespan,
@@ -119,7 +121,7 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     keep_newest(server)
     own = dev_ui_routes() if config.ui else []
     app.router.routes[:] = [*own, *(route for route in app.router.routes if _offered(route))]
-    app.include_router(ready_route(Readiness(config.ingress_url, config.admin_url, config.headers, config.broker)))
+    app.include_router(ready_route(readiness))
     app.include_router(turn_routes(turns, reader, config.tickets, config.aliases))
     app.add_middleware(Exchanges)
     app.add_middleware(TraceContext)
@@ -131,7 +133,7 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     status = 400 if isinstance(error, InputValidationError) else status_of(error)
-    return JSONResponse({"detail": str(error)}, status or 500)
+    return JSONResponse({"detail": public_sentence(error)}, status or 500)
 
 
 def _offered(route: BaseRoute) -> bool:

@@ -1,6 +1,8 @@
 """Turns, as they are reached from outside: posting, cancelling, their end, and their events in the store."""
 
 import asyncio
+import hashlib
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +13,7 @@ from typing import Any
 from fastapi import HTTPException
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from pydantic import BaseModel, Field
+from pydantic_core import to_json
 
 from adk_chat.gateway import invocations
 from adk_chat.gateway.transport import GatewayTransport
@@ -19,6 +22,8 @@ from adk_chat.sessions.history import GetHistory, newest_first
 from adk_chat.sessions.transport import STATUS, Answer, AnswerError, NoAnswerError, UnansweredError, status_of
 from adk_chat.sessions.turn_end import KILLED, KILLED_SENTENCE, is_shown
 from adk_chat.sessions.turn_id import TurnId, TurnKey
+
+logger = logging.getLogger(__name__)
 
 _PAUSE = 0.5
 _ATTACHED_SECONDS = 60
@@ -32,7 +37,7 @@ _SENTENCES = {
     KILLED: KILLED_SENTENCE,
 }
 """What is meant where the engine itself says how a Restate invocation ended."""
-_GOES_ON = "No answer from Restate ({!r}). The turn goes on when it is back; GET /turns/{}/events shows it then."
+_GOES_ON = "The service does not answer. The turn goes on when it is back; GET /turns/{}/events shows it then."
 _ERRORS: tuple[type[Exception], ...] = (*STATUS, AnswerError, NoAnswerError)
 
 
@@ -53,6 +58,7 @@ class Post(SessionRequest):
     invocation_id: str | None = None
     create: bool
     multitask_strategy: str
+    fingerprint: str | None = None
 
 
 class _Cancel(SessionRequest):
@@ -100,13 +106,30 @@ class Turns:
             if transport is not None:
                 await transport.close()
 
-    async def post(self, key: TurnKey, post: Post, idempotency_key: str | None = None) -> TurnId:
-        """Post a message; its turn is durable then. With the key of an earlier one it is the same turn.
+    async def post(self, key: TurnKey, post: Post, idempotency_key: tuple[str, str] | None = None) -> TurnId:
+        """Post a message; its turn is durable then.
+
+        Args:
+            key: of the session.
+            post: the message.
+            idempotency_key: a route and a client's key. The same message to the same session by the same route with
+                the same key is the same turn.
 
         Raises:
-            RefusedError: it was.
+            RefusedError: it was; with 422 where another message came with that key before.
         """
-        answer = await self._call("post", key, post, idempotency_key)
+        if idempotency_key is None:
+            return TurnId.parse((await self._call("post", key, post))["turn_id"])
+        # Restate knows keys by the user alone, and has no eye for what is sent with one that it knows.
+        scope = [*idempotency_key, key.app_name, key.session_id]
+        sent = post.model_copy(update={"fingerprint": _digest(post.model_dump(mode="json"))})
+        answer = await self._call("post", key, sent, _digest(scope))
+        if answer.get("fingerprint", sent.fingerprint) != sent.fingerprint:
+            raise RefusedError(
+                422,
+                f"idempotency-key: {idempotency_key[1]} was sent before with another message to session "
+                f"{key.session_id}. Send this message with a key of its own.",
+            )
         return TurnId.parse(answer["turn_id"])
 
     async def outcome(self, turn_id: TurnId, patience: float = math.inf) -> Outcome:
@@ -126,7 +149,8 @@ class Turns:
                 if error.timed_out:  # it listens, and the turn goes on
                     seen = time.monotonic()
                 if time.monotonic() - seen > patience:
-                    raise RefusedError(503, _GOES_ON.format(error, turn_id)) from error
+                    logger.warning("No answer from Restate at %s: %s", self._ingress_url, error)
+                    raise RefusedError(503, _GOES_ON.format(turn_id)) from error
             if answer is not None and answer.is_success:
                 return Outcome(answer.status)
             said = None if answer is None else _invocation_error(answer)
@@ -216,7 +240,8 @@ class Turns:
         with _refused():
             answer = await self._admin.query(query)
         if not answer.is_success:
-            raise RefusedError(502, f"Restate's admin API answered HTTP {answer.status}: {answer.text}")
+            logger.warning("Restate's admin API answered HTTP %d: %s", answer.status, answer.text)
+            raise RefusedError(502, "Which turns there are is not known at the moment. Try again soon.")
         rows: list[Json] = answer.json()["rows"]
         return rows
 
@@ -236,7 +261,19 @@ def _refused() -> Iterator[None]:
     try:
         yield
     except _ERRORS as error:
-        raise RefusedError(status_of(error) or 500, str(error)) from error
+        raise RefusedError(status_of(error) or 500, public_sentence(error)) from error
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(to_json(value)).hexdigest()
+
+
+def public_sentence(error: Exception) -> str:
+    """What a client is told of an error; the log tells whoever runs the service what is missing, and where."""
+    if isinstance(error, NoAnswerError):
+        logger.warning("%s", error)
+        return error.public
+    return str(error)
 
 
 def _invocation_error(answer: Answer) -> str | None:

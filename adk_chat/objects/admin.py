@@ -30,6 +30,7 @@ class AdminApi:
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         self._url = url
         self._headers = dict(headers)
+        self._http: httpx.AsyncClient | None = None
 
     async def end(self, invocation_id: str) -> EndOutcome:
         """Kill a Restate invocation that was cancelled and is in no state to hear of it.
@@ -44,16 +45,23 @@ class AdminApi:
             return "unknown"
 
     async def _kill(self, invocation_id: str) -> bool:
-        async with httpx.AsyncClient(headers=self._headers, timeout=2) as http:
-            end = time.monotonic() + _SECONDS
-            while (wait := await self._wait(http, invocation_id)) is not None:
-                if wait > _SECONDS or time.monotonic() > end:
-                    answer = await http.patch(f"{self._url}/invocations/{invocation_id}/kill")
-                    if answer.status_code != httpx.codes.NOT_FOUND:  # it has ended by itself
-                        answer.raise_for_status()
-                    return answer.is_success
-                await asyncio.sleep(_PAUSE)
-            return False
+        if self._http is None:  # made once: that takes longer than asking
+            self._http = httpx.AsyncClient(headers=self._headers, timeout=2)
+        end = time.monotonic() + _SECONDS
+        while (wait := await self._wait(self._http, invocation_id)) is not None:
+            if wait > _SECONDS or time.monotonic() > end:
+                answer = await self._http.patch(f"{self._url}/invocations/{invocation_id}/kill")
+                if answer.status_code != httpx.codes.NOT_FOUND:  # it has ended by itself
+                    answer.raise_for_status()
+                return answer.is_success
+            await asyncio.sleep(_PAUSE)
+        return False
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
 
     async def _wait(self, http: httpx.AsyncClient, invocation_id: str) -> float | None:
         """For how long, in seconds, the engine is not going to try again; None where it is being run, or has ended."""

@@ -50,7 +50,7 @@ from adk_chat.sessions.contract import (
 from adk_chat.sessions.index import position
 from adk_chat.sessions.layout import INDEX, Row, SessionRecord
 from adk_chat.sessions.store import SessionStore, Write, merged
-from adk_chat.sessions.turn_end import KILLED, KILLED_SENTENCE
+from adk_chat.sessions.turn_end import KILLED, KILLED_SENTENCE, unmarked
 from adk_chat.sessions.turn_id import TurnId, TurnKey
 
 _ENVELOPE_BYTES = 64 * 1024
@@ -76,7 +76,7 @@ class ChatConfig:
     app_states: AppStates
     journal_retention: timedelta
     inactivity_timeout: timedelta | None
-    admin: AdminApi | None
+    admin: AdminApi
 
 
 def chat_object(config: ChatConfig) -> restate.VirtualObject:
@@ -140,7 +140,8 @@ class _Handlers:
         key, turn = await self._admitted(ctx, request)
         turn.publish = True
         sent = ctx.generic_send(TURN, "run", _json(turn), key=str(key), headers=_trace(ctx))
-        return {"turn_id": str(TurnId(invocation_id=await sent.invocation_id(), key=key))}
+        posted = {"turn_id": str(TurnId(invocation_id=await sent.invocation_id(), key=key))}
+        return posted if request.fingerprint is None else {**posted, "fingerprint": request.fingerprint}
 
     async def cancel(self, ctx: restate.ObjectSharedContext, request: CancelTurn) -> bool:
         """Cancel the turn that is running in a session; answers whether one was running, and ends by that."""
@@ -220,6 +221,8 @@ class _Handlers:
     async def append_events(self, ctx: restate.ObjectContext, request: AppendEvents) -> Appended:
         """Add events to a session. They are stored when this is answered."""
         store = self._store(ctx, request)
+        for event in request.events:
+            unmarked(event)
         write = await store.append(request)
         await self._commit(ctx, store, write)
         record = write.record

@@ -22,8 +22,8 @@ _PATIENCE = timedelta(seconds=0.5)
 _MORE_PATIENCE = timedelta(seconds=1.5)
 _TEXT: restate.RunOptions[str] = restate.RunOptions(serde=restate.serde.DefaultSerde(), max_attempts=1)
 _NOT_ENDED = (
-    "The turn was told to end, and has not. If it is paused, or fails at each attempt, only Restate's admin API can "
-    "end it, which does not answer or is not known here: set ADK_CHAT_ADMIN_URL, or use adk-chat turns kill."
+    "The turn was told to end, and has not. If it is paused, or fails at each attempt, only an operator can end it: "
+    "with adk-chat turns kill."
 )
 _IDS = uuid.UUID("3d3f4a0e-52cd-5d0c-9e0d-4f6d7f0c8b11")
 AnyContext = restate.ObjectContext | restate.ObjectSharedContext
@@ -43,14 +43,14 @@ def send_cancel(ctx: AnyContext, key: TurnKey, invocation_id: str) -> None:
     ctx.generic_send(CHAT, "cancel", request_json(request), key=ctx.key())
 
 
-async def ends(ctx: AnyContext, key: TurnKey, invocation_id: str, admin: AdminApi | None) -> bool:
+async def ends(ctx: AnyContext, key: TurnKey, invocation_id: str, admin: AdminApi) -> bool:
     """Whether a turn that was cancelled ends by that; one that is in no state to hear of it is killed.
 
     Args:
         ctx: of the handler that waits for it.
         key: of the turn.
         invocation_id: its Restate invocation.
-        admin: what kills it, if it is known.
+        admin: what kills it.
 
     Raises:
         restate.TerminalError: 503, it has not ended, and nobody knows whether it will.
@@ -60,10 +60,10 @@ async def ends(ctx: AnyContext, key: TurnKey, invocation_id: str, admin: AdminAp
     outcome: EndOutcome = "hears"
     if ended in done:
         outcome = "was killed" if await _was_killed(ended) else "hears"
-    elif admin is not None:
+    else:
         end = partial(admin.end, invocation_id)
         outcome = cast(EndOutcome, await ctx.run_typed("end what hears nothing", end, _TEXT))
-    else:
+    if outcome == "unknown":
         done, _ = await restate.wait_completed(ended, ctx.sleep(_MORE_PATIENCE))
         outcome = "hears" if ended in done else "unknown"
     if outcome in ("killed", "was killed"):

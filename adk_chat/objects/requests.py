@@ -41,6 +41,10 @@ class Message(SessionRequest):
         None, description="Resume this invocation of ADK, in a resumable app; the message may then be left out."
     )
     create: bool = Field(True, description="Create the session if it does not exist; otherwise that is a 404.")
+    fingerprint: str | None = Field(
+        None,
+        description="Given back by `post`: of requests with one idempotency-key, that of the first.",
+    )
     multitask_strategy: MultitaskStrategy = Field(
         "enqueue",
         description="What if a turn of the session runs: wait for it; reject this message with 409; interrupt the "

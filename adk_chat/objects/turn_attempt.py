@@ -26,6 +26,7 @@ from adk_chat.durable.attempt import IgnoredCancelError
 from adk_chat.durable.errors import Raisable, is_cancelled, is_transient
 from adk_chat.durable.order import TurnThreads
 from adk_chat.durable.pump import BrokenOffError
+from adk_chat.durable.sealed import Seal
 from adk_chat.failures import chain
 from adk_chat.objects.answer import Answer
 from adk_chat.objects.app_state import AppStates
@@ -81,6 +82,7 @@ class TurnConfig:
     outside: RestateSessionService
     app_states: AppStates
     cache: SessionCache
+    seal: Seal | None
 
 
 class TurnState(BaseModel):
@@ -196,6 +198,7 @@ class TurnAttempt:
             event_id_prefix(running),
             abort,
             lambda: _Note(have=self._history.have(), no_app_state=self._config.app_states.had_none(self._key.app_name)),
+            self._config.seal,
         )
         before = await turn_state(self._state)
         self._batches = before.batches

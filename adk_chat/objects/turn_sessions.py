@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 from typing_extensions import override
 
 from adk_chat.durable import Journal
-from adk_chat.durable.state import RecordedState, known
+from adk_chat.durable.state import RecordedState, at_once, known
 from adk_chat.objects.cancellation import Cancellation
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.outbox import MAX_EVENT_BYTES, Outbox
@@ -26,7 +26,7 @@ from adk_chat.sessions.contract import (
 )
 from adk_chat.sessions.store import ScopedState, taken_away, without_temp
 from adk_chat.sessions.transport import ContextTransport, Transport, handler_context
-from adk_chat.sessions.turn_end import APPENDED
+from adk_chat.sessions.turn_end import APPENDED, unmarked
 from adk_chat.sessions.turn_id import TurnKey
 
 
@@ -110,6 +110,7 @@ class TurnSessions(RestateSessionService):
         own = session is self.session or self._is_own(session.app_name, session.user_id, session.id)
         if event.partial or not own:
             return await super().append_event(session, event)
+        unmarked(event)
         if not _is_of_adk(sys._getframe(1)):
             event.custom_metadata = {**(event.custom_metadata or {}), APPENDED: True}
         await self.keep_cut_off()
@@ -150,7 +151,7 @@ class TurnSessions(RestateSessionService):
 
     async def _append(self, event: Event, dumped: Json) -> None:
         with known():
-            await BaseSessionService.append_event(self, self.session, event)
+            at_once(BaseSessionService.append_event(self, self.session, event))
         for key in taken_away(dumped.get("actions", {})):
             self.session.state.pop(key, None)
         self.session.last_update_time = event.timestamp

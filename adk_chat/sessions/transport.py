@@ -50,7 +50,24 @@ class AnswerError(RuntimeError):
 
 
 class NoAnswerError(ConnectionError):
-    """Restate is not there."""
+    """Restate is not there, or has not answered in time. What it says is for who runs the service.
+
+    Args:
+        message: that.
+        timed_out: whether the request has arrived, as far as one can tell.
+    """
+
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.public = _NOT_IN_TIME if timed_out else _NOT_THERE
+        """The same for who uses it."""
+
+
+_NOT_THERE = "The service does not answer at the moment. Try again soon."
+_NOT_IN_TIME = (
+    "The service has not answered in time: it may be doing all that it can at once. What was asked for may still be "
+    "done; sent again with the same idempotency-key, it is done once."
+)
 
 
 class UnansweredError(Exception):
@@ -205,7 +222,8 @@ class IngressTransport:
                 if attempt == _ATTEMPTS - 1 or error.timed_out:
                     raise NoAnswerError(
                         f"No answer from Restate at {self._url} ({error}). "
-                        "Is restate-server running, and are the handlers? Its ingress is ADK_CHAT_INGRESS_URL."
+                        "Is restate-server running, and are the handlers? Its ingress is ADK_CHAT_INGRESS_URL.",
+                        timed_out=error.timed_out,
                     ) from error
                 await asyncio.sleep(0.1 * 2**attempt)
         raise AssertionError

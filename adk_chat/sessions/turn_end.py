@@ -3,15 +3,24 @@
 import re
 from typing import NamedTuple
 
+from google.adk.events.event import Event
+
 from adk_chat.sessions.contract import Json
 
 TURN_FAILED = "adk_chat_turn_failed"
 """In the metadata of the event that is stored where ADK's Runner raised and had stored nothing that says so."""
 APPENDED = "adk_chat_appended"
 """In the metadata of an event that code of an agent has appended by itself, and that ADK's Runner does not yield."""
+_MARKS = {TURN_FAILED, APPENDED}
 KILLED = "killed"
 """What the engine answers who waits for a Restate invocation that was killed."""
 KILLED_SENTENCE = "The turn was killed in Restate; what it had said until then is stored. Send the message again."
+
+
+def unmarked(event: Event) -> None:
+    """Take our marks out of what somebody else has put into the metadata of an event: from them they mean nothing."""
+    if event.custom_metadata and not _MARKS.isdisjoint(event.custom_metadata):
+        event.custom_metadata = {name: value for name, value in event.custom_metadata.items() if name not in _MARKS}
 
 
 def failure_sentence(error: BaseException, *, of_model: bool) -> str:
@@ -47,4 +56,4 @@ def is_shown(event: Json) -> bool:
     What a node says in the user's name, as the answer of a task to the call that began it, is no message of the user.
     """
     of_user = event["author"] == "user" and not event.get("nodeInfo", {}).get("path")
-    return not of_user and not {TURN_FAILED, APPENDED} & event.get("customMetadata", {}).keys()
+    return not of_user and not _MARKS & event.get("customMetadata", {}).keys()

@@ -4,11 +4,15 @@ import asyncio
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from adk_chat.durable.attempt import Attempt
+from adk_chat.durable.journal import Journal
+from adk_chat.durable.keys import Strand
+from adk_chat.durable.state import at_once
 
 SOURCE = """
 import asyncio, sys
@@ -50,3 +54,20 @@ async def test_what_libraries_keep_is_not_the_attempts_nor_is_what_they_begin() 
     await attempt.close(well=False, again=True)
     assert [task.cancelled() for task in begun] == [False, False, True]
     begun[0].cancel()
+
+
+def test_strands_of_equal_paths_make_other_ids() -> None:
+    strand = Strand()
+    children = [strand.child("task") for _ in range(20_000)]
+    assert len({child.path for child in children}) < len(children)
+    journal: Any = SimpleNamespace(_id="inv", _wide=True)
+    assert len({Journal._seed(journal, child) for child in children}) == len(children)
+
+
+def test_what_may_not_wait_is_seen_to() -> None:
+    async def returns() -> int:
+        return 1
+
+    assert at_once(returns()) == 1
+    with pytest.raises(RuntimeError, match="sleep waits, and adk_chat counts on it that it does not"):
+        at_once(asyncio.sleep(0))

@@ -1,6 +1,7 @@
 """What pages of other origins do: CORS, streams that proxies and EventSource understand, tickets, repeated requests."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,7 +17,7 @@ from starlette.routing import Route
 
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
-from adk_chat.gateway.cors import OriginError, check_origins
+from adk_chat.gateway.cors import OriginError, checked_origins
 from adk_chat.gateway.tickets import Tickets
 from adk_chat.gateway.tokens import TokenError
 from adk_chat.sessions.turn_id import TurnId
@@ -117,8 +118,15 @@ async def test_only_allowed_origins_read_anything_and_they_read_refusals_too(
 def test_what_is_no_origin_is_said() -> None:
     for wrong in ("localhost:3000", "http://localhost:3000/", "regex:("):
         with pytest.raises(OriginError, match="--allow-origins"):
-            check_origins([wrong])
-    check_origins(["*", "http://localhost:3000", "regex:https://.*"])
+            checked_origins([wrong])
+    checked_origins(["*", "http://localhost:3000", "regex:https://.*"])
+
+
+def test_regular_expressions_with_flags_of_their_own_can_be_joined() -> None:
+    first, second = checked_origins(["regex:(?i)https://a", "regex:(?i)https://B"])
+    joined = re.compile("|".join(origin.removeprefix("regex:") for origin in (first, second)))
+    assert joined.fullmatch("https://A")
+    assert joined.fullmatch("https://b")
 
 
 @plain

@@ -203,6 +203,37 @@ async def test_a_client_that_leaves_does_not_end_the_turn(gateway: httpx.AsyncCl
     assert calls[f"model: {text}"] == 2
 
 
+async def test_a_key_is_of_one_message_to_one_session(gateway: httpx.AsyncClient, user: str) -> None:
+    await gateway.post(f"/apps/scripted/users/{user}/sessions", json={"sessionId": "other"})
+    key = {"idempotency-key": "k"}
+
+    async def said(text: str, session: str = "s", route: str = "/run") -> tuple[str | None, str]:
+        answer = await gateway.post(route, json=body(user, text, sessionId=session, streaming=False), headers=key)
+        return answer.headers.get(TURN_ID), answer.text
+
+    first, again, other, streamed = [
+        await said("hello"),
+        await said("hello"),
+        await said("hello", session="other"),
+        await said("hello", route="/run_sse"),
+    ]
+    assert first == again
+    assert len({turn for turn, _ in (first, other, streamed)}) == 3
+    turn, text = await said("something else")
+    assert (turn, "idempotency-key: k was sent before with another message to session s" in text) == (None, True), text
+    answer = await gateway.post("/run", json=body(user, "something else", streaming=False), headers=key)
+    assert answer.status_code == 422
+    texts = [text_of(event) for event in await history(gateway, user)]
+    assert texts == ["hello", "echo hello"] * 2  # of /run, and of /run_sse
+
+
+async def test_marks_of_ours_mean_nothing_from_a_client(gateway: httpx.AsyncClient, user: str) -> None:
+    marks = {"adk_chat_appended": True, "adk_chat_turn_failed": True, "of": "mine"}
+    answer = await gateway.post("/run_sse", json=body(user, "hello", customMetadata=marks))
+    (event,) = screen(answer.text).complete
+    assert (text_of(event), event["customMetadata"]) == ("echo hello", {"of": "mine"})
+
+
 @plain
 async def test_what_another_attempt_says_as_well_stays(
     gateway: httpx.AsyncClient, user: str, broker: MemoryBroker
