@@ -131,9 +131,9 @@ class Attempt:
 
     def waits_for(self, engine: "Iterable[asyncio.Future[None]]") -> Wait:
         """What its code waits for, given the futures that the pump completes."""
-        tasks = [task for task in (*self.tasks, self._handler) if task is not None and not task.done()]
-        if self.timers.pending():
+        if self.timers.pending() or self.holds.anything:
             return Wait.WORK
+        tasks = [task for task in (*self.tasks, self._handler) if task is not None and not task.done()]
         return waits_for(tasks, {*engine, self._over, self._cancelled})
 
     def end(self, over: BaseException) -> None:

@@ -23,6 +23,11 @@ class Holds:
         self._held: list[Any] = []
         self._over = False
 
+    @property
+    def anything(self) -> bool:
+        """Whether it holds something."""
+        return bool(self._held)
+
     def take(self, lock: Any) -> None:
         """Code of the attempt has acquired a lock; one that was acquired after the end of it is its own affair."""
         if not self._over:

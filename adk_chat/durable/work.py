@@ -9,7 +9,8 @@ request in a callback, a timer of asyncio. So each task is asked what it waits f
   the attempt are what it waits for. Anybody else's code may be waiting for a thread, or for another turn;
 - anything else is taken for work: a socket, a thread, a future of somebody's.
 
-A timer that is pending is work as well, whoever waits: a timeout around a wait has to be able to end it.
+A timer that is pending is work as well, whoever waits: a timeout around a wait has to be able to end it. So is a lock
+that is held: it would be let go, and others would come in.
 """
 
 import asyncio

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from adk_chat.durable import install
 from adk_chat.durable.attempt import Attempt
 from adk_chat.durable.order import Call
 from adk_chat.durable.work import Wait
@@ -72,6 +73,11 @@ async def deadline_of_anyio(future: "asyncio.Future[None]") -> None:
         await future
 
 
+async def lock(future: "asyncio.Future[None]") -> None:
+    async with asyncio.Lock():
+        await future
+
+
 async def wait_for(future: "asyncio.Future[None]") -> None:
     await asyncio.wait_for(asyncio.shield(future), 60)
 
@@ -96,11 +102,12 @@ async def somebodys_future(_: object) -> None:
     [
         *((code, Wait.ENGINE) for code in (engine, generator, sibling, group, first, in_order)),
         *((code, Wait.UNKNOWN) for code in (event, queue_in_generator)),
-        *((code, Wait.WORK) for code in (nap, deadline, deadline_of_anyio, wait_for)),
+        *((code, Wait.WORK) for code in (nap, deadline, deadline_of_anyio, wait_for, lock)),
         *((code, Wait.WORK) for code in (request, thread, somebodys_future)),
     ],
 )
 async def test_code_is_asked_what_it_waits_for(code: Code, wait: Wait) -> None:
+    install()  # locks are followed in processes that run durable turns
     attempt = await Attempt.begin("inv", None)
     attempt._handler = None  # which is this test, and works
     attempt.enter()
