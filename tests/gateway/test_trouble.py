@@ -71,7 +71,7 @@ async def test_without_the_admin_api_what_is_stored_is_shown(server: RestateServ
             ("GET", f"{SESSIONS.format('scripted', chat.user)}/s/turns"),
         ):
             answer = await gateway.request(method, path)
-            assert (answer.status_code, "No answer from Restate at http://127.0.0.1:9" in answer.text) == (503, True)
+            assert (answer.status_code, "The service does not answer" in answer.text) == (503, True)
 
 
 @plain
@@ -126,8 +126,11 @@ async def test_the_gateway_may_be_a_part_of_another_app(server: RestateServer) -
 
 
 async def test_a_restate_behind_a_token_is_given_it() -> None:
+    given: list[str | None] = []
+
     async def restate(request: Request) -> JSONResponse:
-        return JSONResponse({"message": request.headers.get("authorization", "nothing")}, 418)
+        given.append(request.headers.get("authorization"))
+        return JSONResponse({"message": "no"}, 418)
 
     settings = Settings(_env_file=None, restate_token=SecretStr("secret"))
     app = Starlette(routes=[Route("/{path:path}", restate, methods=["POST"])])
@@ -136,5 +139,5 @@ async def test_a_restate_behind_a_token_is_given_it() -> None:
         served(ChatService(scripted_app("scripted"), settings=settings).gateway(url, url)) as client,
     ):
         asked = [f"{SESSIONS.format('scripted', 'ada')}/s", f"{SESSIONS.format('scripted', 'ada')}/s/turns"]
-        said = [(await client.get(path)).json()["detail"] for path in asked]
-    assert ["Bearer secret" in sentence for sentence in said] == [True, True]
+        assert [(await client.get(path)).status_code for path in asked] == [418, 502]
+    assert given == ["Bearer secret"] * 2
