@@ -34,6 +34,9 @@ _AT_ONCE = 1.0
 _IDLE_SECONDS, _MOST_IDLE_SECONDS = 1.0, 8.0
 """How long all code waits for the engine before the attempt gives its slot back; and how often it is looked at where it
 works beside that."""
+_BUSY_SECONDS, _BUSY = 5.0, 0.5
+"""How long instead where the process takes more than that share of a processor: then it is the reason, more likely than
+the engine, that nothing comes, and each suspension would make it busier."""
 _MOST_DOUBLINGS, _MOST_CUTS = 20, 10_000
 _cuts: dict[str, tuple[int, int]] = {}
 """Of Restate invocations whose code a suspension has perhaps cut off at work: how many commands they had then, and how
@@ -100,6 +103,8 @@ class Pump:
         self._idle = 0.0
         """For how long, in seconds, nothing has come and nothing was done here."""
         self._look_seconds = _IDLE_SECONDS
+        self._work_seconds = time.process_time()
+        """What the process had taken of the processor when that began."""
         self._task = asyncio.get_running_loop().create_task(self._run(), context=outside)
         seams.route_awaits(context, self.wait)
 
@@ -309,10 +314,14 @@ class Pump:
         """
         if self._idle < _IDLE_SECONDS or self.actions or not self._waits or self._cancelled or self._closed:
             return False
+        if self._idle < _BUSY_SECONDS and time.process_time() - self._work_seconds > _BUSY * self._idle:
+            return False
         waits = self._attempt.waits_for({wait.told for wait in self._waits})
         if waits is Wait.WORK:
             # Looked at again, and more and more seldom.
-            self._idle, self._look_seconds = 0.0, min(2 * self._look_seconds, _MOST_IDLE_SECONDS)
+            look = min(2 * self._look_seconds, _MOST_IDLE_SECONDS)
+            self._start_idling()
+            self._look_seconds = look
             return False
         if waits is Wait.UNKNOWN:
             if self._idle < _IDLE_SECONDS * 2 ** self._cuts():
@@ -333,8 +342,11 @@ class Pump:
         if self._woken.done():
             self._woken = loop.create_future()
         if changed:
-            self._idle, self._look_seconds = 0.0, _IDLE_SECONDS
+            self._start_idling()
         return changed
+
+    def _start_idling(self) -> None:
+        self._idle, self._look_seconds, self._work_seconds = 0.0, _IDLE_SECONDS, time.process_time()
 
     def _cancel(self) -> None:
         if self._attempt.cancel():

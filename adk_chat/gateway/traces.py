@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from adk_chat.gateway import seams
 
-_MOST_BYTES = 16 * 1024 * 1024
-"""Of what all spans say; at 29 KB a short turn those of the newest 500, and fewer where sessions are long."""
+_MOST_BYTES = 8 * 1024 * 1024
+"""Of what all spans say; at 29 KB a short turn those of the newest 250, and fewer where sessions are long."""
 _SPAN_BYTES = 2048
 """What a span takes beside its texts, about."""
 _MOST_TRACES = 200

@@ -43,8 +43,8 @@ async def first(future: "asyncio.Future[None]") -> None:
     await asyncio.wait([asyncio.create_task(engine(future))], return_when=asyncio.FIRST_COMPLETED)
 
 
-async def in_order(future: "asyncio.Future[None]") -> None:
-    await Call([asyncio.Event()], 0).run(sibling(future))
+async def in_order(_: object) -> None:
+    await Call([asyncio.Event()], 0).run(event(_))
 
 
 async def queue_in_generator(_: object) -> None:
@@ -100,8 +100,8 @@ async def somebodys_future(_: object) -> None:
 @pytest.mark.parametrize(
     ("code", "wait"),
     [
-        *((code, Wait.ENGINE) for code in (engine, generator, sibling, group, first, in_order)),
-        *((code, Wait.UNKNOWN) for code in (event, queue_in_generator)),
+        *((code, Wait.ENGINE) for code in (engine, generator, sibling, group, first)),
+        *((code, Wait.UNKNOWN) for code in (event, queue_in_generator, in_order)),
         *((code, Wait.WORK) for code in (nap, deadline, deadline_of_anyio, wait_for, lock)),
         *((code, Wait.WORK) for code in (request, thread, somebodys_future)),
     ],

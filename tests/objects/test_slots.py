@@ -46,6 +46,7 @@ async def small(binary: Path) -> AsyncIterator[RestateServer]:
     with pytest.MonkeyPatch.context() as patch:  # or each would have its slot for a second, and this would take long
         patch.setattr(service, "_WAITING", timedelta(seconds=SECONDS))
         patch.setattr(pump, "_IDLE_SECONDS", SECONDS)
+        patch.setattr(pump, "_BUSY_SECONDS", SECONDS)  # the clients are in this process as well
         objects = ChatService(App(name="small", root_agent=agent), settings=settings).objects
         async with hosting(binary, objects, slots=SLOTS) as server:
             yield server
