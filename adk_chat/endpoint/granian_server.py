@@ -10,11 +10,12 @@ from granian.http import HTTP2Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
 
+from adk_chat.endpoint.listening import BACKLOG
 from adk_chat.endpoint.seams import hand_over
 
 # What granian would configure otherwise: the log of the whole process.
 _LOG = {"incremental": True, "formatters": {}, "handlers": {}, "loggers": {}}
-_BACKLOG = 1024
+_BACKPRESSURE = 1024
 
 
 async def serve(
@@ -27,8 +28,8 @@ async def serve(
         http=HTTPModes.auto,
         http2_settings=HTTP2Settings(max_concurrent_streams=streams),
         websockets=False,
-        backlog=_BACKLOG,
-        backpressure=_BACKLOG,
+        backlog=BACKLOG,
+        backpressure=_BACKPRESSURE,
         log_dictconfig=_LOG,
         log_level=LogLevels.error,
     )

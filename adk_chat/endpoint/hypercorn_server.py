@@ -9,6 +9,7 @@ from typing import Any
 import hypercorn.asyncio
 from hypercorn.config import Config
 
+from adk_chat.endpoint.listening import BACKLOG
 from adk_chat.endpoint.seams import lean_http2
 
 _GRACE_SECONDS = 0.15
@@ -24,6 +25,7 @@ async def serve(
     config.include_date_header = config.include_server_header = False  # of no use to the engine
     config.graceful_timeout = _GRACE_SECONDS
     config.h2_max_concurrent_streams = streams
+    config.backlog = BACKLOG
     # After that many requests hypercorn closes a connection under the streams that are open on it, and their Restate
     # invocations hang until a timeout. An idle connection is the engine's to close.
     config.keep_alive_max_requests = sys.maxsize

@@ -8,6 +8,10 @@ import socket
 
 from restate.server import install_shutdown_hook
 
+BACKLOG = 4096
+"""How many connections may wait to be accepted; another one is tried again by its system after 1, 3, 7, ... seconds.
+Several processes on one port take few requests a connection, so that a crowd opens hundreds at once."""
+
 
 class PortTakenError(Exception):
     """Somebody else listens where we were told to."""
@@ -28,7 +32,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise PortTakenError(f"Port {port} on {host} cannot be used: {error.strerror}.") from error
-    listening.listen()
+    listening.listen(BACKLOG)
     return listening
 
 
