@@ -168,9 +168,17 @@ class Turns:
     async def exists(self, turn_id: TurnId) -> bool:
         """Whether there is such a turn, be it running, queued, or ended, and whether it is of the session it names.
 
+        One that there is not is looked for once more a second later.
+
         Raises:
             RefusedError: 503, only Restate's admin API could tell, and does not answer.
         """
+        if await self._is_known(turn_id):
+            return True
+        await asyncio.sleep(_ON_ITS_WAY_SECONDS)
+        return await self._is_known(turn_id)
+
+    async def _is_known(self, turn_id: TurnId) -> bool:
         try:
             if self._admin is not None and await self._query(turn_id.key, _is(turn_id)):
                 return True
