@@ -88,6 +88,7 @@ class Attempt:
         self.timers = Timers()
         """The timers that it has set."""
         self._handler = asyncio.current_task()
+        """The server's task that runs the handler, and with it what the handler does itself."""
         self._over = asyncio.get_running_loop().create_future()
         self._cancelled = asyncio.get_running_loop().create_future()
         self.strand = Strand(attempt=self)

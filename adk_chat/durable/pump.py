@@ -324,7 +324,7 @@ class Pump:
             self._look_seconds = look
             return False
         if waits is Wait.UNKNOWN:
-            if self._idle < _IDLE_SECONDS * 2 ** self._cuts():
+            if self._idle < _IDLE_SECONDS * 2 ** self._times_cut():
                 return False
             self._note_cut()
         return True
@@ -380,18 +380,18 @@ class Pump:
             return False
         at_once = self._closed - self._began < _AT_ONCE
         grace = _LEAST_GRACE if at_once else time.monotonic() - self._began
-        if await self._change(grace * 2 ** self._cuts()):
+        if await self._change(grace * 2 ** self._times_cut()):
             return False
         self._note_cut()
         return True
 
-    def _cuts(self) -> int:
+    def _times_cut(self) -> int:
         """How often this Restate invocation was suspended and nothing new came of what it had done until then."""
         known, cuts = _cuts.get(self._id, (-1, 0))
         return min(cuts + (known == self._known), _MOST_DOUBLINGS)
 
     def _note_cut(self) -> None:
-        cuts = self._cuts()
+        cuts = self._times_cut()
         while len(_cuts) >= _MOST_CUTS:
             del _cuts[next(iter(_cuts))]
         _cuts[self._id] = (self._known, cuts)

@@ -209,7 +209,8 @@ class Turns:
 
     async def pending(self, key: TurnKey) -> list[Pending]:
         """The turns of a session that have not ended, in the order in which they run."""
-        rows = await self._query(key, "status != 'completed'")
+        columns = f"id, {invocations.STATUS}, created_at, retry_count, last_failure"
+        rows = await self._query(key, "status != 'completed'", columns, invocations.SOURCE)
         return [
             Pending(
                 turn_id=str(TurnId(invocation_id=row["id"], key=key)),
@@ -238,11 +239,13 @@ class Turns:
         with _refused():
             return await self._chat.call(handler, key.user_id, request, idempotency_key)
 
-    async def _query(self, key: TurnKey, condition: str) -> list[Json]:
+    async def _query(
+        self, key: TurnKey, condition: str, columns: str = "id", source: str = "sys_invocation"
+    ) -> list[Json]:
         if self._admin is None:
             raise RefusedError(501, "The gateway was not told where Restate's admin API is: start it with --admin-url.")
         query = (
-            f"SELECT id, {invocations.STATUS}, created_at, retry_count, last_failure FROM {invocations.SOURCE} "
+            f"SELECT {columns} FROM {source} "
             f"WHERE {invocations.TURNS} AND target_service_key = '{key}' AND {condition} ORDER BY created_at"
         )
         with _refused():
