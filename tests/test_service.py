@@ -116,7 +116,7 @@ def found():
     return [asyncio.Lock.acquire, asyncio.Semaphore.release, Runner._get_or_create_session, BaseLlmFlow._get_llm,
             _caller._call_tool_async, _batch_executor._execute_prepared_function_calls, _code_execution.asyncio,
             State.__setitem__, BaseToolset.get_tools_with_prefix, OAuth2CredentialExchanger.exchange,
-            Tracer.start_span, VMWrapper.notify_input]
+            Tracer.start_span, VMWrapper.notify_input, VMWrapper.sys_input]
 
 before = found()
 import adk_chat, adk_chat.durable

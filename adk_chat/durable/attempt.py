@@ -12,7 +12,6 @@ from typing import Any, ClassVar, TypeVar
 
 from adk_chat.durable import keys, seams
 from adk_chat.durable.errors import ErrorRecord
-from adk_chat.durable.keys import Strand
 from adk_chat.durable.locks import Holds
 from adk_chat.durable.work import Timers, Wait, waits_for
 
@@ -91,7 +90,6 @@ class Attempt:
         """The server's task that runs the handler, and with it what the handler does itself."""
         self._over = asyncio.get_running_loop().create_future()
         self._cancelled = asyncio.get_running_loop().create_future()
-        self.strand = Strand(attempt=self)
         self.holds = Holds()
         self._beside: set[asyncio.Task[Any]] = set()
         self.abandoned = False
@@ -121,10 +119,6 @@ class Attempt:
                 f"Code of an earlier attempt at this turn goes on although it was cancelled: {_names(self._beside)}. "
                 "It has to let asyncio.CancelledError through."
             )
-
-    def enter(self) -> None:
-        """Let what the current context runs belong to the attempt."""
-        keys.enter(self.strand)
 
     def add(self, task: "asyncio.Task[Any]") -> None:
         """A task was made by code of the attempt."""
@@ -171,11 +165,10 @@ class Attempt:
                 if not task.done():
                     task.cancel()
         if self._over.done():
-            over: BaseException = self._over.result()
             # Code that waits for the engine was told. A cancellation would make ADK call its error callbacks.
             await asyncio.wait([task], timeout=_TOLD_SECONDS)
             await self._cancel_tasks(_END_SECONDS)
-            raise over
+            raise self._over.result()
         if not task.done():
             self.abandoned = True
             raise IgnoredCancelError(
@@ -201,6 +194,14 @@ class Attempt:
             self.holds.let_go()
         if not left and self._running.get(self._id) is self:
             del self._running[self._id]
+        # Invariant: nothing holds itself, so that all of an attempt is gone with its last task.
+        self._handler, self._over = None, asyncio.get_running_loop().create_future()
+        self.timers.forget()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether code of it runs."""
+        return any(not task.done() for task in self.tasks)
 
     async def _cancel_tasks(self, seconds: float) -> "set[asyncio.Task[Any]]":
         """Cancel what runs still; gives what does not heed that."""

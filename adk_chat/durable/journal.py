@@ -102,7 +102,6 @@ class Journal:
         note: Callable[[], BaseModel] | None = None,
         seal: Seal | None = None,
     ) -> None:
-        self.context = context
         self._seal = seal or current_seal()
         self.retry = retry
         self.step_timeout = None if step_timeout is None else step_timeout.total_seconds()
@@ -120,7 +119,8 @@ class Journal:
         self.at_end = AtEnd()
 
         outside = contextvars.copy_context()
-        attempt.enter()
+        self._strand = Strand(attempt=attempt)
+        keys.enter(self._strand)
         entries = seams.entries(context)
         self.vm = RememberingVm(seams.state_machine(context))
         began, self.resumed = self.vm.begin(_BEGAN, entries, lambda: _beginning(note))
@@ -179,7 +179,7 @@ class Journal:
                 seams.when_handler_ends(context, journal._close)
                 attempt.check()
         if keys.current_strand() is None:
-            keys.enter(journal._attempt.strand.child("run"))
+            keys.enter(journal._strand.child("run"))
         sealed.enter(journal._seal)
         return journal
 
@@ -303,20 +303,20 @@ class Journal:
 
     def new_id(self) -> str:
         """A UUID that is the same on every replay where the code does the same."""
-        strand = keys.current_strand() or self._attempt.strand
+        strand = keys.current_strand() or self._strand
         strand.ids += 1
         made = str(uuid.uuid5(_IDS, f"{self._seed(strand)}/{strand.ids}"))
         return self.id_prefix + made[len(self.id_prefix) :]
 
     def new_span_id(self) -> uuid.UUID:
         """An id for a span, likewise; whether anybody traces changes no other id."""
-        strand = keys.current_strand() or self._attempt.strand
+        strand = keys.current_strand() or self._strand
         strand.spans += 1
         return uuid.uuid5(_IDS, f"{self._seed(strand)}/span {strand.spans}")
 
     def random(self) -> random.Random:
         """A generator whose numbers are the same on every replay where the code does the same."""
-        strand = keys.current_strand() or self._attempt.strand
+        strand = keys.current_strand() or self._strand
         strand.random = strand.random or random.Random(self._seed(strand))
         return strand.random
 
@@ -340,9 +340,12 @@ class Journal:
             self.pump.end(raised if isinstance(raised, seams.AttemptOver) else seams.attempt_over())
         await self._attempt.close(well=raised is None, again=again)
         self._closed = self.pump.over is None
-        await self.pump.stop()
         keys.enter(None)
+        await self.pump.stop()
+        self.before_step = None
         self.at_end.come(for_good=not again)
+        if isinstance(raised, seams.AttemptOver) and not self._attempt.goes_on:
+            seams.clear_frames(raised)
         if isinstance(raised, BrokenOffError):  # which the SDK takes for something that the engine knows
             self.vm.notify_error(str(raised), "", None)
 

@@ -31,9 +31,9 @@ _STOP_SECONDS = 1.0
 _REPLAY_SECONDS, _QUIET_SECONDS = 1.0, 0.05
 _LEAST_GRACE = 0.002
 _AT_ONCE = 1.0
-_IDLE_SECONDS, _MOST_IDLE_SECONDS = 1.0, 8.0
-"""How long all code waits for the engine before the attempt gives its slot back; and how often it is looked at where it
-works beside that."""
+_IDLE_SECONDS, _MOST_LOOK_SECONDS = 1.0, 8.0
+"""How long all code waits for the engine before the attempt gives its slot back; and how often at least it is looked at
+where it works beside that."""
 _BUSY_SECONDS, _BUSY = 5.0, 0.5
 """How long instead where the process takes more than that share of a processor: then it is the reason, more likely than
 the engine, that nothing comes, and each suspension would make it busier."""
@@ -102,10 +102,10 @@ class Pump:
         self._closed = 0.0  # when the engine has stopped sending, if it has
         self._idle = 0.0
         """For how long, in seconds, nothing has come and nothing was done here."""
-        self._look_seconds = _IDLE_SECONDS
-        self._work_seconds = time.process_time()
-        """What the process had taken of the processor when that began."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), context=outside)
+        self._look_seconds = _IDLE_SECONDS / 2
+        self._looked: tuple[float, float] | None = None
+        """When it was first looked at: for how long it was so then, and what the process had taken of the processor."""
+        self._tasks = [asyncio.get_running_loop().create_task(self._run(), context=outside)]
         seams.route_awaits(context, self.wait)
 
     async def wait(self, future: seams.UnresolvedFuture) -> None:
@@ -192,11 +192,15 @@ class Pump:
         self._were_sent(self._unsent[:])
         self._tell_all(ClosedError("The turn has ended, and this code goes on after it."))
         self.wake()
-        _, late = await asyncio.wait([self._task], timeout=_STOP_SECONDS)
+        _, late = await asyncio.wait(self._tasks, timeout=_STOP_SECONDS)
         for task in late:  # nobody reads what it sends
             task.cancel()
         if self._incoming is not None:
             self._incoming.cancel()
+        # Invariant: nothing holds itself, so that all of an attempt is gone with its last task.
+        self._engine.let_go()
+        self._tasks, self._incoming, self._watched = [], None, {}
+        self.over = None if self.over is None else seams.attempt_over()
 
     async def _run(self) -> None:
         try:
@@ -312,14 +316,19 @@ class Pump:
         Invariant: only while all its code waits for the engine, as far as can be told. Where that is not certain, code
         has twice as long each time that nothing has come of an attempt.
         """
-        if self._idle < _IDLE_SECONDS or self.actions or not self._waits or self._cancelled or self._closed:
+        if not self._idle or self.actions or not self._waits or self._cancelled or self._closed:
             return False
-        if self._idle < _BUSY_SECONDS and time.process_time() - self._work_seconds > _BUSY * self._idle:
+        if self._looked is None:
+            self._looked = self._idle, time.process_time()
+            return False
+        since, worked = self._looked
+        busy = time.process_time() - worked > _BUSY * (self._idle - since)
+        if self._idle < (_BUSY_SECONDS if busy else _IDLE_SECONDS):
             return False
         waits = self._attempt.waits_for({wait.told for wait in self._waits})
         if waits is Wait.WORK:
             # Looked at again, and more and more seldom.
-            look = min(2 * self._look_seconds, _MOST_IDLE_SECONDS)
+            look = min(2 * self._look_seconds, _MOST_LOOK_SECONDS)
             self._start_idling()
             self._look_seconds = look
             return False
@@ -346,7 +355,7 @@ class Pump:
         return changed
 
     def _start_idling(self) -> None:
-        self._idle, self._look_seconds, self._work_seconds = 0.0, _IDLE_SECONDS, time.process_time()
+        self._idle, self._look_seconds, self._looked = 0.0, _IDLE_SECONDS / 2, None
 
     def _cancel(self) -> None:
         if self._attempt.cancel():

@@ -7,6 +7,7 @@ wraps as long as no journal is open (`adk_chat.durable.journal`).
 
 import asyncio
 import gc
+import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from datetime import timedelta
 from enum import Enum
@@ -50,6 +51,15 @@ AttemptOver = SdkInternalBaseException
 """What the SDK raises in a handler whose attempt is over: suspended, disconnected or failed. Never swallow it."""
 
 
+def clear_frames(over: SdkInternalBaseException) -> None:
+    """Let go of what the code had that the end of an attempt went through, none of which may run any more.
+
+    Tasks hold the exception that ended them, and it holds frames that hold the tasks: all of it would stay until the
+    next collection of garbage, which then takes long.
+    """
+    traceback.clear_frames(over.__traceback__)
+
+
 def attempt_over() -> SdkInternalBaseException:
     """The exception that ends an attempt without being an `Exception`, so that no agent's handler sees it."""
     return SdkInternalException()
@@ -71,18 +81,25 @@ def replace_context(context: object) -> None:
 
 # --- Restate: what the engine has sent ------------------------------------------------------------------------
 
-_ENTRIES = "adk_chat_entries"
+_RECEIVED, _BEFORE = "adk_chat_received", "adk_chat_before"
 
 
 def keep_entries() -> None:
-    """Let every state machine of the SDK keep the journal with which an attempt begins."""
-    original = vm.VMWrapper.notify_input
+    """Let every state machine of the SDK keep what it receives before its handler runs: the journal, as bytes."""
+    notify, begin = vm.VMWrapper.notify_input, vm.VMWrapper.sys_input
 
     def notify_input(self: vm.VMWrapper, input_buf: bytes) -> None:
-        vars(self).setdefault(_ENTRIES, Entries()).feed(bytes(input_buf))
-        original(self, input_buf)
+        kept = vars(self)
+        if _BEFORE not in kept:
+            kept.setdefault(_RECEIVED, []).append(bytes(input_buf))
+        notify(self, input_buf)
+
+    def sys_input(self: vm.VMWrapper) -> vm.Invocation:
+        vars(self)[_BEFORE] = vars(self).pop(_RECEIVED, None)
+        return begin(self)
 
     vm.VMWrapper.notify_input = notify_input  # type: ignore[method-assign]
+    vm.VMWrapper.sys_input = sys_input  # type: ignore[method-assign]
 
 
 def entries(context: restate.Context) -> Entries:
@@ -92,10 +109,14 @@ def entries(context: restate.Context) -> Entries:
         RetryableError: the attempt began before `keep_entries`, in a handler that made a `RestatePlugin`.
     """
     machine = cast(server_context.ServerInvocationContext, context).vm
-    found: Entries | None = vars(machine).pop(_ENTRIES, None)
-    if found is None and machine.is_replaying():
+    received: list[bytes] | None = vars(machine).get(_BEFORE)
+    vars(machine)[_BEFORE] = None
+    if received is None and machine.is_replaying():
         raise RetryableError("The journal was not kept, but is from now on.", retry_after=timedelta(milliseconds=1))
-    return found or Entries()
+    found = Entries()
+    for data in received or ():
+        found.feed(data)
+    return found
 
 
 # --- Restate: the state machine -------------------------------------------------------------------------------
@@ -123,11 +144,12 @@ def failure(code: int, message: str) -> vm.Failure:
 
 def when_handler_ends(context: restate.Context, close: Callable[[], Awaitable[None]]) -> None:
     """Await `close` when the handler of `context` has ended, in whatever way."""
+    server_context.set_extension_data(context, "adk_chat", _Closing(close))
 
-    class Closing:
-        __close__ = staticmethod(close)
 
-    server_context.set_extension_data(context, "adk_chat", Closing())
+class _Closing:
+    def __init__(self, close: Callable[[], Awaitable[None]]) -> None:
+        self.__close__ = close
 
 
 # --- Restate: awaiting ----------------------------------------------------------------------------------------
@@ -146,6 +168,10 @@ class Engine:
 
     def __init__(self, context: restate.Context) -> None:
         self._server: Any = context
+
+    def let_go(self) -> None:
+        """Hold the context no longer: the handler has ended."""
+        self._server = None
 
     async def send_output(self) -> None:
         """Send what was issued."""

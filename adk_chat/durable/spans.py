@@ -6,6 +6,7 @@ Every attempt makes them again, with the same ids; those of the one that comes t
 import copy
 import time
 import weakref
+from functools import partial
 from typing import Any
 
 from opentelemetry import trace
@@ -45,16 +46,17 @@ def start_span(self: Tracer, *args: Any, **options: Any) -> Span:
         # What is replayed takes no time: the times of the journal are those at which it happened.
         options.setdefault("start_time", int(journal.time() * _NS))
     span = _start_span(tracer, *args, **options)
-    end = span.end
     at_end = journal.at_end
-    # Whoever collects spans may keep them for long, and what they hold with them.
-    attempt = weakref.ref(journal)
+    # Whoever collects spans may keep them for long, and what they hold with them. A span that held itself would stay
+    # until garbage is collected.
+    attempt, itself = weakref.ref(journal), weakref.ref(span)
 
     def end_once(end_time: int | None = None) -> None:
-        journal = attempt()
+        journal, span = attempt(), itself()
         replayed = journal is not None and journal.resumed
         now = end_time or (int(journal.time() * _NS) if journal is not None and replayed else time.time_ns())
-        at_end.do(lambda: end(now))
+        if span is not None:
+            at_end.do(partial(type(span).end, span, now))
 
     span.end = end_once  # type: ignore[method-assign]
     return span

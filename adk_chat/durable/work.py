@@ -54,6 +54,10 @@ class Timers:
             self.pending()
             self._most = max(_FEW, 2 * len(self._set))
 
+    def forget(self) -> None:
+        """What they are set for, they hold."""
+        self._set = []
+
     def pending(self) -> bool:
         """Whether one of them is still to go off."""
         now = asyncio.get_running_loop().time()

@@ -1,5 +1,6 @@
 """The private parts of the servers that the endpoint uses, all of them; `tests/endpoint/test_seams.py` holds them."""
 
+import asyncio
 import socket
 from functools import cache
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import h2.connection
 import hypercorn.protocol
 from h2.exceptions import ProtocolError
+from hypercorn.events import Closed
 from hypercorn.protocol import h2 as hypercorn_h2
 from hypercorn.protocol.events import Body, EndBody
 from hypercorn.protocol.h2 import H2Protocol
@@ -19,18 +21,44 @@ def lean_http2() -> None:
     """Let hypercorn's HTTP/2 leave out what costs time and is of no use to an endpoint.
 
     That is to check headers, which the engine writes and the SDK reads by name; to spell out every frame for a log that
-    nobody keeps; and to weigh streams against each other, and wake a task that sends, for what may be sent at once.
+    nobody keeps; to weigh streams against each other, and wake a task that sends, for what may be sent at once; and to
+    write each frame by itself, where all that is sent in one round of the event loop can be written together.
     """
 
     class LeanH2Protocol(H2Protocol):
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
+            self._unwritten = asyncio.Event()
+            self._pass_on, self.send = self.send, self._send
             self.priority: Any = Waiting()
             self._late: set[int] = set()
             """The streams that had to wait with something, whose rest goes by hypercorn's task as well."""
             config = self.connection.config
             config.validate_inbound_headers = config.normalize_inbound_headers = False
             config.validate_outbound_headers = config.normalize_outbound_headers = False
+
+        async def initiate(self, *given: Any) -> None:
+            await super().initiate(*given)
+            self.task_group.spawn(self._write)
+
+        async def handle(self, event: Any) -> None:
+            await super().handle(event)
+            if self.closed:
+                self._unwritten.set()
+
+        async def _write(self) -> None:
+            while not self.closed:
+                await self._unwritten.wait()
+                self._unwritten.clear()
+                await super()._flush()
+
+        async def _flush(self) -> None:
+            self._unwritten.set()
+
+        async def _send(self, event: Any) -> None:
+            if isinstance(event, Closed):  # which closes the connection at once
+                await super()._flush()
+            await self._pass_on(event)
 
         async def stream_send(self, event: Any) -> None:
             try:
@@ -65,7 +93,11 @@ def lean_http2() -> None:
 
         async def _window_updated(self, stream_id: int | None) -> None:
             self._late &= self.stream_buffers.keys()
-            if self._late:
+            if stream_id in self._late and stream_id not in self.streams:
+                # It was reset. Where its window is used up, hypercorn would wait with the rest for ever.
+                self.priority.remove_stream(stream_id)
+                await self.stream_buffers.pop(stream_id).close()
+            elif self._late:
                 await super()._window_updated(stream_id)
 
         async def _priority_updated(self, event: Any) -> None:

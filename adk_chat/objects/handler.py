@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 from restate.serde import Serde
 
+from adk_chat.durable import Journal, seams
 from adk_chat.sessions.contract import sized
 from adk_chat.sessions.transport import STATUS
 
@@ -97,6 +98,10 @@ def handler(
                 if failure is None or failure is error:
                     raise
                 raise failure from error
+            except seams.AttemptOver as over:
+                if Journal.current() is None:  # which does that itself
+                    seams.clear_frames(over)
+                raise
 
         register_run = virtual_object.handler(input_serde=_Input(request), output_serde=_Output(), **options)
         return cast(Callable[[Any, M], Awaitable[Any]], register_run(run))

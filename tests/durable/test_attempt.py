@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from adk_chat.durable import keys
 from adk_chat.durable.attempt import Attempt
 from adk_chat.durable.journal import Journal
 from adk_chat.durable.keys import Strand
@@ -35,7 +36,7 @@ def installed(module: str) -> dict[str, Callable[..., Any]]:
 
 async def test_an_installed_agent_does_not_end_the_process() -> None:
     attempt = await Attempt.begin("inv", None)
-    attempt.enter()
+    keys.enter(Strand(attempt=attempt))
     task = asyncio.create_task(installed("somebodys_agent.agent")["leave"]())
     with pytest.raises(Exception, match="3"):  # and not SystemExit, which would end the event loop
         await task
@@ -45,7 +46,7 @@ async def test_an_installed_agent_does_not_end_the_process() -> None:
 
 async def test_what_libraries_keep_is_not_the_attempts_nor_is_what_they_begin() -> None:
     attempt = await Attempt.begin("inv", None)
-    attempt.enter()
+    keys.enter(Strand(attempt=attempt))
     of_agent, of_library = installed("somebodys_agent.agent"), installed("mcp.client.session")
     session = asyncio.create_task(of_library["begin"](asyncio.sleep(60)))
     begun = [await session, asyncio.create_task(of_agent["begin"](asyncio.sleep(60)))]

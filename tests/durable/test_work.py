@@ -8,8 +8,9 @@ from typing import Any
 import anyio
 import pytest
 
-from adk_chat.durable import install
+from adk_chat.durable import install, keys
 from adk_chat.durable.attempt import Attempt
+from adk_chat.durable.keys import Strand
 from adk_chat.durable.order import Call
 from adk_chat.durable.work import Wait
 
@@ -110,7 +111,7 @@ async def test_code_is_asked_what_it_waits_for(code: Code, wait: Wait) -> None:
     install()  # locks are followed in processes that run durable turns
     attempt = await Attempt.begin("inv", None)
     attempt._handler = None  # which is this test, and works
-    attempt.enter()
+    keys.enter(Strand(attempt=attempt))
     future = asyncio.get_running_loop().create_future()
     tasks = [asyncio.create_task(code(future)), asyncio.create_task(engine(future))]
     try:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import hypercorn.protocol
+import pytest
 import pytest_asyncio
 from granian import net
 from granian.server.embed import Server
@@ -129,3 +130,18 @@ async def test_who_leaves_an_answer_takes_no_other_along(client: Client) -> None
         return not client.running
 
     await until(no_answer_waits)
+
+
+async def test_what_is_sent_at_once_is_written_at_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    await client.answer(client.ask("/small"))
+    written: list[bytes] = []
+    write = asyncio.StreamWriter.write
+
+    def kept(self: asyncio.StreamWriter, data: bytes) -> None:
+        if self is not client.writer:
+            written.append(data)
+        write(self, data)
+
+    monkeypatch.setattr(asyncio.StreamWriter, "write", kept)
+    assert await client.answer(client.ask("/small")) == b"small"
+    assert len(written) == 1, written

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+import restate
 from restate.exceptions import RetryableError
 
 from adk_chat import ChatService
@@ -203,8 +204,9 @@ async def test_code_that_runs_beside_the_next_attempt_is_named(
     waiting = asyncio.create_task(chat.send("message", {"message": "deaf ears", **where}))
 
     async def running() -> list[Journal]:
-        found = [one for one in gc.get_objects() if isinstance(one, Journal)]
-        return [one for one in found if one.context.key().startswith(f"{chat.user}/")]  # type: ignore[attr-defined]
+        found = [one for one in gc.get_objects() if isinstance(one, restate.ObjectContext)]
+        journals = [vars(one).get("adk_chat_journal") for one in found if one.key().startswith(f"{chat.user}/")]
+        return [journal for journal in journals if journal is not None]
 
     async def said() -> bool:
         events = await chat.send("get_history", where)
