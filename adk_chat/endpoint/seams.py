@@ -7,12 +7,16 @@ from typing import Any
 
 import h2.connection
 import hypercorn.protocol
+from h2.connection import H2Connection
 from h2.exceptions import ProtocolError
 from hypercorn.events import Closed
 from hypercorn.protocol import h2 as hypercorn_h2
 from hypercorn.protocol.events import Body, EndBody
 from hypercorn.protocol.h2 import H2Protocol
 
+_CLOSED_STREAMS = 2**13
+"""Of how many streams a connection knows how they were closed, for what may still come for them; by itself of 65,536,
+which takes 5 MB."""
 _DeadlockError: Any = vars(hypercorn_h2)["priority"].DeadlockError
 
 
@@ -104,6 +108,7 @@ def lean_http2() -> None:
             pass  # HTTP/2 has given them up (RFC 9113, 5.3.2)
 
     vars(hypercorn.protocol)["H2Protocol"] = LeanH2Protocol
+    H2Connection.MAX_CLOSED_STREAMS = _CLOSED_STREAMS
     vars(h2.connection)["repr"] = object.__repr__  # of each frame
 
 

@@ -1,4 +1,7 @@
-"""The private parts of ADK's server that the gateway uses, all of them; `tests/gateway/test_seams.py` holds them."""
+"""The private parts of ADK's server and of uvicorn that the gateway uses, all of them.
+
+`tests/gateway/test_seams.py` holds them.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from google.adk.cli.api_server import ApiServer
 from google.adk.events._internal_metadata import public_event
 from google.adk.events.event import Event
 from opentelemetry.sdk.trace import ReadableSpan
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from adk_chat.sessions.contract import Json
 
@@ -32,3 +36,13 @@ def keeps_traces(server: ApiServer) -> bool:
 def kept_traces(server: ApiServer) -> tuple[list[ReadableSpan], dict[str, Any], dict[str, list[int]]]:
     """What it keeps: spans, their attributes by the id of an event, and the ids of traces by that of a session."""
     return server._memory_exporter._spans, server._trace_dict, server._session_trace_dict
+
+
+class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
+    """A connection of uvicorn's, which would keep one that its client has broken off until the timeout of idle ones."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()

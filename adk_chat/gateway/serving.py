@@ -9,6 +9,8 @@ from collections.abc import Generator
 import uvicorn
 from starlette.types import ASGIApp
 
+from adk_chat.gateway.seams import Connection
+
 _GRACE_SECONDS = 1
 _KEEP_ALIVE_SECONDS = 75
 
@@ -28,6 +30,7 @@ async def serve_gateway(app: ASGIApp, listening: socket.socket, stop: asyncio.Ev
     server = _Server(
         uvicorn.Config(
             app,
+            http=Connection,
             ws="none",
             log_config=None,
             access_log=False,

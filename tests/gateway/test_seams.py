@@ -7,6 +7,7 @@ from google.adk.cli.api_server import ApiServer, InMemoryExporter, RunAgentReque
 from google.adk.cli.dev_server import DevServer
 from google.adk.events import _internal_metadata
 from google.adk.runners import Runner
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from adk_chat.gateway import seams
 from adk_chat.gateway.runner import TurnRunner
@@ -49,3 +50,11 @@ def test_the_server_keeps_its_traces_where_we_let_go_of_them() -> None:
     exporter = InMemoryExporter({})
     assert exporter._spans == []
     assert "self._spans.extend(spans)" in inspect.getsource(InMemoryExporter.export)
+
+
+def test_uvicorn_keeps_idle_connections_where_we_look() -> None:
+    made = inspect.getsource(AutoHTTPProtocol)
+    assert "self.timeout_keep_alive_task = self.loop.call_later(" in made, (
+        "uvicorn waits for idle connections elsewhere; see Connection in adk_chat/gateway/seams.py, which may not be "
+        "needed any more."
+    )

@@ -1,11 +1,15 @@
 """The HTTP server of the gateway."""
 
 import asyncio
+import gc
 import socket
+import struct
 from typing import Any
 
 from adk_chat.endpoint import listen
+from adk_chat.gateway.seams import Connection
 from adk_chat.gateway.serving import serve_gateway
+from tests.support import until
 
 
 async def test_a_client_that_does_not_read_holds_up_no_stop() -> None:
@@ -32,3 +36,30 @@ async def test_a_client_that_does_not_read_holds_up_no_stop() -> None:
         stop.set()
         async with asyncio.timeout(20):
             await serving
+
+
+async def test_nothing_is_kept_of_a_connection_that_was_broken_off() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
+
+    async def kept() -> bool:
+        return any(isinstance(one, Connection) for one in gc.get_objects())
+
+    async def gone() -> bool:
+        gc.collect()
+        return not await kept()
+
+    stop, listening = asyncio.Event(), listen("127.0.0.1", 0)
+    serving = asyncio.create_task(serve_gateway(app, listening, stop))
+    reader, writer = await asyncio.open_connection(*listening.getsockname())
+    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    assert await kept()
+    at_once = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+    writer.transport.abort()
+    await until(gone)
+    stop.set()
+    await serving

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from google.adk.events.event import Event
 from google.genai import types
+from pydantic_core import to_json
 
 from adk_chat.dev.server import RestateServer
 from adk_chat.objects import turn_history
@@ -104,7 +105,7 @@ def test_what_a_turn_has_sent_counts_if_the_session_is_exactly_that() -> None:
     others = {"created": 2.0, "revision": 7, "count": 6, "mark": "theirs"}
     for name, value in [*others.items(), ("", None)]:
         cache.keep("k", Known(1.0, Events().with_stored(events), whole=True))
-        cache.expect("k", 1.0, Pending(6, 5, "mine", events[:2]))
+        cache.expect("k", 1.0, Pending(6, 5, "mine", [to_json(event) for event in events[:2]]))
         known = cache.at("k", after.model_copy(update={name: value} if name else {}))
         found = 0 if known is None else known.events.until
         assert found == {"created": 0, "": 5}.get(name, 3), name
@@ -122,7 +123,7 @@ def test_the_sessions_used_last_are_kept() -> None:
     cache.keep("large", Known(1.0, Events().with_stored([large]), whole=True))
     assert [bool(cache.get(key, 1.0)) for key in ("a", "c", "large")] == [False, False, True]
     for number in range(20):
-        cache.expect(f"new {number}", 1.0, Pending(1, 2, "mark", events[:2]))
+        cache.expect(f"new {number}", 1.0, Pending(1, 2, "mark", [to_json(event) for event in events[:2]]))
     assert cache._events <= 10
     assert len(cache._known) <= 5
 
