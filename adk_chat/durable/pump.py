@@ -17,6 +17,7 @@ import restate
 from adk_chat.durable import seams
 from adk_chat.durable.attempt import Attempt
 from adk_chat.durable.entries import Entries
+from adk_chat.durable.idle import Idle
 from adk_chat.durable.machine import RememberingVm
 from adk_chat.durable.work import Wait
 
@@ -31,16 +32,6 @@ _STOP_SECONDS = 1.0
 _REPLAY_SECONDS, _QUIET_SECONDS = 1.0, 0.05
 _LEAST_GRACE = 0.002
 _AT_ONCE = 1.0
-_IDLE_SECONDS, _MOST_LOOK_SECONDS = 1.0, 8.0
-"""How long all code waits for the engine before the attempt gives its slot back; and how often at least it is looked at
-where it works beside that."""
-_BUSY_SECONDS, _BUSY = 5.0, 0.5
-"""How long instead where the process takes more than that share of a processor: then it is the reason, more likely than
-the engine, that nothing comes, and each suspension would make it busier."""
-_MOST_DOUBLINGS, _MOST_CUTS = 20, 10_000
-_cuts: dict[str, tuple[int, int]] = {}
-"""Of Restate invocations whose code a suspension has perhaps cut off at work: how many commands they had then, and how
-often there were no more of them the next time."""
 
 
 class BrokenOffError(seams.AttemptOver):
@@ -78,7 +69,6 @@ class Pump:
     ) -> None:
         self._engine = seams.Engine(context)
         self._vm = vm
-        self._known = len(entries.commands)
         before = -1 if entries.cancelled is None else entries.cancelled
         self._before_cancel = {handle for handle, rank in vm.ranks.items() if rank < before}
         """The known results of before the cancellation that nobody was told of yet."""
@@ -100,11 +90,7 @@ class Pump:
         self._stopping = False
         self._incoming: asyncio.Task[Any] | None = None
         self._closed = 0.0  # when the engine has stopped sending, if it has
-        self._idle = 0.0
-        """For how long, in seconds, nothing has come and nothing was done here."""
-        self._look_seconds = _IDLE_SECONDS / 2
-        self._looked: tuple[float, float] | None = None
-        """When it was first looked at: for how long it was so then, and what the process had taken of the processor."""
+        self._idle = Idle(self._id, len(entries.commands))
         self._tasks = [asyncio.get_running_loop().create_task(self._run(), context=outside)]
         seams.route_awaits(context, self.wait)
 
@@ -294,7 +280,7 @@ class Pump:
             elif self.actions:
                 self._vm.sys_sleep(int(_HEARTBEAT_SECONDS * 1000), "heartbeat")
             else:
-                self._idle += seconds or 0
+                self._idle.go_on(seconds or 0)
         if self._incoming.done():
             incoming, self._incoming = self._incoming, None
             if self._engine.notify(incoming.result()):
@@ -308,34 +294,23 @@ class Pump:
             return None
         if self.actions:
             return _HEARTBEAT_SECONDS
-        return self._look_seconds if self._waits else None
+        return self._idle.look_seconds if self._waits else None
 
     def _may_give_up_slot(self) -> bool:
-        """Whether the attempt suspends itself: the engine runs so many at once, and one that waits holds a place.
+        """Whether the attempt suspends itself.
 
-        Invariant: only while all its code waits for the engine, as far as can be told. Where that is not certain, code
-        has twice as long each time that nothing has come of an attempt.
+        Invariant: only while all its code waits for the engine, as far as can be told.
         """
-        if not self._idle or self.actions or not self._waits or self._cancelled or self._closed:
-            return False
-        if self._looked is None:
-            self._looked = self._idle, time.process_time()
-            return False
-        since, worked = self._looked
-        busy = time.process_time() - worked > _BUSY * (self._idle - since)
-        if self._idle < (_BUSY_SECONDS if busy else _IDLE_SECONDS):
+        if self.actions or not self._waits or self._cancelled or self._closed or not self._idle.long_enough():
             return False
         waits = self._attempt.waits_for({wait.told for wait in self._waits})
         if waits is Wait.WORK:
-            # Looked at again, and more and more seldom.
-            look = min(2 * self._look_seconds, _MOST_LOOK_SECONDS)
-            self._start_idling()
-            self._look_seconds = look
+            self._idle.put_off()
             return False
         if waits is Wait.UNKNOWN:
-            if self._idle < _IDLE_SECONDS * 2 ** self._times_cut():
+            if not self._idle.long_enough_to_cut():
                 return False
-            self._note_cut()
+            self._idle.note_cut()
         return True
 
     async def _change(self, seconds: float | None) -> bool:
@@ -351,11 +326,8 @@ class Pump:
         if self._woken.done():
             self._woken = loop.create_future()
         if changed:
-            self._start_idling()
+            self._idle.end()
         return changed
-
-    def _start_idling(self) -> None:
-        self._idle, self._look_seconds, self._looked = 0.0, _IDLE_SECONDS / 2, None
 
     def _cancel(self) -> None:
         if self._attempt.cancel():
@@ -389,21 +361,10 @@ class Pump:
             return False
         at_once = self._closed - self._began < _AT_ONCE
         grace = _LEAST_GRACE if at_once else time.monotonic() - self._began
-        if await self._change(grace * 2 ** self._times_cut()):
+        if await self._change(grace * self._idle.patience):
             return False
-        self._note_cut()
+        self._idle.note_cut()
         return True
-
-    def _times_cut(self) -> int:
-        """How often this Restate invocation was suspended and nothing new came of what it had done until then."""
-        known, cuts = _cuts.get(self._id, (-1, 0))
-        return min(cuts + (known == self._known), _MOST_DOUBLINGS)
-
-    def _note_cut(self) -> None:
-        cuts = self._times_cut()
-        while len(_cuts) >= _MOST_CUTS:
-            del _cuts[next(iter(_cuts))]
-        _cuts[self._id] = (self._known, cuts)
 
     def _tell_all(self, error: BaseException) -> None:
         # All in one go: code that is told later would be cancelled by ADK first, and its error callbacks would run.

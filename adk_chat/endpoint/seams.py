@@ -57,6 +57,8 @@ def lean_http2() -> None:
                 await super()._flush()
 
         async def _flush(self) -> None:
+            # Tasks go on in the order in which they were woken: a step that waits for its command to be sent begins
+            # when that is written.
             self._unwritten.set()
 
         async def _send(self, event: Any) -> None:

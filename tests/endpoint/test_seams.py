@@ -31,6 +31,7 @@ def test_http2_is_made_where_it_is_replaced() -> None:
     gone = [name for name in LEFT_OUT if name not in vars(H2Configuration)]
     unused = [name for name in USED if f"self.{name}" not in inspect.getsource(H2Protocol)]
     assert not unused, f"hypercorn's HTTP/2 sends without {unused}; see LeanH2Protocol in adk_chat/endpoint/seams.py."
+    assert hasattr(H2Connection, "MAX_CLOSED_STREAMS"), "h2 keeps closed streams by another limit; see lean_http2."
     assert not gone, f"h2's configuration has no {gone}; see adk_chat/endpoint/seams.py for what they were used for."
 
 

@@ -20,7 +20,7 @@ from restate.extensions import current_context
 from adk_chat import ChatService, restate_tool, service, slots
 from adk_chat.cli import main
 from adk_chat.dev.server import RestateServer
-from adk_chat.durable import pump
+from adk_chat.durable import idle
 from adk_chat.gateway.invocations import TURNS
 from adk_chat.objects.app_state import APP_STATE
 from adk_chat.settings import Settings
@@ -66,8 +66,8 @@ async def small(binary: Path) -> AsyncIterator[RestateServer]:
     settings = Settings(_env_file=None, app_state_max_age_seconds=0)
     with pytest.MonkeyPatch.context() as patch:  # or each would have its slot for a second, and this would take long
         patch.setattr(service, "_WAITING", timedelta(seconds=SECONDS))
-        patch.setattr(pump, "_IDLE_SECONDS", SECONDS)
-        patch.setattr(pump, "_BUSY_SECONDS", SECONDS)  # the clients are in this process as well
+        patch.setattr(idle, "_IDLE_SECONDS", SECONDS)
+        patch.setattr(idle, "_BUSY_SECONDS", SECONDS)  # the clients are in this process as well
         objects = ChatService(App(name="small", root_agent=agent), settings=settings).objects
         async with hosting(binary, objects, slots=SLOTS) as server:
             yield server
