@@ -4,6 +4,7 @@ import asyncio
 import gc
 import socket
 import struct
+import weakref
 from typing import Any
 
 from adk_chat.endpoint import listen
@@ -44,19 +45,20 @@ async def test_nothing_is_kept_of_a_connection_that_was_broken_off() -> None:
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
             await send({"type": "http.response.body", "body": b""})
 
-    async def kept() -> bool:
-        return any(isinstance(one, Connection) for one in gc.get_objects())
+    def connections() -> set[Connection]:
+        return {one for one in gc.get_objects() if isinstance(one, Connection)}
 
     async def gone() -> bool:
         gc.collect()
-        return not await kept()
+        return kept() is None
 
+    of_others = connections()
     stop, listening = asyncio.Event(), listen("127.0.0.1", 0)
     serving = asyncio.create_task(serve_gateway(app, listening, stop))
     reader, writer = await asyncio.open_connection(*listening.getsockname())
     writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
-    assert await kept()
+    kept = weakref.ref(*(connections() - of_others))
     at_once = struct.pack("ii", 1, 0)
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
     writer.transport.abort()
