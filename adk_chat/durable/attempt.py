@@ -194,13 +194,13 @@ class Attempt:
             self.holds.let_go()
         if not left and self._running.get(self._id) is self:
             del self._running[self._id]
-        # Invariant: nothing holds itself, so that all of an attempt is gone with its last task.
+        # Invariant: an attempt that has ended is in no reference cycle, so it is freed with its last task.
         self._handler, self._over = None, asyncio.get_running_loop().create_future()
         self.timers.forget()
 
     @property
     def goes_on(self) -> bool:
-        """Whether code of it runs."""
+        """Whether one of its tasks still runs."""
         return any(not task.done() for task in self.tasks)
 
     async def _cancel_tasks(self, seconds: float) -> "set[asyncio.Task[Any]]":

@@ -1,27 +1,27 @@
-"""For how long the code of an attempt has only waited: when the attempt gives its slot back.
+"""Decides when an attempt that only waits is suspended.
 
-The engine runs so many handlers at once, and one that only waits keeps another from running.
+The engine runs a limited number of handlers at once. One that waits takes the place of one that could run.
 """
 
 import time
 
 _IDLE_SECONDS, _MOST_LOOK_SECONDS = 1.0, 8.0
-"""How long all code waits before the attempt is suspended; and how often at least it is looked at where it works."""
+"""How long code waits before the attempt is suspended; and the longest time between two looks at code that works."""
 _BUSY_SECONDS, _BUSY = 5.0, 0.5
-"""How long instead where the process takes more than that share of a processor: then it is the reason, more likely than
-the engine, that nothing comes, and each suspension would make it busier."""
+"""How long it waits instead while the process uses more than this share of a CPU. Then the process is probably what
+is slow, and each suspension would give it more to do."""
 _MOST_DOUBLINGS, _MOST_CUTS = 20, 10_000
 _cuts: dict[str, tuple[int, int]] = {}
-"""Of Restate invocations whose code a suspension has perhaps cut off at work: how many commands they had then, and how
-often there were no more of them the next time."""
+"""By Restate invocation whose code may have been at work when it was suspended: the number of commands in its journal
+then, and how often the next attempt added none."""
 
 
 class Idle:
-    """How long an attempt has waited, of which nothing has come.
+    """Measures how long the code of one attempt has waited.
 
     Args:
-        invocation_id: its Restate invocation.
-        commands: how many commands the journal had when it began.
+        invocation_id: the Restate invocation.
+        commands: the number of commands in its journal when the attempt began.
     """
 
     def __init__(self, invocation_id: str, commands: int) -> None:
@@ -29,26 +29,26 @@ class Idle:
         self._commands = commands
         self._seconds = 0.0
         self.look_seconds = _IDLE_SECONDS / 2
-        """How long to wait before `long_enough` is asked again."""
+        """Seconds until the next call of `long_enough` is due."""
         self._looked: tuple[float, float] | None = None
-        """When it was first looked at: after how many seconds, and what the process had taken of the processor."""
+        """At the first look: the seconds waited by then, and the CPU seconds the process had used."""
 
     def end(self) -> None:
-        """Something has come, or was done."""
+        """The wait is over: a result came, or code did something."""
         self._seconds, self.look_seconds, self._looked = 0.0, _IDLE_SECONDS / 2, None
 
     def put_off(self) -> None:
-        """Code works: look again, and more and more seldom."""
+        """Code is at work. Start again, and look less often each time."""
         look = min(2 * self.look_seconds, _MOST_LOOK_SECONDS)
         self.end()
         self.look_seconds = look
 
     def go_on(self, seconds: float) -> None:
-        """It has waited for so much longer."""
+        """Add to the wait."""
         self._seconds += seconds
 
     def long_enough(self) -> bool:
-        """Whether it has waited for so long that a suspension is worth its replay."""
+        """Whether the wait is worth the replay that a suspension costs."""
         if not self._seconds:
             return False
         worked = time.process_time()
@@ -60,12 +60,12 @@ class Idle:
         return self._seconds >= (_BUSY_SECONDS if busy else _IDLE_SECONDS)
 
     def long_enough_to_cut(self) -> bool:
-        """The same where code may be at work."""
+        """The same for code that may be at work."""
         return self._seconds >= _IDLE_SECONDS * self.patience
 
     @property
     def patience(self) -> int:
-        """How many times as long code has that may be at work: twice as long each time that nothing came of it."""
+        """The factor by which code that may be at work has longer; it doubles with each attempt that added nothing."""
         times: int = 2**self._times_cut
         return times
 
@@ -75,7 +75,7 @@ class Idle:
         return min(cuts + (commands == self._commands), _MOST_DOUBLINGS)
 
     def note_cut(self) -> None:
-        """Code is suspended that may be at work."""
+        """Remember that code was suspended that may be at work."""
         cuts = self._times_cut
         while len(_cuts) >= _MOST_CUTS:
             del _cuts[next(iter(_cuts))]

@@ -183,7 +183,7 @@ class Pump:
             task.cancel()
         if self._incoming is not None:
             self._incoming.cancel()
-        # Invariant: nothing holds itself, so that all of an attempt is gone with its last task.
+        # Invariant: an attempt that has ended is in no reference cycle, so it is freed with its last task.
         self._engine.let_go()
         self._tasks, self._incoming, self._watched = [], None, {}
         self.over = None if self.over is None else seams.attempt_over()

@@ -52,10 +52,10 @@ AttemptOver = SdkInternalBaseException
 
 
 def clear_frames(over: SdkInternalBaseException) -> None:
-    """Let go of what the code had that the end of an attempt went through, none of which may run any more.
+    """Clear the local variables of the frames that the end of an attempt passed through. None of them may still run.
 
-    Tasks hold the exception that ended them, and it holds frames that hold the tasks: all of it would stay until the
-    next collection of garbage, which then takes long.
+    A task holds the exception that ended it, the exception holds frames, and frames hold tasks. Only a garbage
+    collection would free such a cycle, and with hundreds of objects in each of them it takes long.
     """
     traceback.clear_frames(over.__traceback__)
 
@@ -85,7 +85,7 @@ _RECEIVED, _BEFORE = "adk_chat_received", "adk_chat_before"
 
 
 def keep_entries() -> None:
-    """Let every state machine of the SDK keep what it receives before its handler runs: the journal, as bytes."""
+    """Make each state machine of the SDK keep the bytes it receives before its handler runs, which are the journal."""
     notify, begin = vm.VMWrapper.notify_input, vm.VMWrapper.sys_input
 
     def notify_input(self: vm.VMWrapper, input_buf: bytes) -> None:
@@ -170,7 +170,7 @@ class Engine:
         self._server: Any = context
 
     def let_go(self) -> None:
-        """Hold the context no longer: the handler has ended."""
+        """Drop the reference to the context. The handler has ended."""
         self._server = None
 
     async def send_output(self) -> None:

@@ -47,8 +47,8 @@ def start_span(self: Tracer, *args: Any, **options: Any) -> Span:
         options.setdefault("start_time", int(journal.time() * _NS))
     span = _start_span(tracer, *args, **options)
     at_end = journal.at_end
-    # Whoever collects spans may keep them for long, and what they hold with them. A span that held itself would stay
-    # until garbage is collected.
+    # Exporters may keep spans for long, so a span must not keep the journal alive. Nor may it reference itself: that
+    # would leave it to the garbage collector.
     attempt, itself = weakref.ref(journal), weakref.ref(span)
 
     def end_once(end_time: int | None = None) -> None:

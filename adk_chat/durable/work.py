@@ -55,7 +55,7 @@ class Timers:
             self._most = max(_FEW, 2 * len(self._set))
 
     def forget(self) -> None:
-        """What they are set for, they hold."""
+        """Drop them, and with them what they are going to call."""
         self._set = []
 
     def pending(self) -> bool:

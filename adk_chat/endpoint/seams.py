@@ -15,18 +15,17 @@ from hypercorn.protocol.events import Body, EndBody
 from hypercorn.protocol.h2 import H2Protocol
 
 _CLOSED_STREAMS = 2**13
-"""Of how many streams a connection knows how they were closed, for what may still come for them; by itself of 65,536,
-which takes 5 MB."""
+"""The number of closed streams that a connection remembers, to recognise late frames; h2's own 65,536 take 5 MB."""
 _DeadlockError: Any = vars(hypercorn_h2)["priority"].DeadlockError
 
 
 @cache
 def lean_http2() -> None:
-    """Let hypercorn's HTTP/2 leave out what costs time and is of no use to an endpoint.
+    """Make hypercorn's HTTP/2 skip work that an endpoint has no use for.
 
-    That is to check headers, which the engine writes and the SDK reads by name; to spell out every frame for a log that
-    nobody keeps; to weigh streams against each other, and wake a task that sends, for what may be sent at once; and to
-    write each frame by itself, where all that is sent in one round of the event loop can be written together.
+    It no longer validates headers, which the engine writes and the SDK reads by name; formats no frames for a log that
+    is off; sends what fits into the window without priorities and without another task; and writes the frames of one
+    round of the event loop in one system call.
     """
 
     class LeanH2Protocol(H2Protocol):
@@ -57,12 +56,12 @@ def lean_http2() -> None:
                 await super()._flush()
 
         async def _flush(self) -> None:
-            # Tasks go on in the order in which they were woken: a step that waits for its command to be sent begins
-            # when that is written.
+            # Tasks run in the order in which they are woken, so a step that waits until its command is sent starts
+            # after the write.
             self._unwritten.set()
 
         async def _send(self, event: Any) -> None:
-            if isinstance(event, Closed):  # which closes the connection at once
+            if isinstance(event, Closed):  # closes the connection immediately
                 await super()._flush()
             await self._pass_on(event)
 
@@ -100,7 +99,7 @@ def lean_http2() -> None:
         async def _window_updated(self, stream_id: int | None) -> None:
             self._late &= self.stream_buffers.keys()
             if stream_id in self._late and stream_id not in self.streams:
-                # It was reset. Where its window is used up, hypercorn would wait with the rest for ever.
+                # The client reset it. hypercorn would keep the rest, and its sender waiting, if the window is used up.
                 self.priority.remove_stream(stream_id)
                 await self.stream_buffers.pop(stream_id).close()
             elif self._late:

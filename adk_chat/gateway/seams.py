@@ -39,7 +39,7 @@ def kept_traces(server: ApiServer) -> tuple[list[ReadableSpan], dict[str, Any], 
 
 
 class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
-    """A connection of uvicorn's, which would keep one that its client has broken off until the timeout of idle ones."""
+    """A connection. uvicorn's own stays in memory until the keep-alive timeout when the client resets it."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""

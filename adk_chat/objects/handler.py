@@ -99,7 +99,7 @@ def handler(
                     raise
                 raise failure from error
             except seams.AttemptOver as over:
-                if Journal.current() is None:  # which does that itself
+                if Journal.current() is None:  # a journal does it when it closes
                     seams.clear_frames(over)
                 raise
 

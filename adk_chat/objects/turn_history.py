@@ -79,7 +79,7 @@ class Pending:
     mark: str
     """Of the last batch. A turn that was begun again elsewhere, since this was lost, has drawn another."""
     events: list[bytes]
-    """As JSON, which takes a third of what it takes parsed: many sessions are not spoken to again."""
+    """As JSON, which takes a third of the memory. They are parsed when the session's next turn comes, if one does."""
 
     def is_in(self, head: SessionHead) -> bool:
         """Whether the session is exactly that."""

@@ -1,4 +1,4 @@
-"""When an attempt that only waits gives its slot back."""
+"""When an attempt that only waits is suspended."""
 
 import time
 
@@ -10,7 +10,7 @@ from tests.support import unique
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What share of a processor the process takes, while an attempt waits."""
+    """The share of a CPU that the process uses while an attempt waits."""
     share, worked = [0.0], [0.0]
 
     def go_on(self: Idle, seconds: float) -> None:
@@ -24,7 +24,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def waited(attempt: Idle) -> float:
-    """For how long an attempt waits before it may be suspended."""
+    """The seconds that an attempt waits before it may be suspended."""
     seconds = 0.0
     while not attempt.long_enough():
         attempt.go_on(attempt.look_seconds)
@@ -38,7 +38,7 @@ def test_a_process_that_is_busy_is_in_no_hurry(load: list[float], share: float, 
     assert waited(Idle("inv", 1)) == seconds
 
 
-def test_code_that_works_is_looked_at_more_and_more_seldom(load: list[float]) -> None:
+def test_code_at_work_is_looked_at_less_often_each_time(load: list[float]) -> None:
     attempt = Idle("inv", 1)
     looks = []
     for _ in range(6):
@@ -49,7 +49,7 @@ def test_code_that_works_is_looked_at_more_and_more_seldom(load: list[float]) ->
     assert waited(attempt) == 1
 
 
-def test_code_that_may_work_has_longer_each_time_that_nothing_came_of_it(load: list[float]) -> None:
+def test_code_that_adds_nothing_gets_twice_as_long_each_time(load: list[float]) -> None:
     invocation_id = unique("inv")
     for seconds in (1, 2, 4, 8):
         attempt = Idle(invocation_id, 7)
@@ -58,5 +58,5 @@ def test_code_that_may_work_has_longer_each_time_that_nothing_came_of_it(load: l
             attempt.go_on(attempt.look_seconds)
         assert attempt._seconds == attempt.patience == seconds
         attempt.note_cut()
-    assert Idle(invocation_id, 8).patience == 8, "something came of it, and it is no worse off"
+    assert Idle(invocation_id, 8).patience == 8, "an attempt that added something keeps the factor"
     assert Idle(unique("inv"), 7).patience == 1

@@ -133,7 +133,7 @@ async def test_who_leaves_an_answer_takes_no_other_along(client: Client) -> None
     await until(no_answer_waits)
 
 
-async def test_what_is_sent_at_once_is_written_at_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_frames_of_one_round_are_written_together(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     await client.answer(client.ask("/small"))
     written: list[bytes] = []
     write = asyncio.StreamWriter.write

@@ -52,9 +52,9 @@ def test_the_server_keeps_its_traces_where_we_let_go_of_them() -> None:
     assert "self._spans.extend(spans)" in inspect.getsource(InMemoryExporter.export)
 
 
-def test_uvicorn_keeps_idle_connections_where_we_look() -> None:
+def test_uvicorn_times_idle_connections_where_we_stop_the_timer() -> None:
     made = inspect.getsource(AutoHTTPProtocol)
     assert "self.timeout_keep_alive_task = self.loop.call_later(" in made, (
-        "uvicorn waits for idle connections elsewhere; see Connection in adk_chat/gateway/seams.py, which may not be "
-        "needed any more."
+        "uvicorn sets its keep-alive timer in another way; see Connection in adk_chat/gateway/seams.py, which may no "
+        "longer be needed."
     )

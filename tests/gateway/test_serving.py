@@ -39,7 +39,7 @@ async def test_a_client_that_does_not_read_holds_up_no_stop() -> None:
             await serving
 
 
-async def test_nothing_is_kept_of_a_connection_that_was_broken_off() -> None:
+async def test_a_connection_that_the_client_resets_is_freed() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
