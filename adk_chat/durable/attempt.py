@@ -6,6 +6,7 @@ tasks; nor are those that code leaves behind on purpose when a turn has ended we
 """
 
 import asyncio
+import traceback
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any, ClassVar, TypeVar
@@ -195,7 +196,7 @@ class Attempt:
         if not left and self._running.get(self._id) is self:
             del self._running[self._id]
         # Invariant: an attempt that has ended is in no reference cycle, so it is freed with its last task.
-        self._handler, self._over = None, asyncio.get_running_loop().create_future()
+        self._over = asyncio.get_running_loop().create_future()
         self.timers.forget()
 
     @property
@@ -215,6 +216,15 @@ class Attempt:
             _, left = await asyncio.wait(left, timeout=pause)
             pause = min(2 * pause, 0.5)
         return left
+
+
+def clear_frames(over: BaseException) -> None:
+    """Clear the local variables of the frames that the end of an attempt passed through. None of them may still run.
+
+    A task holds the exception that ended it, the exception holds frames, and frames hold tasks. Only a garbage
+    collection would free such a cycle, and with hundreds of objects in each of them it takes long.
+    """
+    traceback.clear_frames(over.__traceback__)
 
 
 def retrieve(ended: "asyncio.Task[Any]") -> None:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, model_validator
 from pydantic_core import to_json
 
 from adk_chat.durable import keys, sealed, seams
-from adk_chat.durable.attempt import Attempt, retrieve
+from adk_chat.durable.attempt import Attempt, clear_frames, retrieve
 from adk_chat.durable.errors import is_cancelled
 from adk_chat.durable.keys import Key, Strand
 from adk_chat.durable.machine import RememberingVm
@@ -345,7 +345,7 @@ class Journal:
         self.before_step = None
         self.at_end.come(for_good=not again)
         if isinstance(raised, seams.AttemptOver) and not self._attempt.goes_on:
-            seams.clear_frames(raised)
+            clear_frames(raised)
         if isinstance(raised, BrokenOffError):  # which the SDK takes for something that the engine knows
             self.vm.notify_error(str(raised), "", None)
 

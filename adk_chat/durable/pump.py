@@ -91,7 +91,7 @@ class Pump:
         self._incoming: asyncio.Task[Any] | None = None
         self._closed = 0.0  # when the engine has stopped sending, if it has
         self._idle = Idle(self._id, len(entries.commands))
-        self._tasks = [asyncio.get_running_loop().create_task(self._run(), context=outside)]
+        self._task: asyncio.Task[None] | None = asyncio.get_running_loop().create_task(self._run(), context=outside)
         seams.route_awaits(context, self.wait)
 
     async def wait(self, future: seams.UnresolvedFuture) -> None:
@@ -178,14 +178,14 @@ class Pump:
         self._were_sent(self._unsent[:])
         self._tell_all(ClosedError("The turn has ended, and this code goes on after it."))
         self.wake()
-        _, late = await asyncio.wait(self._tasks, timeout=_STOP_SECONDS)
-        for task in late:  # nobody reads what it sends
-            task.cancel()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=_STOP_SECONDS)
+            self._task.cancel()  # nobody reads what it sends
         if self._incoming is not None:
             self._incoming.cancel()
         # Invariant: an attempt that has ended is in no reference cycle, so it is freed with its last task.
         self._engine.let_go()
-        self._tasks, self._incoming, self._watched = [], None, {}
+        self._task, self._incoming, self._watched = None, None, {}
         self.over = None if self.over is None else seams.attempt_over()
 
     async def _run(self) -> None:

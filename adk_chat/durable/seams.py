@@ -7,7 +7,6 @@ wraps as long as no journal is open (`adk_chat.durable.journal`).
 
 import asyncio
 import gc
-import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from datetime import timedelta
 from enum import Enum
@@ -49,15 +48,6 @@ UnresolvedFuture = vm.UnresolvedFuture
 DisconnectedException = server_context.DisconnectedException
 AttemptOver = SdkInternalBaseException
 """What the SDK raises in a handler whose attempt is over: suspended, disconnected or failed. Never swallow it."""
-
-
-def clear_frames(over: SdkInternalBaseException) -> None:
-    """Clear the local variables of the frames that the end of an attempt passed through. None of them may still run.
-
-    A task holds the exception that ended it, the exception holds frames, and frames hold tasks. Only a garbage
-    collection would free such a cycle, and with hundreds of objects in each of them it takes long.
-    """
-    traceback.clear_frames(over.__traceback__)
 
 
 def attempt_over() -> SdkInternalBaseException:

@@ -6,7 +6,6 @@ Every attempt makes them again, with the same ids; those of the one that comes t
 import copy
 import time
 import weakref
-from functools import partial
 from typing import Any
 
 from opentelemetry import trace
@@ -46,17 +45,16 @@ def start_span(self: Tracer, *args: Any, **options: Any) -> Span:
         # What is replayed takes no time: the times of the journal are those at which it happened.
         options.setdefault("start_time", int(journal.time() * _NS))
     span = _start_span(tracer, *args, **options)
+    end = span.end
     at_end = journal.at_end
-    # Exporters may keep spans for long, so a span must not keep the journal alive. Nor may it reference itself: that
-    # would leave it to the garbage collector.
-    attempt, itself = weakref.ref(journal), weakref.ref(span)
+    # Whoever collects spans may keep them for long, and what they hold with them.
+    attempt = weakref.ref(journal)
 
     def end_once(end_time: int | None = None) -> None:
-        journal, span = attempt(), itself()
+        journal = attempt()
         replayed = journal is not None and journal.resumed
         now = end_time or (int(journal.time() * _NS) if journal is not None and replayed else time.time_ns())
-        if span is not None:
-            at_end.do(partial(type(span).end, span, now))
+        at_end.do(lambda: end(now))
 
     span.end = end_once  # type: ignore[method-assign]
     return span

@@ -7,7 +7,6 @@ from typing import Any
 
 import h2.connection
 import hypercorn.protocol
-from h2.connection import H2Connection
 from h2.exceptions import ProtocolError
 from hypercorn.events import Closed
 from hypercorn.protocol import h2 as hypercorn_h2
@@ -109,7 +108,7 @@ def lean_http2() -> None:
             pass  # HTTP/2 has given them up (RFC 9113, 5.3.2)
 
     vars(hypercorn.protocol)["H2Protocol"] = LeanH2Protocol
-    H2Connection.MAX_CLOSED_STREAMS = _CLOSED_STREAMS
+    h2.connection.H2Connection.MAX_CLOSED_STREAMS = _CLOSED_STREAMS
     vars(h2.connection)["repr"] = object.__repr__  # of each frame
 
 

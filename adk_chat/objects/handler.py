@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from restate.serde import Serde
 
 from adk_chat.durable import Journal, seams
+from adk_chat.durable.attempt import clear_frames
 from adk_chat.sessions.contract import sized
 from adk_chat.sessions.transport import STATUS
 
@@ -100,7 +101,7 @@ def handler(
                 raise failure from error
             except seams.AttemptOver as over:
                 if Journal.current() is None:  # a journal does it when it closes
-                    seams.clear_frames(over)
+                    clear_frames(over)
                 raise
 
         register_run = virtual_object.handler(input_serde=_Input(request), output_serde=_Output(), **options)

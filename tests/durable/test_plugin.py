@@ -1,10 +1,13 @@
 """A program of `restate.ext.adk` runs here by changing the import."""
 
+import asyncio
 import gc
 
 import restate
+from restate.vm import VMWrapper
 
-from tests.support import ChatClient, calls, unique, until
+from adk_chat.durable import seams
+from tests.support import ChatClient, calls, gates, unique, until
 
 
 async def test_the_program_runs_and_its_sessions_are_in_chat(chat: ChatClient) -> None:
@@ -41,6 +44,7 @@ async def test_nothing_is_left_of_a_turn_in_memory(chat: ChatClient) -> None:
     try:
         for number in range(5):
             await chat.message("s", f"tool {unique('note')}")
+            await chat.call("post", {"message": f"tool {unique('note')}", "session_id": "posted"})
             await chat.http.post(f"/Program/{chat.user}/run", json=f"hello {number}")
         await until(all_gone)
     finally:
@@ -51,3 +55,22 @@ async def test_live_conversations_are_refused(chat: ChatClient) -> None:
     answer = await chat.http.post(f"/Program/{chat.user}/talk", json="hello")
     assert answer.status_code == 400
     assert answer.json()["message"].startswith("run_live was called in a Restate handler, where it cannot be durable")
+
+
+async def test_only_the_beginning_of_a_journal_is_kept(chat: ChatClient) -> None:
+    gate = unique("gate")
+    gates[gate] = asyncio.Event()
+    turn = asyncio.create_task(chat.message("s", f"gated {gate}"))
+
+    async def asked() -> bool:
+        answer = await chat.send("get_history", "s")
+        return answer.is_success and len(answer.json()) == 2
+
+    await until(asked)
+    # By now each of the machines has received something more than that with which its handler began.
+    machines = [vars(one) for one in gc.get_objects() if isinstance(one, VMWrapper)]
+    begun = [machine for machine in machines if seams._BEFORE in machine]
+    assert begun
+    assert not [machine for machine in begun if seams._RECEIVED in machine]
+    gates[gate].set()
+    assert gate in await turn
