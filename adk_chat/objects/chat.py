@@ -22,6 +22,7 @@ from adk_chat.objects.requests import (
     TRACE_HEADERS,
     TURN,
     CancelTurn,
+    Deleted,
     History,
     ListSessions,
     LoadedSession,
@@ -233,9 +234,7 @@ class _Handlers:
         store = self._store(ctx, request)
         try:
             await store.prefetch(request.session_id, first=request.first_session)
-            write = await store.append_turn(
-                request.session_id, request.events, request.batch, request.mark, request.create, request.created
-            )
+            write = await store.append_turn(request)
             await self._commit(ctx, store, write)
         except Exception as error:
             if (failure := terminal(error)) is None:
@@ -254,6 +253,8 @@ class _Handlers:
         """Internal: a session as Turn wants it, with all that was sent to be appended before."""
         store = self._store(ctx, request)
         record, head = await _head(store, request.session_id)
+        if not await store.belongs(record, request.session_id, request.created, request.deletions):
+            raise SessionNotFoundError(f"Session {request.session_id} was deleted before its turn began.")
         if record is None:
             return LoadedSession(**dict(head))
         last, after = request.num_recent_events, request.after_timestamp
@@ -267,16 +268,18 @@ class _Handlers:
         return LoadedSession(**dict(head), first=until - len(events), events=events)
 
     async def delete_session(self, ctx: restate.ObjectContext, request: SessionRequest) -> None:
-        """Delete a session and its events; its app: and user: state stay. Does nothing if there is none.
+        """Delete a session and its events; its app: and user: state stay.
 
-        A turn that runs in it ends with 404 when it has something to store. One that is created again under the same id
-        is another.
+        All turns end with 404 whose messages were accepted before: one that runs when it has something to store, one
+        that is queued when it begins. A session that is created again under the same id is another.
         """
         store = self._store(ctx, request)
-        if await store.delete(request.session_id):
-            store.kv.write()
-            key = TurnKey(user_id=ctx.key(), app_name=store.app_name, session_id=request.session_id)
-            ctx.generic_send(TURN, "forget", b"{}", key=str(key))
+        await store.prefetch(request.session_id)
+        await store.delete(request.session_id)
+        store.kv.write()
+        key = TurnKey(user_id=ctx.key(), app_name=store.app_name, session_id=request.session_id)
+        deleted = Deleted(deletions=await store.index.deletions())
+        ctx.generic_send(TURN, "forget", deleted.model_dump_json().encode(), key=str(key))
 
     async def get_user_state(self, ctx: restate.ObjectSharedContext, request: Request) -> Json:
         """The state that all sessions of the user share, keys without prefix."""
@@ -373,7 +376,8 @@ class _Handlers:
 async def _head(store: SessionStore, session_id: str) -> tuple[SessionRecord | None, SessionHead]:
     """A session, and what of it Turn is told."""
     record, user = await store.head(session_id)
-    head = SessionHead(user_state=user, app_version=await store.app_state_version())
+    deletions = await store.index.deletions()
+    head = SessionHead(user_state=user, app_version=await store.app_state_version(), deletions=deletions)
     if record is None:
         (index,) = await store.kv.get(INDEX)
         head.first_session = index is None

@@ -193,9 +193,11 @@ class Outbox:
             session_id=self._key.session_id,
             events=events,
             batch=self.batches + 1,
+            turn=self._context.request().id,
             mark=secrets.token_hex(4),
             create=self.batches == self._head.batches and self._head.created is None,
             created=self._head.created,
+            deletions=self._head.deletions,
             first_session=self._head.first_session,
             reply=reply,
         )

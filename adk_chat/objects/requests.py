@@ -6,7 +6,7 @@ from google.genai import types
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adk_chat.objects.run_config import RunConfigJson
-from adk_chat.sessions.contract import OBJECTS, GetSession, Json, Request, SessionRequest
+from adk_chat.sessions.contract import OBJECTS, GetSession, Json, Request, SessionRequest, TurnBatch
 from adk_chat.sessions.history import GetHistory
 
 TURN = "Turn"
@@ -106,6 +106,7 @@ class SessionHead(BaseModel):
     model_config = ConfigDict(ser_json_inf_nan="constants")
 
     created: float | None = Field(None, description="When the session was created; null if it does not exist yet.")
+    deletions: int | None = Field(None, description="How many sessions the user had deleted when this was read.")
     revision: int = 0
     count: int = Field(0, description="How many events it has.")
     batches: int = Field(0, description="How many of its appends are of turns.")
@@ -122,7 +123,8 @@ class LoadSession(GetSession):
 
     have: int = Field(0, description="How many of the first.")
     until: int | None = Field(None, description="And none from the one of that number on.")
-    created: float | None = None
+    created: float | None = Field(None, description="As in `TurnBatch`.")
+    deletions: int | None = Field(None, description="As in `TurnBatch`.")
 
 
 class LoadedSession(SessionHead):
@@ -168,14 +170,9 @@ class Reply(BaseModel):
     text: str
 
 
-class TurnEvents(SessionRequest):
+class TurnEvents(TurnBatch):
     """What a turn has appended to its session, on its way to Chat."""
 
-    events: list[Json]
-    batch: int
-    mark: str | None = Field(None, description="Drawn at random by the attempt that has made the batch.")
-    create: bool = False
-    created: float | None = None
     index_page: int | None = Field(None, description="What an earlier version has sent along.", exclude=True)
     first_session: bool = False
     reply: Reply | None = None
@@ -187,6 +184,12 @@ class CancelTurn(SessionRequest):
     """The turn to cancel."""
 
     turn_id: str | None = Field(None, description="Only if it is this one that runs; by default whichever does.")
+
+
+class Deleted(BaseModel):
+    """A session that was deleted."""
+
+    deletions: int = Field(0, description="How many sessions the user has deleted by then, this one included.")
 
 
 class RunningTurn(BaseModel):

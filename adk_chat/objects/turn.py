@@ -10,7 +10,7 @@ from google.adk.events.event import Event
 from adk_chat.objects.app_state import Nothing
 from adk_chat.objects.ending import ended_event
 from adk_chat.objects.handler import handler
-from adk_chat.objects.requests import TURN, RunningTurn, TurnEvents, TurnRequest
+from adk_chat.objects.requests import TURN, Deleted, RunningTurn, TurnEvents, TurnRequest
 from adk_chat.objects.state import ObjectState
 from adk_chat.objects.turn_attempt import TURN_STATE, TurnAttempt, TurnConfig, turn_state
 from adk_chat.objects.turn_history import load
@@ -57,26 +57,29 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
         running = before.running
         if running is None or running != request.invocation_id:
             return
-        loaded = await load(ctx, key, 1)
-        if loaded.created is not None:
-            events = [Event.model_validate(event) for event in loaded.events]
-            batch = TurnEvents(
-                app_name=key.app_name,
-                session_id=key.session_id,
-                events=[event_json(ended_event(running, events, key.app_name, await ctx.time()))],
-                batch=loaded.batches + 1,
-                created=loaded.created,
-            )
-            with contextlib.suppress(restate.TerminalError):  # it is being deleted
+        with contextlib.suppress(restate.TerminalError):  # the session was deleted, or is being deleted
+            loaded = await load(ctx, key, 1, created=before.created, deletions=before.deletions)
+            if loaded.created is not None:
+                events = [Event.model_validate(event) for event in loaded.events]
+                batch = TurnEvents(
+                    app_name=key.app_name,
+                    session_id=key.session_id,
+                    events=[event_json(ended_event(running, events, key.app_name, await ctx.time()))],
+                    batch=loaded.batches + 1,
+                    turn=ctx.request().id,
+                    created=loaded.created,
+                    deletions=loaded.deletions,
+                )
                 await ctx.generic_call(CHAT, "append_turn", request_json(batch), key=key.user_id)
                 before.batches = batch.batch
         state.set(TURN_STATE, before.model_copy(update={"running": None}).model_dump(exclude_none=True))
         state.write()
 
-    @handler(turn, Nothing, journal_retention=timedelta(0))
-    async def forget(ctx: restate.ObjectContext, request: Nothing) -> None:
-        """Forget all about a session that was deleted."""
-        ctx.clear_all()
+    @handler(turn, Deleted, journal_retention=timedelta(0))
+    async def forget(ctx: restate.ObjectContext, request: Deleted) -> None:
+        """Forget all about a session that was deleted; not about one that was created since."""
+        if ((await turn_state(ObjectState(ctx))).deletions or 0) < max(1, request.deletions):
+            ctx.clear_all()
 
     @handler(turn, Nothing, kind="shared", journal_retention=timedelta(0))
     async def status(ctx: restate.ObjectSharedContext, request: Nothing) -> RunningTurn:

@@ -90,6 +90,8 @@ class TurnState(BaseModel):
 
     running: str | None = Field(None, description="The Restate invocation.")
     batches: int | None = None
+    created: float | None = Field(None, description="Of the session that the last turn was accepted for.")
+    deletions: int | None = Field(None, description="How many sessions the user had deleted when it was accepted.")
 
 
 async def turn_state(state: ObjectState) -> TurnState:
@@ -159,7 +161,7 @@ class TurnAttempt:
             self._report.end(failure)
         self._failures.pop(running, None)
         if settled:
-            self._state.set(TURN_STATE, TurnState(batches=self._batches).model_dump(exclude_none=True))
+            self._set_state(None)
         self._state.write()
         if failure is not None:
             raise failure
@@ -202,9 +204,15 @@ class TurnAttempt:
         )
         before = await turn_state(self._state)
         self._batches = before.batches
-        self._state.set(TURN_STATE, TurnState(running=running, batches=before.batches).model_dump(exclude_none=True))
+        self._set_state(running)
         self._state.write()
-        return journal, Cancellation(journal, abort), before.running
+        killed = before.running if before.created in (None, self._request.head.created) else None
+        return journal, Cancellation(journal, abort), killed
+
+    def _set_state(self, running: str | None) -> None:
+        head = self._request.head
+        state = TurnState(running=running, batches=self._batches, created=head.created, deletions=head.deletions)
+        self._state.set(TURN_STATE, state.model_dump(exclude_none=True))
 
     async def _found(self, journal: Journal, killed: str | None) -> tuple[SessionHead, StoredSession]:
         """The session that the turn starts from."""

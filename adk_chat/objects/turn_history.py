@@ -213,7 +213,7 @@ class TurnHistory:
             again: whether the session has moved on since Chat has read it.
 
         Raises:
-            restate.TerminalError: 404, the session was deleted.
+            restate.TerminalError: 404, the session was deleted that the turn belongs to.
         """
         head, given = self._request.head, self._request.events
         if given is not None and not again:
@@ -221,7 +221,8 @@ class TurnHistory:
         found = await self._had(ctx, have) if have is not None else Events()
         until = found.until if have is not None else 0
         if again or head.count > until:
-            loaded = await load(ctx, self._key, self._last, self._after, have=until, created=head.created)
+            window = self._last, self._after
+            loaded = await load(ctx, self._key, *window, until, created=head.created, deletions=head.deletions)
             fits = loaded.created == head.created and found.first <= loaded.first <= found.until
             found = found.part(0, loaded.first) if fits else Events(loaded.first)
             head, found = loaded, found.with_stored(loaded.events)
@@ -277,6 +278,7 @@ async def load(
     have: int = 0,
     until: int | None = None,
     created: float | None = None,
+    deletions: int | None = None,
 ) -> LoadedSession:
     """A session as Chat has it once all is stored that was sent before.
 
@@ -288,6 +290,10 @@ async def load(
         have: how many of the first events not to give, since they are at hand,
         until: nor those from the one of that number on,
         created: if the session is still the one that was created then.
+        deletions: with `created`, which session the turn belongs to, as in `TurnBatch`; None to load any.
+
+    Raises:
+        restate.TerminalError: 404, that one was deleted.
     """
     request = LoadSession(
         app_name=key.app_name,
@@ -297,6 +303,7 @@ async def load(
         have=have,
         until=until,
         created=created,
+        deletions=deletions,
     )
     answer = await ctx.generic_call(CHAT, "load_session", request_json(request), key=key.user_id)
     return LoadedSession.model_validate_json(answer)

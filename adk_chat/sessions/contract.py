@@ -240,6 +240,22 @@ class AppendEvents(SessionRequest):
         return [event_json(event) for event in events]
 
 
+class TurnBatch(SessionRequest):
+    """Events of a turn, and the session they belong to: the one that was there when the turn's message was accepted.
+
+    That one is `created`; where there was none, it is whichever has come since, unless a session of that id was deleted
+    meanwhile.
+    """
+
+    events: list[Json]
+    batch: int = Field(description="Counts the appends of the session's turns; one that comes again is stored once.")
+    turn: str | None = Field(None, description="The Restate invocation that has made it; null from an earlier version.")
+    mark: str | None = Field(None, description="Drawn at random by the attempt that has made the batch.")
+    create: bool = Field(False, description="Create the session if there is none.")
+    created: float | None = Field(None, description="When the session was created that the turn has found, if any.")
+    deletions: int | None = Field(None, description="How many sessions the user had deleted when the turn found that.")
+
+
 class Appended(BaseModel):
     """Where a session stands after an append. It is stored when this is answered."""
 

@@ -6,6 +6,7 @@
     session_index::<page>      rows of sessions that are quiet
     user_state                 the `user:` state
     app_state_version          the version of the `app:` state after the user's last change to it
+    session_deletions          which sessions were deleted last
 
 Sessions and `user:` state of an app other than the default carry `<app>::` before the id.
 """
@@ -28,6 +29,7 @@ ROW_STATE_BYTES = 1024
 
 METADATA = "__session_metadata__"
 INDEX = "session_index"
+DELETIONS = "session_deletions"
 STORE = "session_store::"
 _USER_STATE, _APP_STATE_VERSION = "user_state", "app_state_version"
 SHARED = (_USER_STATE, _APP_STATE_VERSION)
@@ -114,6 +116,8 @@ class SessionRecord(Record):
     event_count: int = 0
     revision: int = 0
     batches: int = 0
+    turn: str | None = None
+    """The Restate invocation of the turn that appended last."""
     mark: str | None = None
     """Of the last append, if a turn made it: drawn at random, so that whoever made it knows it again."""
     sealed_runs: int = 0

@@ -17,6 +17,7 @@ from adk_chat.sessions.contract import (
     BadRequestError,
     Json,
     TooLargeError,
+    TurnBatch,
     event_json,
     json_safe,
     shallow,
@@ -257,41 +258,39 @@ class SessionStore:
             record.sealed_until = max(event["timestamp"] for event in found[: -len(record.events)])
         return found
 
-    async def append_turn(
-        self,
-        session_id: str,
-        events: list[Json],
-        batch: int,
-        mark: str | None,
-        create: bool,
-        created: float | None = None,
-    ) -> "Write":
+    async def belongs(
+        self, record: SessionRecord | None, session_id: str, created: float | None, deletions: int | None
+    ) -> bool:
+        """Whether a session is the one that a turn belongs to, as `TurnBatch` says; or may be made for it."""
+        if created is not None:
+            return record is not None and record.create_time == created
+        return deletions is None or not await self.index.deleted_since(self.keys.session(session_id), deletions)
+
+    async def append_turn(self, request: TurnBatch) -> "Write":
         """Prepare what a turn brought forth, which is never outdated: its Turn is the session's only such writer.
 
-        Args:
-            session_id: the session.
-            events: what the turn has brought forth, in order.
-            batch: counts the appends of the session's turns; one that comes again is not stored again.
-            mark: of the append.
-            create: make the session if it is not there.
-            created: when the session was created that the turn has found, if it has found one.
+        Invariant: a batch is taken for a repeat only if the same turn has stored it. One that neither is a repeat nor
+        follows the last one is refused.
 
         Raises:
             SessionNotFoundError: the session was deleted while the turn ran; one of the same id that was created since
                 is another.
             TooLargeError: the state would become so.
         """
+        session_id = request.session_id
         record = await self.read(session_id)
-        if record is None and create:
-            record = self._new(session_id, {}, events[0]["timestamp"])
-        if record is None or created not in (None, record.create_time) or record.batches < batch - 1:
+        if not await self.belongs(record, session_id, request.created, request.deletions):
+            record = None
+        elif record is None and request.create:
+            record = self._new(session_id, {}, request.events[0]["timestamp"])
+        if record is not None and request.batch <= record.batches and request.turn == record.turn:
+            return Write(record, None, {}, 0)
+        if record is None or request.batch != record.batches + 1:
             raise SessionNotFoundError(
                 f"Session {session_id} was deleted while its turn ran, or an earlier part of the turn was refused."
             )
-        if record.batches >= batch:
-            return Write(record, None, {}, 0)
-        record.batches, record.mark = batch, mark
-        return await self._extend(record, events)
+        record.batches, record.mark, record.turn = request.batch, request.mark, request.turn
+        return await self._extend(record, request.events)
 
     async def _extend(self, record: SessionRecord, events: list[Json]) -> "Write":
         write = Write(record, None, {}, len(events))
@@ -311,9 +310,13 @@ class SessionStore:
         return write
 
     async def delete(self, session_id: str) -> bool:
-        """Have the K/V delete a session and its events; gives whether it is there."""
+        """Have the K/V delete a session and its events; gives whether it is there.
+
+        Turns that were accepted before belong to it, and can store nothing any more, even if there is none yet.
+        """
         key = self.keys.session(session_id)
         record = await self.read(session_id)
+        await self.index.note_deletion(key)
         if record is None:
             return False
         await self.index.take_out(record, key)

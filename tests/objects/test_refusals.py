@@ -133,7 +133,7 @@ async def test_a_session_that_is_created_again_is_another(chat: ChatClient, serv
     await chat.call("delete_session", session)
 
     async def nothing_left() -> bool:
-        return {row["key"] for row in await everything(server, chat.user)} == {"session_index"}
+        return {row["key"] for row in await everything(server, chat.user)} == {"session_index", "session_deletions"}
 
     await until(nothing_left)
 

@@ -9,7 +9,7 @@ import pytest
 from google.adk.events.event import Event
 
 from adk_chat.dev.server import RestateServer
-from adk_chat.sessions.contract import AppendEvents
+from adk_chat.sessions.contract import AppendEvents, TurnBatch
 from adk_chat.sessions.index import NEWEST_ROWS, ROWS, SessionIndex, position
 from adk_chat.sessions.layout import KEPT_BYTES, NEWEST_BYTES, SessionRecord
 from adk_chat.sessions.store import SessionStore
@@ -56,7 +56,9 @@ async def create(kv: Memory, session_id: str, app: str = "app") -> None:
 
 
 async def append(kv: Memory, session_id: str, batch: int, *events: Json) -> None:
-    await store(kv).commit(await store(kv).append_turn(session_id, list(events), batch, None, create=False))
+    await store(kv).commit(
+        await store(kv).append_turn(TurnBatch(session_id=session_id, events=list(events), batch=batch))
+    )
 
 
 async def record_of(kv: Memory, session_id: str) -> SessionRecord:
@@ -165,7 +167,7 @@ async def test_an_index_of_before_is_read_and_taken_over() -> None:
     assert json.loads(kv.values["session_index"])["shared"] == ["user_state"]
     for session in ids:
         assert await store(kv).delete(session)
-    assert sorted(kv.values) == ["session_index", "user_state"]
+    assert sorted(kv.values) == ["session_deletions", "session_index", "user_state"]
 
 
 async def test_a_deleted_session_leaves_nothing() -> None:
@@ -174,7 +176,8 @@ async def test_a_deleted_session_leaves_nothing() -> None:
     for number in range(200):
         await append(kv, "s", number + 1, event(number))
     await store(kv).delete("s")
-    assert [key for key in kv.values if not key.startswith("session_index")] == []
+    assert sorted(kv.values) == ["session_deletions", "session_index"]
+    assert '"s"' not in "".join(kv.values.values())
 
 
 async def test_no_id_reaches_into_another_session() -> None:
