@@ -39,7 +39,9 @@ async def waits(chat: ChatClient, name: str) -> None:
 
 @pytest.mark.parametrize("again", [True, False])
 @pytest.mark.parametrize("existed", [True, False])
-async def test_a_queued_turn_of_a_deleted_session_ends_with_404(chat: ChatClient, *, again: bool, existed: bool) -> None:
+async def test_a_queued_turn_of_a_deleted_session_ends_with_404(
+    chat: ChatClient, *, again: bool, existed: bool
+) -> None:
     name, new = gate(), gate()
     if existed:
         await chat.call("create_session", SESSION)
