@@ -237,9 +237,9 @@ class Journal:
             return await action()
         key = Key(what, keys.current_path(), content, label)
         step = self.vm.find(key, moved=moved)
-        if step is None:
+        if step is None or not step.known:
             await self.pump.beyond_cancellation()
-            step = self.vm.issue(key)
+        step = step or self.vm.issue(key)
         if step.known:
             if known is not None and step.value is not None:
                 known(step.value)
@@ -293,8 +293,8 @@ class Journal:
         """What earlier attempts have recorded under that name, in order."""
         return self.vm.recorded(what)
 
-    def requests(self, service: str, handler: str, key: str) -> list[bytes]:
-        """What earlier attempts have given to a handler, each time by a call or a one-way call, in order."""
+    def requests(self, service: str, handler: str, key: str) -> list[tuple[int, bytes]]:
+        """What earlier attempts have given to a handler, in order, each with the number of the command that did so."""
         return self.vm.memory.requests(service, handler, key)
 
     async def sleep(self, pause: timedelta, what: str) -> None:
@@ -321,7 +321,8 @@ class Journal:
         return strand.random
 
     def _seed(self, strand: Strand) -> str:
-        return f"{self._id}/{strand.place if self._wide else strand.path}"
+        told = self.pump.after_cancellation
+        return f"{self._id}/{strand.place if self._wide else strand.path}{told and f'/{told}'}"
 
     def time(self) -> float:
         """Seconds since the epoch, the same on every replay: the latest time journaled, and a little more each time."""

@@ -1,6 +1,6 @@
 """The state machine of the Restate SDK, for code that runs with a memory."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from adk_chat.durable.outside import outside_journal
 
 _AWAKEABLE = "awakeable"
 _VALUE, _FAILURE = 14, 15
+_NO_HANDLE = -1
 
 
 class UnknownCommandError(Exception):
@@ -28,6 +29,10 @@ class RememberingVm:
         self.memory = Memory()
         self.ranks: dict[int, int] = {}
         """The places in the journal of the results that are known, by handle."""
+        self.numbers: dict[int, int] = {}
+        """What stands for each result in every attempt, by handle."""
+        self._commands = 0
+        """How many were issued after the marker."""
         self.askers: dict[int, Context] = {}
         """Where `ctx.run` was asked to run something, by handle: that runs as if it were called there."""
         self._awakeables: list[tuple[str, int]] = []
@@ -90,10 +95,12 @@ class RememberingVm:
             for handle, completion in zip(handles, (number, message.number(INVOCATION_COMPLETION)), strict=False):
                 if completion in entries.completed:
                     self.ranks[handle] = entries.completed[completion]
+            recorded.number = self._number(*handles)
             self.memory.keep(what, recorded)
         self._unasked.sort(key=lambda ranked: -ranked[0])
         # They are numbered by the order of their making, and leave no command.
-        self._awakeables = [self._vm.sys_awakeable() for _ in range(awakeables)]
+        for _ in range(awakeables):
+            self._make_awakeable()
 
     def _write_output(self, message: Message) -> None:
         if message.has(_FAILURE):
@@ -109,6 +116,18 @@ class RememberingVm:
             self._unasked.pop()
         return bool(self._unasked) and self._unasked[-1][0] < rank
 
+    def has_unasked(self, before: float) -> bool:
+        """Whether nobody has asked yet for one of the recorded runs before the command of that number."""
+        return self.memory.has_left(Kind.RUN, before)
+
+    def _number(self, *handles: int) -> int:
+        """A command was issued that gives these handles, of its result and of the id of a called invocation."""
+        number = self._commands
+        for place, handle in enumerate(handles):
+            self.numbers[handle] = 2 * number + place
+        self._commands += 1
+        return number
+
     # --- Steps ----------------------------------------------------------------------------------------------------
 
     def find(self, key: Key, *, moved: bool = True) -> Recorded | None:
@@ -117,7 +136,9 @@ class RememberingVm:
 
     def issue(self, key: Key) -> Recorded:
         """A new run of that key."""
-        return Recorded(key.strand, key.content, self._vm.sys_run(key.name).handle, taken=True)
+        handle = self._vm.sys_run(key.name).handle
+        self._number(handle)
+        return Recorded(key.strand, key.content, handle, taken=True)
 
     def record(self, key: Key, make: Callable[[], bytes]) -> bytes:
         """A value that is at hand, as it was recorded, or else as `make` gives it.
@@ -188,7 +209,7 @@ class RememberingVm:
         number = len(self._awakeables)
         recorded = int(self.record(Key(_AWAKEABLE, current_path()), lambda: str(number).encode()))
         if recorded == number:
-            self._awakeables.append(self._vm.sys_awakeable())
+            self._make_awakeable()
         return self._awakeables[recorded]
 
     def sys_get_state(self, name: str, entry_name: str | None = None) -> Any:
@@ -253,8 +274,23 @@ class RememberingVm:
         """See the SDK."""
         return self._issue((Kind.COMPLETE_PROMISE, name), self._vm.sys_complete_promise_failure, name, failure)
 
-    def _issue(self, what: Hashable, issue: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def _issue(self, what: tuple[Any, ...], issue: Callable[..., Any], *args: Any, **options: Any) -> Any:
         # What says all that it does is the same wherever it is asked for; a timer is its strand's own.
-        elsewhere = not (isinstance(what, tuple) and what[0] == Kind.SLEEP)
-        recorded = self.memory.take(what, current_path(), elsewhere=elsewhere)
-        return recorded.result if recorded is not None else issue(*args, **options)
+        recorded = self.memory.take(what, current_path(), elsewhere=what[0] != Kind.SLEEP)
+        if recorded is not None:
+            return recorded.result
+        issued = issue(*args, **options)
+        if issued is None:
+            self._number()
+        elif not isinstance(issued, int):
+            self._number(issued.result_handle, issued.invocation_id_handle)
+        elif what[0] == Kind.SEND:
+            self._number(_NO_HANDLE, issued)
+        else:
+            self._number(issued)
+        return issued
+
+    def _make_awakeable(self) -> None:
+        awakeable = self._vm.sys_awakeable()
+        self._awakeables.append(awakeable)
+        self.numbers[awakeable[1]] = -len(self._awakeables)

@@ -30,6 +30,8 @@ class Recorded:
     value: bytes | None = None
     """What the run gave, if that is known; what a call, or a one-way call, was given."""
     taken: bool = False
+    number: int = -1
+    """Of the command, counted from the marker of the beginning."""
 
 
 class Memory:
@@ -79,11 +81,19 @@ class Memory:
             recorded.taken = True
         return found
 
-    def requests(self, service: str, handler: str, key: str) -> list[bytes]:
-        """What a handler was given, each time by a call or by a one-way call; in the order of the journal."""
+    def has_left(self, kind: Kind, before: float) -> bool:
+        """Whether a command of that kind, before the one of that number, was not asked for yet."""
+        of_kind = (every for what, every in self._recorded.items() if isinstance(what, tuple) and what[0] == kind)
+        return any(not recorded.taken and recorded.number < before for every in of_kind for recorded in every)
+
+    def requests(self, service: str, handler: str, key: str) -> list[tuple[int, bytes]]:
+        """What a handler was given, each time by a call or by a one-way call, with the number of that command."""
         to = [(kind, service, handler, key) for kind in (Kind.CALL, Kind.SEND)]
         asked = [every for what, every in self._recorded.items() if isinstance(what, tuple) and what[:4] in to]
-        return [recorded.value for every in asked for recorded in every if recorded.value is not None]
+        found = [
+            (recorded.number, recorded.value) for every in asked for recorded in every if recorded.value is not None
+        ]
+        return sorted(found)
 
 
 def run(name: str) -> Hashable:
@@ -91,6 +101,6 @@ def run(name: str) -> Hashable:
     return (Kind.RUN, name)
 
 
-def target(kind: Kind, service: str, handler: str, parameter: bytes, key: str | None) -> Hashable:
+def target(kind: Kind, service: str, handler: str, parameter: bytes, key: str | None) -> tuple[Any, ...]:
     """What a call, or a one-way call, is for."""
     return (kind, service, handler, key or "", keys.digest(parameter))

@@ -7,17 +7,21 @@ result, a cancellation of the Restate invocation, or the end of the attempt; the
 import asyncio
 import contextvars
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import restate
+from pydantic import BaseModel, Field
 
-from adk_chat.durable import seams
+from adk_chat.durable import keys, seams
 from adk_chat.durable.attempt import Attempt
 from adk_chat.durable.entries import Entries
 from adk_chat.durable.idle import Idle
+from adk_chat.durable.keys import Key
 from adk_chat.durable.machine import RememberingVm
 from adk_chat.durable.work import Wait
 
@@ -29,9 +33,21 @@ other take a few."""
 _HEARTBEAT_SECONDS = 25.0
 """The engine stops listening to a handler that journals nothing for its inactivity timeout, a minute by default."""
 _STOP_SECONDS = 1.0
-_REPLAY_SECONDS, _QUIET_SECONDS = 1.0, 0.05
+_LOOK_SECONDS, _STUCK_SECONDS = 0.05, 5.0
+"""How often it is looked whether code has got to where it was told of a cancellation; and how long code may do nothing
+that the pump hears of before it is told wherever it is."""
+_TOLD = Key("cancelled", keys.ROOT)
 _LEAST_GRACE = 0.002
 _AT_ONCE = 1.0
+
+
+class _Told(BaseModel):
+    """What is journaled when code is told of a cancellation."""
+
+    results: list[int]
+    """The numbers of the results that were handed out by then."""
+    name: str = Field(default_factory=lambda: secrets.token_hex(4))
+    """Ids that are made from then on are made of this too. Who is told elsewhere makes others."""
 
 
 class BrokenOffError(seams.AttemptOver):
@@ -69,13 +85,24 @@ class Pump:
     ) -> None:
         self._engine = seams.Engine(context)
         self._vm = vm
-        before = -1 if entries.cancelled is None else entries.cancelled
-        self._before_cancel = {handle for handle, rank in vm.ranks.items() if rank < before}
-        """The known results of before the cancellation that nobody was told of yet."""
+        told = vm.find(_TOLD)
+        self._told_before = None if told is None or told.value is None else _Told.model_validate_json(told.value)
+        """What an earlier attempt has noted when it told code of the cancellation."""
+        self.told_number = inf if told is None else told.number
+        """The number of the command with which it has."""
+        known = {vm.numbers[handle] for handle in vm.ranks if handle in vm.numbers}
+        self._to_come = known if self._told_before is None else known.intersection(self._told_before.results)
+        """The known results that code has to be given before it is told of a cancellation, and was not given yet."""
+        self._handed_out: set[int] = set()
+        """The results that it was given."""
         self._cancelled = entries.cancelled is not None
         """Whether the Restate invocation is cancelled, and code is still to be told."""
         self._cancel_known = self._cancelled
-        self._beyond = self._quiet = False
+        self._changed_at = 0.0
+        self.after_cancellation = ""
+        """What ids are made of from then on that code is told of a cancellation."""
+        self.expects: Callable[[], bool] = lambda: False
+        """Whether code has still to bring forth what an earlier attempt has sent."""
         self._attempt = attempt
         self.over: BaseException | None = None
         self.actions = 0
@@ -122,8 +149,18 @@ class Pump:
     async def beyond_cancellation(self) -> None:
         """Code is about to do something new; if it was cancelled before that, it is told so, and never comes back."""
         if self._cancelled:
-            self._beyond = True
             await self.wait(seams.single(self._never))
+
+    def is_completed(self, handle: int) -> bool:
+        """Whether the result behind a handle is here, and may be handed out.
+
+        Invariant: until code is told of a cancellation, a replay hands out what the attempt had that told it first.
+        """
+        if self._cancelled and self._told_before is not None:
+            number = self._vm.numbers.get(handle)
+            if number is not None and number not in self._told_before.results:
+                return False
+        return bool(self._vm.is_completed(handle))
 
     async def sent(self) -> None:
         """Wait until what was issued is sent: what a step does before that, no later attempt would know of."""
@@ -196,8 +233,9 @@ class Pump:
                 self._were_sent(unsent)
                 if await self._hand_out():
                     continue
-                if self._cancelled and self._may_cancel():
+                if self._cancelled and await self._may_cancel():
                     self._cancel()
+                    continue
                 if self._closed and not await self._may_suspend():
                     continue
                 await self._progress()
@@ -223,7 +261,11 @@ class Pump:
             return False
         first = due[0]
         self._waits.remove(first)
-        self._before_cancel -= seams.handles(first.future)
+        handed_out = filter(self.is_completed, seams.handles(first.future))
+        numbers = {self._vm.numbers[handle] for handle in handed_out if handle in self._vm.numbers}
+        self._handed_out |= numbers
+        self._to_come -= numbers
+        self._changed_at = time.monotonic()
         if not first.told.done():
             first.told.set_result(None)
         if len(due) > 1:
@@ -232,7 +274,7 @@ class Pump:
 
     def _due(self) -> list[_Wait]:
         """Those whose result is there, in the order of the journal."""
-        due = [wait for wait in self._waits if seams.is_completed(self._vm, wait.future)]
+        due = [wait for wait in self._waits if seams.is_completed(self, wait.future)]
         return sorted(due, key=lambda wait: seams.rank(wait.future, self._vm.ranks))
 
     async def _progress(self) -> None:
@@ -274,7 +316,6 @@ class Pump:
             self._incoming.add_done_callback(lambda _: self.wake())
         seconds = self._patience()
         if not self._incoming.done() and not await self._change(seconds):
-            self._quiet = True
             if self._cancelled:
                 pass
             elif self.actions:
@@ -289,7 +330,7 @@ class Pump:
     def _patience(self) -> float | None:
         """How many seconds nothing may come before that is looked into."""
         if self._cancelled:
-            return _QUIET_SECONDS
+            return _LOOK_SECONDS
         if self._closed:
             return None
         if self.actions:
@@ -326,24 +367,49 @@ class Pump:
         if self._woken.done():
             self._woken = loop.create_future()
         if changed:
+            self._changed_at = time.monotonic()
             self._idle.end()
         return changed
 
     def _cancel(self) -> None:
+        """Tell code of the cancellation.
+
+        Invariant: what had been handed out by then is journaled before anything that comes of it.
+        """
+        if not self.after_cancellation:
+            told = self._told_before or _Told(results=sorted(self._handed_out))
+            if self._told_before is None:
+                self._vm.record(_TOLD, lambda: told.model_dump_json().encode())
+            self.after_cancellation = told.name
         if self._attempt.cancel():
             self._cancelled = False
         else:
             self._cancelled = not self._waits  # then who waits next is told
             self._tell_all(restate.TerminalError("cancelled", 409))
 
-    def _may_cancel(self) -> bool:
+    async def _may_cancel(self) -> bool:
         """Whether code is told of the cancellation: not before it has got to where it was told before.
 
-        It may not ask for all that it asked for then. But it has got there as well when it asks for something new, or
-        for nothing any more.
+        If no attempt has noted that it told code, that is where all is handed out that was known when this one began.
+        Code may not ask for all of it. So it has got there as well when all of it waits for the engine; and when it has
+        done nothing for long that the pump hears of, since it may wait for what never comes.
         """
-        late = self._quiet or time.monotonic() - self._began > _REPLAY_SECONDS
-        return not self._before_cancel or self._beyond or late
+        if self.after_cancellation:
+            return bool(self._waits)
+        if not self._is_behind():
+            return True
+        await _rest()
+        if not self._is_behind():
+            return True
+        if self._woken.done() or self._due():
+            return False
+        if self._attempt.waits_for({wait.told for wait in self._waits}) is Wait.ENGINE:
+            return True
+        return time.monotonic() - (self._changed_at or self._began) > _STUCK_SECONDS
+
+    def _is_behind(self) -> bool:
+        """Whether something is left of what code did in earlier attempts before it was told of the cancellation."""
+        return bool(self._to_come) or self._vm.has_unasked(self.told_number) or self.expects()
 
     async def _may_suspend(self) -> bool:
         """Whether the attempt may be suspended, as the engine asks: not while its code does work of its own.

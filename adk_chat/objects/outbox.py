@@ -74,18 +74,29 @@ class Outbox:
         """What earlier attempts have sent, and this one has not brought forth yet."""
         self._of_tools: set[str] = set()
         """The ids of those that tools have appended in their steps, which a replay does not run again."""
+        self._ids: set[str] = set()
+        """The ids of all events that earlier attempts have sent."""
         self._replied = False
         self._last: TurnEvents | None = None
         """The last batch that was made."""
-        before = [TurnEvents.model_validate_json(one) for one in journal.requests(CHAT, _HANDLER, key.user_id)]
-        for batch in {one.batch: one for one in before}.values():
+        expected: set[str] = set()
+        before: dict[int, TurnEvents] = {}
+        for number, request in journal.requests(CHAT, _HANDLER, key.user_id):
+            batch = TurnEvents.model_validate_json(request)
+            before[batch.batch] = batch
+            if number < journal.pump.told_number:
+                expected.update(event["id"] for event in batch.events)
+        for batch in before.values():
             self._keep(batch)
             self._sent += batch.events
+            self._ids.update(event["id"] for event in batch.events)
             if live is not None:
                 live.sent(batch.events)
             self._send(batch)
         for recorded in journal.recorded(_OF_TOOLS):
             self._of_tools.update(from_json(recorded))
+        expected -= self._of_tools
+        journal.pump.expects = lambda: any(event["id"] in expected for event in self._sent)
         if live is not None:
             journal.before_step = self._show
 
@@ -97,10 +108,10 @@ class Outbox:
             made: what is stored of it.
             of_tool: whether a tool appends it by itself, in its step.
         """
-        if not self._sent:
-            return False
         sent = self._alike(made, of_tool=of_tool)
         if sent is None:
+            while event.id in self._ids:  # which belongs to another event, for ever
+                event.id = self._journal.new_id()
             return False
         self._sent.remove(sent)
         adopt(event, sent)
@@ -118,11 +129,17 @@ class Outbox:
         self._sent = [event for event in self._sent if event not in left]
         return left
 
+    def left(self) -> list[Json]:
+        """All that earlier attempts have sent and this one has not brought forth; each is given once."""
+        left, self._sent = self._sent, []
+        return left
+
     def _alike(self, made: Json, *, of_tool: bool) -> Json | None:
         kind, said = _kind(made), _said(made)
         sent = [event for event in self._sent if (event["id"] in self._of_tools) is of_tool]
         alike = [event for event in sent if _kind(event) == kind]
-        return next((event for event in alike if _said(event) == said), next(iter(alike), None))
+        same = [event for event in alike if event["id"] == made["id"]]
+        return next((event for event in same + alike if _said(event) == said), next(iter(same + alike), None))
 
     def add(self, stored: Json, size: int) -> None:
         """Take what is stored of an event, and how many bytes that are as JSON."""

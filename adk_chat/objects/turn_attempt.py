@@ -341,6 +341,7 @@ class TurnAttempt:
                 return await self._failed(error, sessions, journal)
         if cancellation.signal.is_set():
             await sessions.keep_cut_off()
+            await sessions.add_left(self._author)
             return restate.TerminalError("The turn was cancelled.", CANCELLED)
         return self._answer.failure()
 

@@ -9,7 +9,7 @@ from google.adk.sessions.session import Session
 from pydantic_core import from_json, to_json
 from typing_extensions import override
 
-from adk_chat.durable import Journal
+from adk_chat.durable import Journal, seams
 from adk_chat.durable.state import RecordedState, at_once, known
 from adk_chat.objects.cancellation import Cancellation
 from adk_chat.objects.live import LiveTurn
@@ -124,6 +124,19 @@ class TurnSessions(RestateSessionService):
         for answer in self._cancellation.cut_off():
             await self.add(answer)
 
+    async def add_left(self, author: str) -> None:
+        """Add what earlier attempts have sent and this one, which is cancelled, did not come to.
+
+        It is stored already. What is left open by that is answered, as ADK does it with an aborted invocation.
+        """
+        left = [Event.model_validate(event) for event in self._outbox.left()]
+        for event in left:
+            await self._append(event, without_temp(event_json(event)))
+        for invocation_id in dict.fromkeys(event.invocation_id for event in left):
+            for event in seams.abort_events(self.session, invocation_id, author):
+                if event.content:
+                    await self.add(event)
+
     async def add(self, event: Event) -> Event:
         """Append an event to the session of the turn, whatever was cut off."""
         if self._journal.pump.over is not None:
@@ -133,7 +146,7 @@ class TurnSessions(RestateSessionService):
         for left in [] if of_tool else self._outbox.left_by_tools(dumped):
             await self._append(Event.model_validate(left), left)
         sent = self._outbox.sent_before(event, dumped, of_tool=of_tool)
-        if sent:
+        if sent or event.id != dumped["id"]:
             dumped = without_temp(event_json(event))
         data = sized(_json(dumped, event.author), f"An event of {event.author}", MAX_EVENT_BYTES)
         shallow(dumped, data, f"An event of {event.author}")

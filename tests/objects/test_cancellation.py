@@ -1,0 +1,162 @@
+"""A turn that is cancelled while its process dies is stored as one whose process lives."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from google.adk.agents.base_agent import BaseAgent
+from google.adk.agents.llm_agent import LlmAgent
+from google.adk.agents.parallel_agent import ParallelAgent
+from google.adk.apps.app import App
+from google.adk.models.llm_request import LlmRequest
+from google.adk.models.llm_response import LlmResponse
+from restate.exceptions import RetryableError
+
+from adk_chat import ChatService
+from adk_chat.durable.pump import Pump
+from adk_chat.objects.outbox import Outbox
+from adk_chat.settings import Settings
+from tests.conftest import free_port, hosting
+from tests.objects.test_turn import ended
+from tests.support import ChatClient, Json, ScriptedModel, function_call, gated, gates, note, reply, unique, until
+
+SLOW_SECONDS = 0.3
+"""How long the agent's own code takes before each call of a model, in a replay too."""
+
+
+async def steps(request: LlmRequest) -> list[LlmResponse]:
+    """A tool; then two at once, one of which waits for the test; then words."""
+    parts = [part for content in request.contents for part in content.parts or []]
+    answers = sum(part.function_response is not None for part in parts)
+    name = next(part.text for part in parts if part.text)
+    if not answers:
+        return [reply(function_call("note", text="first"))]
+    return [reply(function_call("gated", name=name), function_call("note", text="second"))]
+
+
+async def slow(**_: Any) -> None:
+    """A callback before each call of a model."""
+    await asyncio.sleep(SLOW_SECONDS)
+
+
+def agent(name: str) -> LlmAgent:
+    """An agent that calls tools until it is cancelled."""
+    model = ScriptedModel(script=steps)
+    return LlmAgent(name=name, model=model, tools=[note, gated], before_model_callback=slow)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def cancelled(binary: Path, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """The ingress of a service with an agent alone, and one of two at once."""
+    duo = ParallelAgent(name="duo", sub_agents=[agent("left"), agent("right")])
+    roots: list[BaseAgent] = [agent("solo"), duo]
+    port = free_port()
+    reached = settings.model_copy(update={"admin_url": f"http://localhost:{port}"})
+    service = ChatService(*(App(name=root.name, root_agent=root) for root in roots), settings=reached)
+    async with hosting(binary, service.objects, admin_port=port) as running:
+        async with httpx.AsyncClient(base_url=running.ingress_url, timeout=30) as http:
+            yield http
+
+
+def dies(pump: Pump) -> None:
+    """The attempt ends as if its process had died."""
+    pump.break_off(RuntimeError("on purpose"))
+
+
+def before_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cancel = Pump._cancel
+    monkeypatch.setattr(Pump, "_cancel", once(dies, cancel))
+
+
+def when_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cancel = Pump._cancel
+
+    def told(pump: Pump) -> None:
+        cancel(pump)
+        asyncio.get_running_loop().call_later(0.01, dies, pump)
+
+    monkeypatch.setattr(Pump, "_cancel", once(told, cancel))
+
+
+def when_all_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Outbox.store
+
+    async def sent(outbox: Outbox, _reply: object) -> None:
+        outbox.flush()
+        await asyncio.sleep(0.1)
+        raise RetryableError("on purpose")
+
+    monkeypatch.setattr(Outbox, "store", once(sent, store))
+
+
+def once(first: Callable[..., Any], later: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that does something else the first time."""
+    todo = [first]
+    return lambda *args: (todo.pop() if todo else later)(*args)
+
+
+async def cancel_one(http: httpx.AsyncClient, app: str, died: list[Pump] | None = None) -> list[Json]:
+    """Cancel a turn in the middle of its tools; gives what is stored then."""
+    name, chat, where = unique("gate"), ChatClient(http, unique("user")), {"session_id": "s", "app_name": app}
+    gates[name] = asyncio.Event()
+    turn_id = (await chat.call("post", {"message": name, **where}))["turn_id"]
+
+    async def waits() -> bool:
+        history = (await chat.send("get_history", where)).text
+        return history.count("functionCall") == (6 if app == "duo" else 3)
+
+    await until(waits)
+    for pump in died or []:
+        if pump.over is None:
+            dies(pump)
+    assert await chat.call("cancel", where) is True
+    assert await ended(chat, turn_id) == 409
+    events: list[Json] = await chat.call("get_history", where)
+    return events
+
+
+def audit(events: list[Json]) -> list[Any]:
+    """What is the same however a turn is cancelled; an id is one event's, and each call has an answer."""
+    parts = [part for event in events for part in event.get("content", {}).get("parts", [])]
+    asked = sorted(part["functionCall"]["id"] for part in parts if "functionCall" in part)
+    answered = sorted(part["functionResponse"]["id"] for part in parts if "functionResponse" in part)
+    assert answered == asked
+    assert len({event["id"] for event in events}) == len(events)
+    said = [
+        (event["author"], event.get("errorCode"), sorted(key for part in event["content"]["parts"] for key in part))
+        for event in events
+        if "content" in event
+    ]
+    return sorted(said, key=str)
+
+
+@pytest.mark.parametrize("app", ["solo", "duo"])
+@pytest.mark.parametrize("death", [before_it_is_told, when_it_is_told, when_all_is_sent])
+async def test_a_turn_whose_process_dies_when_it_is_cancelled_is_stored_as_ever(
+    cancelled: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, app: str, death: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    calm = audit(await cancel_one(cancelled, app))
+    with monkeypatch.context() as patched:
+        death(patched)
+        assert audit(await cancel_one(cancelled, app)) == calm
+
+
+@pytest.mark.parametrize("app", ["solo", "duo"])
+async def test_a_turn_that_is_cancelled_while_it_is_begun_again_has_got_to_where_it_was(
+    cancelled: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, app: str
+) -> None:
+    calm = audit(await cancel_one(cancelled, app))
+    pumps: list[Pump] = []
+    run = Pump._run
+
+    async def known(pump: Pump) -> None:
+        pumps.append(pump)
+        await run(pump)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pump, "_run", known)
+        assert audit(await cancel_one(cancelled, app, pumps)) == calm
