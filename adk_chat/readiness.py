@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Mapping
 import httpx
 from starlette.responses import JSONResponse
 
+from adk_chat.sessions.addresses import Addresses
 from adk_chat.sessions.contract import CHAT
 from adk_chat.streaming import Broker
 
@@ -20,7 +21,7 @@ class Readiness:
     """Looks at what a gateway or an endpoint needs. An answer takes two seconds at most.
 
     Args:
-        ingress_url: Restate's ingress, if this process uses it.
+        ingress_url: Restate's ingress, if this process uses it; several, separated by commas, where any will do.
         admin_url: Restate's admin API, if it is known here.
         headers: sent to either.
         broker: what live streams go through.
@@ -50,7 +51,7 @@ class Readiness:
             self._http = httpx.AsyncClient(headers=self._headers, timeout=_SECONDS)
         checks: dict[str, Awaitable[str]] = {}
         if self._ingress_url is not None:
-            checks["restate"] = _asked(self._http, f"{self._ingress_url}/restate/health", "Restate's ingress")
+            checks["restate"] = self._ingress_is_there(self._http, Addresses(self._ingress_url))
         if self._admin_url is not None:
             checks["handlers"] = _asked(self._http, f"{self._admin_url}/services/{CHAT}", "Restate's admin API")
         if self._broker is not None:
@@ -62,6 +63,11 @@ class Readiness:
         if self._http is not None:
             await self._http.aclose()
             self._http = None
+
+    async def _ingress_is_there(self, http: httpx.AsyncClient, addresses: Addresses) -> str:
+        asked = (_asked(http, f"{url}/restate/health", "Restate's ingress") for url in addresses)
+        said = await asyncio.gather(*asked)
+        return _OK if _OK in said else said[0]
 
     async def _broker_is_there(self, broker: Broker) -> str:
         try:

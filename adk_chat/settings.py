@@ -24,7 +24,17 @@ def url(value: str) -> str:
     return value.rstrip("/")
 
 
+def urls(value: str) -> str:
+    """One or more URLs, separated by commas.
+
+    Raises:
+        ValueError: one of them is none.
+    """
+    return ",".join(url(one.strip()) for one in value.split(","))
+
+
 Url = Annotated[str, AfterValidator(url)]
+Urls = Annotated[str, AfterValidator(urls)]
 
 
 class Settings(BaseSettings):
@@ -53,9 +63,10 @@ class Settings(BaseSettings):
     )
     port: Port = Field(8000, description="Port of the gateway: ADK's API and dev UI.")
     ui: bool = Field(True, description="Whether the gateway serves ADK's dev UI, or ADK's API alone.")
-    ingress_url: Url = Field(
+    ingress_url: Urls = Field(
         "http://localhost:8080",
-        description="The Restate ingress that `web` stands on, and by which tools reach other sessions.",
+        description="The Restate ingress that `web` stands on, and by which tools reach other sessions; several, "
+        "separated by commas, where any will do: the first one that answers is used.",
     )
     admin_url: Url = Field(
         "http://localhost:9070",

@@ -116,10 +116,6 @@ class RememberingVm:
             self._unasked.pop()
         return bool(self._unasked) and self._unasked[-1][0] < rank
 
-    def has_unasked(self, before: float) -> bool:
-        """Whether nobody has asked yet for one of the recorded runs before the command of that number."""
-        return self.memory.has_left(Kind.RUN, before)
-
     def _number(self, *handles: int) -> int:
         """A command was issued that gives these handles, of its result and of the id of a called invocation."""
         number = self._commands

@@ -16,6 +16,10 @@ from typing import Any
 from adk_chat.durable import keys
 from adk_chat.durable.entries import Kind
 
+_WAITED_FOR = (Kind.RUN, Kind.CALL, Kind.SLEEP)
+HEARTBEAT = "heartbeat"
+"""The name of timers that nobody waits for."""
+
 
 @dataclass(eq=False)
 class Recorded:
@@ -81,10 +85,14 @@ class Memory:
             recorded.taken = True
         return found
 
-    def has_left(self, kind: Kind, before: float) -> bool:
-        """Whether a command of that kind, before the one of that number, was not asked for yet."""
-        of_kind = (every for what, every in self._recorded.items() if isinstance(what, tuple) and what[0] == kind)
-        return any(not recorded.taken and recorded.number < before for every in of_kind for recorded in every)
+    def has_left(self, before: float) -> bool:
+        """Whether code has not asked yet for something that it waited for, by a command before that number."""
+        return any(
+            not recorded.taken and recorded.number < before
+            for what, every in self._recorded.items()
+            if isinstance(what, tuple) and what[0] in _WAITED_FOR and what[1:] != (HEARTBEAT,)
+            for recorded in every
+        )
 
     def requests(self, service: str, handler: str, key: str) -> list[tuple[int, bytes]]:
         """What a handler was given, each time by a call or by a one-way call, with the number of that command."""

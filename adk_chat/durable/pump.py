@@ -23,6 +23,7 @@ from adk_chat.durable.entries import Entries
 from adk_chat.durable.idle import Idle
 from adk_chat.durable.keys import Key
 from adk_chat.durable.machine import RememberingVm
+from adk_chat.durable.memory import HEARTBEAT
 from adk_chat.durable.work import Wait
 
 logger = logging.getLogger(__name__)
@@ -33,9 +34,10 @@ other take a few."""
 _HEARTBEAT_SECONDS = 25.0
 """The engine stops listening to a handler that journals nothing for its inactivity timeout, a minute by default."""
 _STOP_SECONDS = 1.0
-_LOOK_SECONDS, _STUCK_SECONDS = 0.05, 5.0
-"""How often it is looked whether code has got to where it was told of a cancellation; and how long code may do nothing
-that the pump hears of before it is told wherever it is."""
+_LOOK_SECONDS = 0.05
+_PATIENCE_SECONDS = {Wait.ENGINE: 0.0, Wait.UNKNOWN: 0.5, Wait.WORK: 5.0}
+"""How long code that has not got to where it was told of a cancellation may do nothing that the pump hears of, by what
+it waits for, before it is told all the same."""
 _TOLD = Key("cancelled", keys.ROOT)
 _LEAST_GRACE = 0.002
 _AT_ONCE = 1.0
@@ -90,9 +92,6 @@ class Pump:
         """What an earlier attempt has noted when it told code of the cancellation."""
         self.told_number = inf if told is None else told.number
         """The number of the command with which it has."""
-        known = {vm.numbers[handle] for handle in vm.ranks if handle in vm.numbers}
-        self._to_come = known if self._told_before is None else known.intersection(self._told_before.results)
-        """The known results that code has to be given before it is told of a cancellation, and was not given yet."""
         self._handed_out: set[int] = set()
         """The results that it was given."""
         self._cancelled = entries.cancelled is not None
@@ -223,6 +222,7 @@ class Pump:
         # Invariant: an attempt that has ended is in no reference cycle, so it is freed with its last task.
         self._engine.let_go()
         self._task, self._incoming, self._watched = None, None, {}
+        self.expects = lambda: False
         self.over = None if self.over is None else seams.attempt_over()
 
     async def _run(self) -> None:
@@ -262,9 +262,7 @@ class Pump:
         first = due[0]
         self._waits.remove(first)
         handed_out = filter(self.is_completed, seams.handles(first.future))
-        numbers = {self._vm.numbers[handle] for handle in handed_out if handle in self._vm.numbers}
-        self._handed_out |= numbers
-        self._to_come -= numbers
+        self._handed_out.update(self._vm.numbers[handle] for handle in handed_out if handle in self._vm.numbers)
         self._changed_at = time.monotonic()
         if not first.told.done():
             first.told.set_result(None)
@@ -319,7 +317,7 @@ class Pump:
             if self._cancelled:
                 pass
             elif self.actions:
-                self._vm.sys_sleep(int(_HEARTBEAT_SECONDS * 1000), "heartbeat")
+                self._vm.sys_sleep(int(_HEARTBEAT_SECONDS * 1000), HEARTBEAT)
             else:
                 self._idle.go_on(seconds or 0)
         if self._incoming.done():
@@ -390,9 +388,9 @@ class Pump:
     async def _may_cancel(self) -> bool:
         """Whether code is told of the cancellation: not before it has got to where it was told before.
 
-        If no attempt has noted that it told code, that is where all is handed out that was known when this one began.
-        Code may not ask for all of it. So it has got there as well when all of it waits for the engine; and when it has
-        done nothing for long that the pump hears of, since it may wait for what never comes.
+        If no attempt has noted that it told code, that is where it has asked for all that is recorded. Code may not ask
+        for all of it. So it has got there as well when it can do nothing more without the engine; and when it has done
+        nothing for long that the pump hears of, since it may wait for what never comes.
         """
         if self.after_cancellation:
             return bool(self._waits)
@@ -403,13 +401,12 @@ class Pump:
             return True
         if self._woken.done() or self._due():
             return False
-        if self._attempt.waits_for({wait.told for wait in self._waits}) is Wait.ENGINE:
-            return True
-        return time.monotonic() - (self._changed_at or self._began) > _STUCK_SECONDS
+        waits = self._attempt.waits_for({wait.told for wait in self._waits})
+        return time.monotonic() - (self._changed_at or self._began) >= _PATIENCE_SECONDS[waits]
 
     def _is_behind(self) -> bool:
-        """Whether something is left of what code did in earlier attempts before it was told of the cancellation."""
-        return bool(self._to_come) or self._vm.has_unasked(self.told_number) or self.expects()
+        """Whether code has still to do something that it did in earlier attempts, before it was told if it was."""
+        return self._vm.memory.has_left(self.told_number) or self.expects()
 
     async def _may_suspend(self) -> bool:
         """Whether the attempt may be suspended, as the engine asks: not while its code does work of its own.

@@ -7,6 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from adk_chat.gateway.exchange import TURN_ID
+from adk_chat.sessions.transport import RETRY_AFTER
 
 _REGEX = "regex:"
 
@@ -60,5 +61,5 @@ def cross_origin(app: ASGIApp, allow_origins: Sequence[str]) -> ASGIApp:
         allow_credentials=True,
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=[TURN_ID],
+        expose_headers=[TURN_ID, *RETRY_AFTER],
     )

@@ -17,10 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from adk_chat.gateway.access import route_path
 from adk_chat.gateway.event_stream import END, RESET, is_stream
 from adk_chat.gateway.reader import Mark
+from adk_chat.sessions.transport import RETRY_AFTER
 from adk_chat.sessions.turn_id import TurnId
 
 TURN_ID = "x-turn-id"
 _PATHS = {"/run", "/run_sse"}
+_AWAY = 503
 _exchange: ContextVar["Exchange | None"] = ContextVar("exchange", default=None)
 
 
@@ -104,6 +106,8 @@ class Exchange:
     async def _refuse(self, status: int, sentence: str) -> None:
         body = to_json({"detail": sentence})
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        if status == _AWAY:
+            headers += [(name.encode(), value.encode()) for name, value in RETRY_AFTER.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send(_body(body, more=False))
 

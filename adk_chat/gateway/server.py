@@ -33,7 +33,7 @@ from adk_chat.gateway.traces import keep_newest
 from adk_chat.gateway.tracing import TraceContext
 from adk_chat.gateway.turns import Turns, public_sentence
 from adk_chat.readiness import Readiness
-from adk_chat.sessions.transport import STATUS, AnswerError, NoAnswerError, status_of
+from adk_chat.sessions.transport import RETRY_AFTER, STATUS, AnswerError, NoAnswerError, status_of
 from adk_chat.streaming import Broker
 
 _NOT_OFFERED = {"/run_live", "/agent-identity/finalize"}
@@ -55,7 +55,7 @@ class GatewayConfig:
     Args:
         apps: the apps that it shows. Their agents are not run here; ADK's server wants to know them.
         aliases: other names by which they are known.
-        ingress_url: Restate's ingress.
+        ingress_url: Restate's ingress, or several, separated by commas.
         admin_url: Restate's admin API, for turns that are queued.
         artifact_service: the one that the agents use.
         memory_service: likewise.
@@ -133,7 +133,8 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     status = 400 if isinstance(error, InputValidationError) else status_of(error)
-    return JSONResponse({"detail": public_sentence(error)}, status or 500)
+    headers = RETRY_AFTER if isinstance(error, NoAnswerError) else None
+    return JSONResponse({"detail": public_sentence(error)}, status or 500, headers)
 
 
 def _offered(route: BaseRoute) -> bool:

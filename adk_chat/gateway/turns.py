@@ -19,7 +19,15 @@ from adk_chat.gateway import invocations
 from adk_chat.gateway.transport import GatewayTransport
 from adk_chat.sessions.contract import Json, SessionRequest
 from adk_chat.sessions.history import GetHistory, newest_first
-from adk_chat.sessions.transport import STATUS, Answer, AnswerError, NoAnswerError, UnansweredError, status_of
+from adk_chat.sessions.transport import (
+    RETRY_AFTER,
+    STATUS,
+    Answer,
+    AnswerError,
+    NoAnswerError,
+    UnansweredError,
+    status_of,
+)
 from adk_chat.sessions.turn_end import KILLED, KILLED_SENTENCE, is_shown
 from adk_chat.sessions.turn_id import TurnId, TurnKey
 
@@ -28,10 +36,12 @@ logger = logging.getLogger(__name__)
 _PAUSE = 0.5
 _ATTACHED_SECONDS = 60
 """How long one request waits for the end of a turn; a connection that died unnoticed is found out by then."""
-_ON_ITS_WAY_SECONDS = 1.0
-"""How long the engine may say that it knows no such turn: one that was posted a moment ago may be on its way still."""
 _UNKNOWN = "not found"
-_CANCELLED = 409
+_ABSENT, _MEANINGLESS, _NOT_DONE = 404, 400, 470
+"""What the ingress says of the outcome of a Restate invocation that there is not, cannot be, and goes on."""
+_CANCELLED, _AWAY = 409, 503
+_SHOWN_SECONDS = 5.0
+"""How long the admin API may not show a turn that the ingress knows, as after a restart."""
 _SENTENCES = {
     "canceled": "The turn was cancelled before it began.",
     KILLED: KILLED_SENTENCE,
@@ -43,6 +53,9 @@ _ERRORS: tuple[type[Exception], ...] = (*STATUS, AnswerError, NoAnswerError)
 
 class RefusedError(HTTPException):
     """A turn that did not come to anything, with what ADK's server is to answer."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(status, sentence, RETRY_AFTER if status == _AWAY else None)
 
     def __str__(self) -> str:
         return str(self.detail)
@@ -138,24 +151,28 @@ class Turns:
         Raises:
             RefusedError: 503, Restate is away for longer than `patience` seconds.
         """
-        asked = seen = time.monotonic()
-        url = f"{self._ingress_url}/restate/invocation/{turn_id.invocation_id}/attach"
+        seen = time.monotonic()
+        path = f"/restate/invocation/{turn_id.invocation_id}/attach"
+        arrived = False
         while True:
+            answer = None
             try:
-                answer = await self._chat.request("GET", url, None, {}, _ATTACHED_SECONDS)
+                answer = await self._chat.attempt("GET", path, None, {}, _ATTACHED_SECONDS)
+                said = None if answer.is_success else _invocation_error(answer)
+                if said == _UNKNOWN and not arrived:
+                    await self._arrived(turn_id.key)
+                    arrived, said = True, None
+                    continue
                 seen = time.monotonic()
-            except UnansweredError as error:
-                answer = None
-                if error.timed_out:  # it listens, and the turn goes on
+            except (UnansweredError, RefusedError) as error:
+                said = None
+                if isinstance(error, UnansweredError) and error.timed_out:  # it listens, and the turn goes on
                     seen = time.monotonic()
                 if time.monotonic() - seen > patience:
                     logger.warning("No answer from Restate at %s: %s", self._ingress_url, error)
-                    raise RefusedError(503, _GOES_ON.format(turn_id)) from error
+                    raise RefusedError(_AWAY, _GOES_ON.format(turn_id)) from error
             if answer is not None and answer.is_success:
                 return Outcome(answer.status)
-            said = None if answer is None else _invocation_error(answer)
-            if said == _UNKNOWN and time.monotonic() - asked < _ON_ITS_WAY_SECONDS:
-                said = None
             if said == _UNKNOWN:  # which is how the engine speaks of one that was cancelled in its queue
                 return Outcome(_CANCELLED, _SENTENCES["canceled"])
             if answer is not None and said is not None:
@@ -168,25 +185,39 @@ class Turns:
     async def exists(self, turn_id: TurnId) -> bool:
         """Whether there is such a turn, be it running, queued, or ended, and whether it is of the session it names.
 
-        One that there is not is looked for once more a second later.
+        That there is none is said only when it is known: after all that was posted to the session has arrived.
 
         Raises:
-            RefusedError: 503, only Restate's admin API could tell, and does not answer.
+            RefusedError: 503, nobody can tell at the moment.
         """
-        if await self._is_known(turn_id):
-            return True
-        await asyncio.sleep(_ON_ITS_WAY_SECONDS)
-        return await self._is_known(turn_id)
-
-    async def _is_known(self, turn_id: TurnId) -> bool:
-        try:
+        with suppress(RefusedError):
             if self._admin is not None and await self._query(turn_id.key, _is(turn_id)):
                 return True
-        except RefusedError:
-            if await self.events(turn_id):
-                return True
-            raise
-        return bool(await self.events(turn_id))
+        if await self._status(turn_id) == _ABSENT:
+            await self._arrived(turn_id.key)
+        if await self.events(turn_id):
+            return True
+        if await self._status(turn_id) in (_ABSENT, _MEANINGLESS):
+            return False
+        # It runs, or is queued. Which session it is of only the admin API can tell.
+        end = time.monotonic() + _SHOWN_SECONDS
+        while not await self._query(turn_id.key, _is(turn_id)):
+            if time.monotonic() > end:
+                return False
+            await asyncio.sleep(_PAUSE)
+        return True
+
+    async def _arrived(self, key: TurnKey) -> None:
+        """Wait until all that was posted to a session has arrived at the engine's queue of it.
+
+        Invariant: what Chat sends to one Turn arrives in order. An answer to what is asked now comes after all that.
+        """
+        await self._call("running_turn", key, _session(key))
+
+    async def _status(self, turn_id: TurnId) -> int:
+        """What the ingress says of the outcome of a turn: `_ABSENT`, `_MEANINGLESS`, `_NOT_DONE`, or how it ended."""
+        with _refused():
+            return (await self._chat.send("GET", f"/restate/invocation/{turn_id.invocation_id}/output")).status
 
     async def events(self, turn_id: TurnId) -> list[Json]:
         """What the store has of a turn as ADK's Runner would have yielded it, oldest first."""
@@ -211,6 +242,9 @@ class Turns:
         """The turns of a session that have not ended, in the order in which they run."""
         columns = f"id, {invocations.STATUS}, created_at, retry_count, last_failure"
         rows = await self._query(key, "status != 'completed'", columns, invocations.SOURCE)
+        if not rows:  # or the engine has just started, and shows none yet
+            await self._arrived(key)
+            rows = await self._query(key, "status != 'completed'", columns, invocations.SOURCE)
         return [
             Pending(
                 turn_id=str(TurnId(invocation_id=row["id"], key=key)),
@@ -227,7 +261,7 @@ class Turns:
         key = turn_id.key
         if await self._call("cancel", key, _cancelling(turn_id)):
             return True
-        if self._admin is None or not await self._query(key, f"{_is(turn_id)} AND status != 'completed'"):
+        if self._admin is None or await self._status(turn_id) != _NOT_DONE:
             return False
         with _refused():
             answer = await self._admin.send("PATCH", f"/invocations/{turn_id.invocation_id}/cancel")
@@ -252,7 +286,7 @@ class Turns:
             answer = await self._admin.query(query)
         if not answer.is_success:
             logger.warning("Restate's admin API answered HTTP %d: %s", answer.status, answer.text)
-            raise RefusedError(502, "Which turns there are is not known at the moment. Try again soon.")
+            raise RefusedError(_AWAY, "Which turns there are is not known at the moment. Try again soon.")
         rows: list[Json] = answer.json()["rows"]
         return rows
 
@@ -260,6 +294,10 @@ class Turns:
 def _cancelling(turn_id: TurnId) -> _Cancel:
     key = turn_id.key
     return _Cancel(app_name=key.app_name, session_id=key.session_id, turn_id=str(turn_id))
+
+
+def _session(key: TurnKey) -> SessionRequest:
+    return SessionRequest(app_name=key.app_name, session_id=key.session_id)
 
 
 def _is(turn_id: TurnId) -> str:

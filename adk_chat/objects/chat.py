@@ -100,6 +100,7 @@ def chat_object(config: ChatConfig) -> restate.VirtualObject:
     handler(chat, Message, kind="shared", **turns)(handlers.message)
     handler(chat, Message, **turns)(handlers.post)
     handler(chat, CancelTurn, kind="shared")(handlers.cancel)
+    handler(chat, SessionRequest, **reading)(handlers.running_turn)
     handler(chat, History, **reading)(handlers.get_history)
     handler(chat, ListSessions, **reading)(handlers.list_sessions)
     handler(chat, GetSession, **reading)(handlers.get_session)
@@ -156,6 +157,13 @@ class _Handlers:
         answer = await ctx.generic_call(TURN, "cancel", _json(wanted), key=str(key))
         running = RunningTurn.model_validate_json(answer).invocation_id
         return running is not None and await ends(ctx, key, running, self._config.admin)
+
+    async def running_turn(self, ctx: restate.ObjectSharedContext, request: SessionRequest) -> Json:
+        """Which turn runs in a session: its id, or null. All that was posted to the session before has arrived then."""
+        key = TurnKey(user_id=ctx.key(), app_name=self._app(request), session_id=request.session_id)
+        answer = await ctx.generic_call(TURN, "status", b"{}", key=str(key))
+        running = RunningTurn.model_validate_json(answer).invocation_id
+        return {"turn_id": None if running is None else str(TurnId(invocation_id=running, key=key))}
 
     async def get_history(self, ctx: restate.ObjectSharedContext, request: History) -> list[Json]:
         """The events of a session, oldest first."""

@@ -35,7 +35,8 @@ class RestateSessionService(BaseSessionService):
     else through the ingress, so that any ADK program can use it. What a method has written is durable when it returns.
 
     Args:
-        ingress_url: where the ingress is, as in "http://localhost:8080"; not needed inside handlers.
+        ingress_url: where the ingress is, as in "http://localhost:8080", or several, separated by commas; not needed
+            inside handlers.
         admin_url: where the admin API is, as in "http://localhost:9070"; only `list_sessions` without a user needs it.
         headers: sent with every request to either, as for Restate Cloud.
         transport: another way to Chat altogether.

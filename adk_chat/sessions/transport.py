@@ -17,6 +17,7 @@ from opentelemetry import propagate
 from pydantic_core import from_json, to_json
 from restate.extensions import current_context
 
+from adk_chat.sessions.addresses import Addresses
 from adk_chat.sessions.contract import (
     CHAT,
     AppendEvents,
@@ -37,6 +38,9 @@ STATUS: dict[type[Exception], int] = {
 """What Chat answers for the exceptions of the session contract. Any other exception in a handler is a bug."""
 
 _ATTEMPTS = 4
+_NOT_FOUND, _SERVER_ERROR = 404, 500
+RETRY_AFTER = {"retry-after": "2"}
+"""The headers that go with a 503: in so many seconds it is worth trying again."""
 SECONDS, CONNECT_SECONDS = 20.0, 2.0
 """How long an answer is waited for, and a connection."""
 
@@ -71,7 +75,7 @@ _NOT_IN_TIME = (
 
 
 class UnansweredError(Exception):
-    """One HTTP request got no answer.
+    """One HTTP request got no answer, or one that says nothing but that Restate is not ready.
 
     Args:
         timed_out: whether it has arrived, as far as one can tell, and nothing came of it in time.
@@ -183,10 +187,15 @@ class ContextTransport:
 
 
 class IngressTransport:
-    """Through the ingress of a restate-server. A request that may or may not have arrived is repeated under one key."""
+    """Through the ingress of a restate-server. A request that may or may not have arrived is repeated under one key.
+
+    Args:
+        url: of the ingress, or of several, separated by commas: the next one is tried where one does not answer.
+        headers: sent with every request.
+    """
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
-        self._url = url.rstrip("/")
+        self._addresses = Addresses(url)
         self._headers = dict(headers or {})
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
 
@@ -216,17 +225,38 @@ class IngressTransport:
         propagate.inject(headers)
         for attempt in range(_ATTEMPTS):
             try:
-                return await self.request(method, self._url + path, content, headers, SECONDS)
+                return await self.attempt(method, path, content, headers, SECONDS)
             except UnansweredError as error:
                 # A Restate, or an endpoint, that has not answered for so long does not do so when it is asked again.
                 if attempt == _ATTEMPTS - 1 or error.timed_out:
                     raise NoAnswerError(
-                        f"No answer from Restate at {self._url} ({error}). "
+                        f"No answer from Restate at {self._addresses} ({error}). "
                         "Is restate-server running, and are the handlers? Its ingress is ADK_CHAT_INGRESS_URL.",
                         timed_out=error.timed_out,
                     ) from error
                 await asyncio.sleep(0.1 * 2**attempt)
         raise AssertionError
+
+    async def attempt(
+        self, method: str, path: str, content: bytes | None, headers: dict[str, str], seconds: float
+    ) -> Answer:
+        """One HTTP request, to the first address that takes it.
+
+        Raises:
+            UnansweredError: none does, or there is no answer for so many seconds.
+        """
+        for url in self._addresses:
+            try:
+                answer = await self.request(method, url + path, content, headers, seconds)
+                if not _is_not_ready(answer):
+                    return answer
+                error = UnansweredError(ConnectionError(answer.text[:200]), timed_out=False)
+            except UnansweredError as unanswered:
+                error = unanswered
+            self._addresses.failed(url)
+            if error.timed_out:
+                break
+        raise error
 
     async def request(
         self, method: str, url: str, content: bytes | None, headers: dict[str, str], seconds: float
@@ -257,6 +287,22 @@ class IngressTransport:
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
             client = self._clients[loop] = httpx.AsyncClient(headers=self._headers, limits=limits)
         return client
+
+
+def _is_not_ready(answer: Answer) -> bool:
+    """Whether an answer is the ingress's own, and says only that it cannot do anything yet.
+
+    One that has just started does not know the handlers: "service 'Chat' not found".
+    """
+    if answer.status != _NOT_FOUND and answer.status < _SERVER_ERROR:
+        return False
+    try:
+        said = answer.json()
+    except ValueError:
+        return False
+    if not isinstance(said, dict) or said.get("source") != "ingress":
+        return False
+    return answer.status >= _SERVER_ERROR or "service '" in str(said.get("message"))
 
 
 def _message(answer: Answer) -> str:

@@ -57,9 +57,11 @@ async def cancelled(binary: Path, settings: Settings) -> AsyncIterator[httpx.Asy
     port = free_port()
     reached = settings.model_copy(update={"admin_url": f"http://localhost:{port}"})
     service = ChatService(*(App(name=root.name, root_agent=root) for root in roots), settings=reached)
-    async with hosting(binary, service.objects, admin_port=port) as running:
-        async with httpx.AsyncClient(base_url=running.ingress_url, timeout=30) as http:
-            yield http
+    async with (
+        hosting(binary, service.objects, admin_port=port) as running,
+        httpx.AsyncClient(base_url=running.ingress_url, timeout=30) as http,
+    ):
+        yield http
 
 
 def dies(pump: Pump) -> None:

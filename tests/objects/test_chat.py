@@ -299,7 +299,7 @@ async def test_the_playground_opens_with_requests_that_work(chat: ChatClient, se
         if name.endswith("Request")
     }
     assert set(requests) == {
-        *("message", "post", "cancel", "get_history", "list_sessions", "get_session", "create_session"),
+        *("message", "post", "cancel", "running_turn", "get_history", "list_sessions", "get_session", "create_session"),
         *("append_events", "delete_session", "get_user_state"),
     }
     await chat.message("session-123", "hello")
