@@ -107,7 +107,7 @@ async def test_only_allowed_origins_read_anything_and_they_read_refusals_too(
             answer = await gateway.get(path, headers={"origin": origin, **headers})
             assert answer.status_code == status
             assert answer.headers.get_list("access-control-allow-origin") == [origin]
-            assert answer.headers["access-control-expose-headers"] == "x-turn-id"
+            assert answer.headers["access-control-expose-headers"] == "x-turn-id, retry-after"
     for origin in ("http://evil.example", "https://example.com.evil", "null"):
         assert (await gateway.options("/run_sse", headers={"origin": origin, **asks})).status_code == 400
         answer = await gateway.get(path, headers={"origin": origin, **bearer(user)})
