@@ -55,6 +55,8 @@ _LEFT_SECONDS = 0.2
 _REGISTER_SECONDS = 120
 _WORKER_SECONDS = 3.0
 """How long one process of several may take to end, beyond what it may drain."""
+_PORT_SECONDS = 1.0
+"""How long a port is waited for: processes that were killed a moment ago may not have let go of it."""
 _PAUSE_SECONDS = 0.5
 _ERRORS = (
     AgentError,
@@ -351,10 +353,14 @@ def _endpoint_socket(settings: Settings) -> socket.socket:
 
 
 def _listen(host: str, port: int, option: str) -> socket.socket:
-    try:
-        return listen(host, port)
-    except PortTakenError as error:
-        raise PortTakenError(f"{error} Stop what uses it, or choose another with {option}.") from error
+    end = time.monotonic() + _PORT_SECONDS
+    while True:
+        try:
+            return listen(host, port)
+        except PortTakenError as error:
+            if time.monotonic() > end:
+                raise PortTakenError(f"{error} Stop what uses it, or choose another with {option}.") from error
+        time.sleep(0.05)
 
 
 def _names(loaded: Loaded) -> str:

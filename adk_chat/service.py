@@ -33,6 +33,7 @@ from adk_chat.durable.credentials import UserCredentials
 from adk_chat.durable.sealed import Seal
 from adk_chat.endpoint import is_loopback
 from adk_chat.gateway.auth import guarded
+from adk_chat.gateway.bodies import BoundedBodies
 from adk_chat.gateway.cors import checked_origins, cross_origin
 from adk_chat.gateway.server import GatewayConfig, gateway_app
 from adk_chat.gateway.tickets import Tickets
@@ -189,7 +190,8 @@ class ChatService:
             # Tokens protect from other sites; a proxy on this machine may pass on another host's name.
             host=host if self._tokens is None else "0.0.0.0",
         )
-        return cross_origin(guarded(gateway_app(config), self._tokens, config.tickets), config.allow_origins)
+        app = BoundedBodies(guarded(gateway_app(config), self._tokens, config.tickets))
+        return cross_origin(app, config.allow_origins)
 
     async def warm_up(self) -> None:
         """Make ADK import what it imports late, which would cost the first turn of a process over a second."""

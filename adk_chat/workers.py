@@ -87,7 +87,8 @@ class Workers:
             ended = asyncio.create_task(process.wait())
             await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set() and process.stdin is not None:
-                process.stdin.close()  # at which the guard asks it to end, and in time makes it
+                process.stdin.write(b"end\n")  # at which the guard asks it to end, and in time makes it
+                process.stdin.close()
             code = await ended
             await said
             if stop.is_set():
@@ -103,7 +104,8 @@ class Workers:
         descriptor = self._listening.fileno()
         more = self._first if number == 0 else []
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-S", guard.__file__, "--grace", str(self._grace)),
+            # Without us nobody begins one again, and the port is to be free for who is started in our place.
+            *(sys.executable, "-S", guard.__file__, "--grace", str(self._grace), "--orphaned", "0"),
             *(sys.executable, "-m", "adk_chat.cli", *self._arguments, *more, "--fd", str(descriptor)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

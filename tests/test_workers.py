@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from adk_chat.dev import guard
 from tests.conftest import free_port
 from tests.loud_agent import LOUD
 from tests.support import until
@@ -97,3 +98,18 @@ async def test_what_cannot_serve_says_so_once() -> None:
         _, said = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 1
         assert said.decode().count("cannot be loaded") == 1
+
+
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+
+
+async def test_what_is_busy_does_not_outlive_who_was_killed() -> None:
+    command = (sys.executable, guard.__file__, "--grace", "60", "--orphaned", "0", sys.executable, "-c", STUBBORN)
+    orphan = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert orphan.stdout is not None
+    assert orphan.stdin is not None
+    await orphan.stdout.readline()
+    orphan.stdin.close()
+    assert await asyncio.wait_for(orphan.wait(), 20) != 0

@@ -1,5 +1,7 @@
 """Runs a command and ends it when whoever started this is gone, even by SIGKILL: then our stdin reaches its end.
 
+Who is still there may write a word to it, and close it then: that is asking the command to end.
+
 Run as a script, so that it starts without the package and what that imports.
 """
 
@@ -11,7 +13,9 @@ import subprocess
 import sys
 import threading
 
-_GRACE = 5.0  # seconds between asking the command to end and making it, unless --grace says otherwise
+_GRACE = 5.0
+"""Seconds between asking the command to end and making it; `--grace` says how many where that is asked for, and
+`--orphaned` where whoever started this is gone."""
 
 
 def _die_with_parent() -> None:
@@ -26,18 +30,20 @@ def _end(child: "subprocess.Popen[bytes]", grace: float) -> None:
         child.kill()
 
 
-def _end_with_starter(child: "subprocess.Popen[bytes]", grace: float) -> None:
+def _end_with_starter(child: "subprocess.Popen[bytes]", grace: float, orphaned: float) -> None:
     while os.read(0, 4096):  # not sys.stdin, whose lock would be held when Python ends
-        pass
+        orphaned = grace
     with contextlib.suppress(ProcessLookupError):
-        _end(child, grace)
+        _end(child, orphaned)
 
 
 def main() -> None:
     """Run the command that the arguments are."""
-    command, grace = sys.argv[1:], _GRACE
-    if command[0] == "--grace":
-        command, grace = command[2:], float(command[1])
+    command, seconds = sys.argv[1:], {"--grace": _GRACE, "--orphaned": _GRACE}
+    while command[0] in seconds:
+        seconds[command[0]] = float(command[1])
+        command = command[2:]
+    grace, orphaned = seconds["--grace"], seconds["--orphaned"]
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -45,7 +51,7 @@ def main() -> None:
         preexec_fn=_die_with_parent if sys.platform == "linux" else None,
     )
     signal.signal(signal.SIGTERM, lambda *_: _end(child, grace))
-    threading.Thread(target=_end_with_starter, args=(child, grace), daemon=True).start()
+    threading.Thread(target=_end_with_starter, args=(child, grace, orphaned), daemon=True).start()
     sys.exit(child.wait())
 
 

@@ -10,9 +10,6 @@ from adk_chat.gateway.tokens import KeysError, TokenError, Verifier
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
-MAX_BODY_BYTES = 32 * 1024 * 1024
-"""As much as Restate takes."""
-
 
 def guarded(app: ASGIApp, tokens: Verifier | None, tickets: Tickets) -> ASGIApp:
     """The app behind access control; the app itself if there is nothing to verify tokens with."""
@@ -20,7 +17,7 @@ def guarded(app: ASGIApp, tokens: Verifier | None, tickets: Tickets) -> ASGIApp:
 
 
 class AccessControl:
-    """An ASGI app that lets through what is about the user of the request's token. It has to be the outermost but CORS.
+    """An ASGI app that lets through what is about the user of the request's token. Around it are bounds and CORS alone.
 
     What names no user is refused unless it is on a short list (`access`), and so are websockets. A preflight of CORS
     carries no token and is let through.
@@ -57,7 +54,7 @@ class AccessControl:
             raise _RefusedError(403, "What is asked for is not offered where users are told apart.")
         if (named is not None and named != subject) or users_in_query(scope["query_string"]) - {subject}:
             raise _forbidden()
-        body = await _read(scope, receive)
+        body = await _read(receive)
         try:
             users = users_in_body(body)
         except BodyError as error:
@@ -117,21 +114,16 @@ def _is_preflight(scope: Any) -> bool:
     return scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= names
 
 
-async def _read(scope: Any, receive: Any) -> bytes:
+async def _read(receive: Any) -> bytes:
     """The whole body."""
-    told = dict(scope["headers"]).get(b"content-length", b"")
     body = bytearray()
-    size = int(told) if told.isdigit() else 0
     more = True
-    while more and size <= MAX_BODY_BYTES:
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise _GoneError
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        size = max(size, len(body))
-    if size > MAX_BODY_BYTES:
-        raise _RefusedError(413, f"The body is larger than {MAX_BODY_BYTES} bytes; send less at once.")
     return bytes(body)
 
 

@@ -29,6 +29,10 @@ _MADE_ANEW = {"id", "timestamp"}
 """Of an event that is brought forth again."""
 
 
+Speaker = tuple[str, str | None]
+"""Who says something: an author, in a branch. Several may speak at the same time."""
+
+
 class TurnFailedError(Exception):
     """A turn ended with an exception; the class has the name of that exception."""
 
@@ -58,7 +62,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Shown:
-    """An event to show, or None where the partial text shown since the last complete event is void."""
+    """An event to show, or None where all partial text is void whose complete event has not been shown."""
 
     event: Json | None
     mark: Mark
@@ -98,10 +102,15 @@ class _Reading:
         self._turn_id = turn_id
         self._number = after.number if after else 0
         self._position = after.position if after else None
-        self._preview: list[Json] | None = [] if after is None else None
-        """The partial events shown since the last complete one. None is: perhaps some, as for who comes back."""
-        self._repeated: int | None = None
+        self._begun_at = self._number
+        self._previews: dict[Speaker, list[Json]] = {}
+        """The partial events shown of answers whose complete event has not been shown, by who speaks."""
+        self._perhaps_more = after is not None
+        """Whether others may have been shown before, as to who comes back."""
+        self._repeated: dict[Speaker, int] = {}
         """How many of those an attempt that was begun again has brought forth as well, until there is something new."""
+        self._completed: dict[Speaker, int] | None = None if after else {}
+        """The number of the last complete event of each; None where those shown before are not known yet."""
         self._attempt: str | None = None
         self._ended = asyncio.create_task(self._outcome(patience))
 
@@ -135,7 +144,7 @@ class _Reading:
                             self._position = entry.position
                             parsed = parse(entry.data)
                             if isinstance(parsed, End):
-                                for shown in self._void():
+                                for shown in self._void_rest():
                                     yield shown
                                 yield parsed
                                 return
@@ -164,49 +173,74 @@ class _Reading:
             again, self._attempt = entry.attempt != self._attempt, entry.attempt
             if not again:
                 return []
-            if self._preview is None:
+            if self._perhaps_more:
                 return self._reset()
             # Most attempts are begun again by a replay, which says the same.
-            self._repeated = 0
+            self._repeated = dict.fromkeys(self._previews, 0)
             return []
         if isinstance(entry, Partial):
             # An attempt that has been given up for dead may still publish.
             self._attempt = self._attempt or entry.attempt
-            if entry.after < self._number or entry.attempt != self._attempt:
+            if entry.attempt != self._attempt or await self._is_over(entry):
                 return []
             return [*await self._catch_up(entry.after), *self._partial(entry.event)]
         if entry.number <= self._number:
             return []
-        return [*await self._catch_up(entry.number - 1), *self._void(), self._complete(entry.event)]
+        return [*await self._catch_up(entry.number - 1), *self._complete(entry.event)]
+
+    async def _is_over(self, partial: Partial) -> bool:
+        """Whether the complete event was shown to which a partial one belongs."""
+        if partial.after >= self._number:
+            return False
+        if self._completed is None:
+            before = (await self._stored())[: self._begun_at]
+            self._completed = {_speaker(event): number for number, event in enumerate(before, 1)}
+        return partial.after < self._completed.get(_speaker(partial.event), 0)
 
     def _partial(self, event: Json) -> list[Shown]:
-        preview = self._preview or []
-        if self._repeated is not None and self._repeated < len(preview):
-            if _said(preview[self._repeated]) == _said(event):
-                self._repeated += 1
-                return []
-            said = [*preview[: self._repeated], event]
-        else:
-            said = [event]
-        void = self._void()
-        if self._preview is not None:
-            self._preview += said
-        return [*void, *(Shown(one, self._mark) for one in said)]
+        speaker = _speaker(event)
+        preview = self._previews.setdefault(speaker, [])
+        repeated = self._repeated.get(speaker)
+        if repeated is None or repeated == len(preview):
+            self._repeated.pop(speaker, None)
+            preview.append(event)
+            return [Shown(event, self._mark)]
+        if _said(preview[repeated]) == _said(event):
+            self._repeated[speaker] += 1
+            return []
+        self._previews[speaker] = [*preview[:repeated], event]
+        return self._void(speaker)
 
-    def _void(self) -> list[Shown]:
-        """Something else comes than what an earlier attempt had said."""
-        repeated, self._repeated = self._repeated, None
-        return [] if repeated is None or repeated == len(self._preview or []) else self._reset()
+    def _void(self, speaker: Speaker) -> list[Shown]:
+        """Somebody says something else than in an earlier attempt. What holds of the partial text is shown again."""
+        self._repeated.pop(speaker, None)
+        holds = [Shown(event, self._mark) for preview in self._previews.values() for event in preview]
+        return [Shown(None, self._mark), *holds]
+
+    def _void_rest(self) -> list[Shown]:
+        """The turn ends. Of what an earlier attempt had said, some was not said again."""
+        left = [speaker for speaker, repeated in self._repeated.items() if repeated < len(self._previews[speaker])]
+        for speaker in left:
+            del self._previews[speaker]
+        return self._void(left[0]) if left else []
 
     def _reset(self) -> list[Shown]:
-        void = [] if self._preview == [] else [Shown(None, self._mark)]
-        self._preview, self._repeated = [], None
+        """All partial text is void."""
+        void = [Shown(None, self._mark)] if self._perhaps_more or any(self._previews.values()) else []
+        self._previews, self._repeated, self._perhaps_more = {}, {}, False
         return void
 
-    def _complete(self, event: Json) -> Shown:
+    def _complete(self, event: Json) -> list[Shown]:
+        speaker = _speaker(event)
+        preview, repeated = self._previews.pop(speaker, []), self._repeated.get(speaker)
+        void = [] if repeated is None or repeated == len(preview) else self._void(speaker)
+        self._repeated.pop(speaker, None)
         self._number += 1
-        self._preview, self._repeated = [], None
-        return Shown(event, self._mark)
+        if self._completed is not None:
+            self._completed[speaker] = self._number
+        if event.get("branch") is None:  # nobody else speaks at the same time
+            self._perhaps_more = False
+        return [*void, Shown(event, self._mark)]
 
     @property
     def _mark(self) -> Mark:
@@ -217,7 +251,7 @@ class _Reading:
         if number <= self._number:
             return []
         events = await self._stored()
-        return [self._complete(event) for event in events[self._number : number]]
+        return [shown for event in events[self._number : number] for shown in self._complete(event)]
 
     async def _stored(self) -> list[Json]:
         """The events in the store; waits for a Restate that is away, as the end of the turn does too."""
@@ -252,6 +286,10 @@ async def _next(entries: AsyncGenerator[Entry, None], over: "asyncio.Task[None]"
                 over.remove_done_callback(stop)
     except TimeoutError:
         return None
+
+
+def _speaker(event: Json) -> Speaker:
+    return event["author"], event.get("branch")
 
 
 def _said(event: Json) -> Json:

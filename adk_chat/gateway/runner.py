@@ -62,6 +62,8 @@ class TurnRunner(Runner):
             RefusedError: the turn did not begin.
             TurnFailedError: the turn ended with an exception.
         """
+        if not session_id.strip():  # which no session has
+            raise SessionNotFoundError(f"Session not found: {session_id}")
         exchange = current_exchange()
         key = TurnKey(user_id=user_id, app_name=self.app_name, session_id=session_id)
         post = Post(

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from fastapi import FastAPI, HTTPException
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
 from google.adk.apps.app import App
 from google.adk.artifacts.base_artifact_service import BaseArtifactService
 from google.adk.cli.api_server import ApiServer
@@ -14,13 +16,15 @@ from google.adk.errors.input_validation_error import InputValidationError
 from google.adk.memory.base_memory_service import BaseMemoryService
 from google.adk.runners import Runner
 from google.adk.sessions.session import Session
+from pydantic_core import to_json
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from adk_chat.gateway import seams
 from adk_chat.gateway.apps import Apps
 from adk_chat.gateway.artifacts import GatewayArtifacts
+from adk_chat.gateway.bodies import JsonBodies
 from adk_chat.gateway.dev_ui import dev_ui_routes
 from adk_chat.gateway.event_stream import EventStreams
 from adk_chat.gateway.exchange import Exchanges
@@ -126,9 +130,18 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     app.add_middleware(Exchanges)
     app.add_middleware(TraceContext)
     app.add_middleware(EventStreams, ping_seconds=config.ping_seconds)
+    app.add_middleware(JsonBodies)
+    app.add_exception_handler(RequestValidationError, _invalid)
     for error in (*STATUS, AnswerError, NoAnswerError, InputValidationError):
         app.add_exception_handler(error, _refused)
     return app
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    """FastAPI's answer, of which not all that was sent has a form in JSON."""
+    assert isinstance(error, RequestValidationError)
+    data = to_json({"detail": jsonable_encoder(error.errors())}, inf_nan_mode="strings")
+    return Response(data, 422, media_type="application/json")
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:

@@ -13,7 +13,7 @@ from restate.serde import Serde
 
 from adk_chat.durable import Journal, seams
 from adk_chat.durable.attempt import clear_frames
-from adk_chat.sessions.contract import sized
+from adk_chat.sessions.contract import sentence, sized
 from adk_chat.sessions.transport import STATUS
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class _Input(Serde[Any]):
         try:
             return self._model.model_validate_json(bytes(buf) or b"{}")
         except ValidationError as error:
-            return _Rejected(_sentence(error))
+            return _Rejected(sentence(error))
 
     def serialize(self, obj: Any) -> bytes:
         raise NotImplementedError
@@ -48,15 +48,6 @@ class _Output(Serde[Any]):
 
     def serialize(self, obj: Any) -> bytes:
         return bytes(obj)
-
-
-def _sentence(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
-    if first["type"] == "json_invalid":
-        return f"The body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}."
-    where = ".".join(str(part) for part in first["loc"])
-    said = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {said}." if where else f"{said}."
 
 
 def terminal(error: BaseException) -> restate.TerminalError | None:

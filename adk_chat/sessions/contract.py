@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     StringConstraints,
+    ValidationError,
     WithJsonSchema,
     field_serializer,
     field_validator,
@@ -90,6 +91,16 @@ class BadRequestError(ValueError):
     """What is asked for makes no sense."""
 
 
+def sentence(error: ValidationError) -> str:
+    """What is wrong with a request, in one sentence."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        return f"The body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}."
+    where = ".".join(str(part) for part in first["loc"])
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}." if where else f"{said}."
+
+
 class TooLargeError(ValueError):
     """Something is larger than fits into one message of the engine."""
 
@@ -156,6 +167,17 @@ class Request(BaseModel):
     """What every request about sessions may carry."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]}, ser_json_inf_nan="constants")
+
+    def __init__(self, **values: Any) -> None:
+        """Make one.
+
+        Raises:
+            BadRequestError: it is none.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise BadRequestError(sentence(error)) from error
 
     app_name: AppName | None = Field(None, description="The app; by default the service's first.")
 
@@ -233,6 +255,14 @@ class AppendEvents(SessionRequest):
         for event in events if isinstance(events, list) else []:
             if isinstance(event, dict) and not {"id", "timestamp"} <= event.keys():
                 raise ValueError("every event needs an id and a timestamp")
+        return events
+
+    @field_validator("events")
+    @classmethod
+    def _in_time(cls, events: list[Event]) -> list[Event]:
+        for event in events:
+            if not math.isfinite(event.timestamp):
+                raise ValueError(f"event {event.id} has the timestamp {event.timestamp}; it has to be a number")
         return events
 
     @field_serializer("events")

@@ -1,0 +1,210 @@
+"""What the body of a request may be, whatever it is for: bounded, and JSON that can be kept.
+
+Around everything else, so that no route has to look after it, and that nothing of a body that is refused is forwarded.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable
+
+from pydantic_core import from_json, to_json
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from adk_chat.gateway.access import route_path
+from adk_chat.sessions.contract import MAX_BYTES, MAX_DEPTH
+from adk_chat.sessions.transport import RETRY_AFTER
+
+MAX_ARTIFACT_BYTES = 32 * 1024 * 1024
+"""The most for an artifact; for anything else it is `MAX_BYTES`."""
+MAX_IN_FLIGHT_BYTES = 256 * 1024 * 1024
+"""The most that is taken at the same time, of all bodies that are not small; a request takes several times its body."""
+_SMALL_BYTES = 64 * 1024
+_PAUSE_SECONDS = 30.0
+"""How long a client may pause in the middle of a body."""
+_WITH_BODY = {"POST", "PATCH", "PUT"}
+
+_SURROGATES = re.compile(
+    rb"(?P<pair>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\xed[\xa0-\xbf][\x80-\xbf])"
+    rb"|\\.",
+    re.DOTALL,
+)
+_MAY_HAVE_HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+
+
+class RefusedBodyError(Exception):
+    """A body is refused.
+
+    Args:
+        status: of the answer.
+        sentence: what it says.
+    """
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self._status = status
+        self._sentence = sentence
+
+    async def answer(self, send: Send) -> None:
+        """Answer the request."""
+        body = to_json({"detail": self._sentence})
+        headers = {"content-type": "application/json", "content-length": str(len(body))}
+        headers |= RETRY_AFTER if self._status == 503 else {}
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": self._status, "headers": raw})
+        await send({"type": "http.response.body", "body": body})
+
+
+class BoundedBodies:
+    """ASGI middleware that refuses what is too large, by what it says of its length or while it is read.
+
+    Args:
+        app: what answers.
+        max_in_flight: how many bytes are taken at the same time.
+    """
+
+    def __init__(self, app: ASGIApp, max_in_flight: int = MAX_IN_FLIGHT_BYTES) -> None:
+        self._app = app
+        self._max_in_flight = max_in_flight
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        taken = _Taken(scope)
+        begun = False
+
+        async def bounded() -> Message:
+            message = await taken.receive(receive)
+            self._take(taken)
+            return message
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            self._give_back(taken)
+            await send(message)
+
+        try:
+            self._take(taken)
+            await self._app(scope, bounded, noting)
+        except RefusedBodyError as refused:
+            if begun:
+                raise
+            await refused.answer(send)
+        finally:
+            self._give_back(taken)
+
+    def _take(self, taken: "_Taken") -> None:
+        if taken.size > taken.most:
+            raise RefusedBodyError(413, f"The body is larger than {taken.most} bytes; send less at once.")
+        more = taken.size - taken.counted if taken.size > _SMALL_BYTES and not taken.is_over else 0
+        if self._in_flight + more > self._max_in_flight:
+            raise RefusedBodyError(503, "The service takes in all that it can at once. Try again soon.")
+        self._in_flight += more
+        taken.counted += more
+
+    def _give_back(self, taken: "_Taken") -> None:
+        self._in_flight -= taken.counted
+        taken.counted, taken.is_over = 0, True
+
+
+class _Taken:
+    """What was taken of one body."""
+
+    def __init__(self, scope: Scope) -> None:
+        told = Headers(scope=scope).get("content-length", "")
+        self.size = int(told) if told.isdigit() and len(told) < 20 else 0
+        """How many bytes it has, as far as is known."""
+        self.most = MAX_ARTIFACT_BYTES if "/artifacts" in route_path(scope) else MAX_BYTES
+        self.counted = 0
+        self.is_over = False
+        self._received = 0
+        self._more = True
+
+    async def receive(self, receive: Receive) -> Message:
+        """The next message."""
+        if not self._more:
+            return await receive()
+        try:
+            async with asyncio.timeout(_PAUSE_SECONDS):
+                message = await receive()
+        except TimeoutError:
+            raise RefusedBodyError(408, f"Nothing more of the body has come for {_PAUSE_SECONDS:g} s.") from None
+        self._received += len(message.get("body", b""))
+        self.size = max(self.size, self._received)
+        self._more = message["type"] == "http.request" and message.get("more_body", False)
+        return message
+
+
+class JsonBodies:
+    """ASGI middleware that hands on JSON that can be kept.
+
+    Half a character, as clients send that cut a text in the middle of an emoji, becomes U+FFFD. What is nested too deep
+    to be read again, and what is no text, is refused with 400.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http" and scope["method"] in _WITH_BODY:
+            try:
+                body, gone = await _read(receive)
+                if gone:
+                    return
+                receive = _replay(readable(body), receive)
+            except RefusedBodyError as refused:
+                await refused.answer(send)
+                return
+        await self._app(scope, receive, send)
+
+
+def readable(body: bytes) -> bytes:
+    """JSON as it is handed on; whether it is JSON at all is for others to say.
+
+    Raises:
+        RefusedBodyError: 400.
+    """
+    try:
+        if (encoding := json.detect_encoding(body)) != "utf-8":
+            body = body.decode(encoding, "surrogatepass").encode("utf-8", "surrogatepass")
+        if _MAY_HAVE_HALF.search(body):
+            body = _SURROGATES.sub(lambda found: "\ufffd".encode() if found["half"] else found[0], body)
+        if not body.isascii():
+            body.decode()
+    except UnicodeDecodeError as error:
+        raise RefusedBodyError(400, f"The body is no text in {error.encoding.upper()}.") from error
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+        try:
+            from_json(body, cache_strings="none")
+        except ValueError as error:
+            if "recursion" in str(error):
+                raise RefusedBodyError(400, f"The body is nested more than {MAX_DEPTH} levels deep.") from error
+    return body
+
+
+async def _read(receive: Receive) -> tuple[bytes, bool]:
+    """The whole body, and whether the client went away before that."""
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return b"", True
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts), False
+
+
+def _replay(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return again
