@@ -90,6 +90,7 @@ class DurableModel(BaseLlm):
                 raise journal.restart()
             if call.raised is not None:
                 _retries.add(1, {"model": self.model})
+                call.raised = None  # whose frames have the call
             await journal.sleep(pause, "until the model is asked again")
         for number in range(handed_out, len(made.responses)):
             yield call.given[number] if call.given else _restored(made.responses[number])

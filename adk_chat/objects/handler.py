@@ -87,9 +87,14 @@ def handler(
                 return sized(data, "The answer")
             except Exception as error:
                 failure = terminal(error)
-                if failure is None or failure is error:
+                if failure is None:
                     raise
-                raise failure from error
+                # A request may take 32 MB, and would stay until a garbage collection, with the frames that have it.
+                clear_frames(error)
+                try:
+                    raise failure from (None if failure is error else error)
+                finally:
+                    del failure
             except seams.AttemptOver as over:
                 if Journal.current() is None:  # a journal does it when it closes
                     clear_frames(over)

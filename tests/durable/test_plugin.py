@@ -46,6 +46,8 @@ async def test_nothing_is_left_of_a_turn_in_memory(chat: ChatClient) -> None:
             await chat.message("s", f"tool {unique('note')}")
             await chat.call("post", {"message": f"tool {unique('note')}", "session_id": "posted"})
             await chat.http.post(f"/Program/{chat.user}/run", json=f"hello {number}")
+            await chat.send("message", {"message": "hello", "session_id": "none", "create": False})
+            await chat.send("message", {"message": "hello", "session_id": "s", "app_name": "none"})
         await until(all_gone)
     finally:
         gc.enable()
