@@ -18,6 +18,11 @@ SLOTS = 2_000
 takes one, and about half a megabyte of memory in this process and the server."""
 _RESTATE, _NODE = "restate", "adk-chat"
 _LIMIT = "RESTATE_WORKER__INVOKER__CONCURRENT_INVOCATIONS_LIMIT"
+_PINGS = {
+    "RESTATE_WORKER__INVOKER__HTTP2_KEEP_ALIVE_INTERVAL": "10s",
+    "RESTATE_WORKER__INVOKER__HTTP2_KEEP_ALIVE_TIMEOUT": "10s",
+}
+"""After how long the server gives up an endpoint that does not answer at all; a minute by its own defaults."""
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 """The longest path that a unix socket can have."""
 
@@ -224,7 +229,7 @@ def _environment(
     }
     if replay_always:
         settings["WORKER__INVOKER__INACTIVITY_TIMEOUT"] = "0s"
-    environment = {**os.environ, **{f"RESTATE_{name}": value for name, value in settings.items()}}
+    environment = {**_PINGS, **os.environ, **{f"RESTATE_{name}": value for name, value in settings.items()}}
     if slots is not None or _LIMIT not in environment:
         environment[_LIMIT] = str(slots or SLOTS)
     return environment

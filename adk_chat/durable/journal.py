@@ -261,6 +261,7 @@ class Journal:
         self.pump.actions += 1
         try:
             await self.pump.sent()
+            await self.pump.standstill.over()  # at the end of which an attempt that was given up is cancelled
             result = await action()
             if not self._closed:
                 self.vm.propose_run_completion_success(handle, result)

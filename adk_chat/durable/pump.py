@@ -24,6 +24,7 @@ from adk_chat.durable.idle import Idle
 from adk_chat.durable.keys import Key
 from adk_chat.durable.machine import RememberingVm
 from adk_chat.durable.memory import HEARTBEAT
+from adk_chat.durable.standstill import Standstill
 from adk_chat.durable.work import Wait
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class Pump:
         self.expects: Callable[[], bool] = lambda: False
         """Whether code has still to bring forth what an earlier attempt has sent."""
         self._attempt = attempt
+        self.standstill = Standstill.of_loop()
         self.over: BaseException | None = None
         self.actions = 0
         """How many steps are being run."""
@@ -299,6 +301,7 @@ class Pump:
 
         async def action() -> None:
             try:
+                await self.standstill.over()
                 await run()
             finally:
                 self.actions -= 1

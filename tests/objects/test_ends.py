@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,8 @@ from restate.exceptions import RetryableError
 
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
-from adk_chat.durable import Journal, RetryPolicy, attempt
+from adk_chat.durable import Journal, RetryPolicy, attempt, standstill
+from adk_chat.durable.pump import Pump
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.outbox import Outbox
 from adk_chat.objects.turn_attempt import TurnAttempt
@@ -220,6 +222,32 @@ async def test_code_that_runs_beside_the_next_attempt_is_named(
     assert "goes on although it was cancelled" in answer.text
     released.set()
     assert await chat.message("s", "anything", app_name="stubborn") == "I am asked for anything"
+
+
+@plain
+async def test_a_process_that_stood_still_begins_nothing_that_was_given_up(
+    chat: ChatClient, server: RestateServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standstill, "_LONG_SECONDS", 0.2)
+    ids = f"SELECT id FROM sys_invocation WHERE target_service_key LIKE '{chat.user}/%' AND status != 'completed'"
+    sent = Pump.sent
+
+    def stand_still(invocation_id: str) -> None:
+        """The process does nothing, and its attempt is given up."""
+        with httpx.Client(base_url=server.admin_url, headers={"accept": "application/json"}) as admin:
+            if invocation_id in {row["id"] for row in admin.post("/query", json={"query": ids}).json()["rows"]}:
+                admin.patch(f"/invocations/{invocation_id}/kill")
+                time.sleep(0.3)
+
+    async def late(pump: Pump) -> None:
+        await sent(pump)
+        stand_still(pump._id)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pump, "sent", late)
+        answer = await chat.send("message", {"message": f"hello {chat.user}", "session_id": "s"})
+    assert (answer.status_code, "was killed in Restate" in answer.text) == (409, True), answer.text
+    assert calls[f"model: hello {chat.user}"] == 0
 
 
 @pytest.fixture
