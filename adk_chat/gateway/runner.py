@@ -14,7 +14,7 @@ from google.genai import types
 from typing_extensions import override
 
 from adk_chat.gateway.exchange import current_exchange
-from adk_chat.gateway.reader import TurnReader
+from adk_chat.gateway.reader import TurnFailedError, TurnReader
 from adk_chat.gateway.turns import Post, RefusedError, Turns
 from adk_chat.sessions.contract import Json, json_safe
 from adk_chat.sessions.turn_id import TurnKey
@@ -94,6 +94,10 @@ class TurnRunner(Runner):
                         yield event
                     elif exchange is not None:
                         await exchange.reset(item.mark)
+        except TurnFailedError:
+            if exchange is not None:  # it ran, so it was not rejected
+                await exchange.accepted(turn_id)
+            raise
         except RefusedError as refused:
             if exchange is not None:
                 exchange.refuse(refused.status_code, str(refused))

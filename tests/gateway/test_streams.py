@@ -184,6 +184,11 @@ async def test_strategies_are_heeded_by_run_and_run_sse(gateway: httpx.AsyncClie
         assert text_of(answer.json()[0]) == "1"
     alone = await gateway.post("/run_sse", json=body(user, "hello", multitask_strategy="reject"))
     assert (alone.status_code, TURN_ID in alone.headers) == (200, True)
+    # One that ran and failed before it said anything was not rejected.
+    await gateway.post(f"/apps/choir/users/{user}/sessions", json={"sessionId": "s"})
+    failing = {**body(user, "error", multitask_strategy="reject"), "appName": "choir"}
+    failed = await gateway.post("/run_sse", json=failing)
+    assert (failed.status_code, TURN_ID in failed.headers, screen(failed.text).ended) == (200, True, True)
 
 
 @plain

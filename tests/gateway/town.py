@@ -19,9 +19,10 @@ AGENT = "tests.crash_agent:app"
 class Process:
     """A command of adk-chat that serves on a port."""
 
-    def __init__(self, environment: dict[str, str], *arguments: str) -> None:
+    def __init__(self, environment: dict[str, str], *arguments: str, log: Path | None = None) -> None:
         self.arguments = arguments
         self._environment = environment
+        self._log = log
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -30,6 +31,7 @@ class Process:
             *(sys.executable, "-m", "adk_chat.cli", *self.arguments),
             env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environment},
             stdout=asyncio.subprocess.PIPE,
+            stderr=None if self._log is None else self._log.open("a"),
         )
         assert self._process.stdout is not None
         line = await asyncio.wait_for(self._process.stdout.readline(), 60)
@@ -99,20 +101,25 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 class Town:
     """A service with two endpoints and two gateways."""
 
-    def __init__(self, binary: Path, directory: Path) -> None:
+    def __init__(
+        self, binary: Path, directory: Path, agent: str = AGENT, variable: str = "CRASH_DIR", log: Path | None = None
+    ) -> None:
         self.directory = directory
+        self.binary = binary
         (directory / "redis").mkdir()
         (directory / "restate").mkdir()
         self.redis = RedisServer(directory / "redis")
         self.server = RestateServer(binary, directory / "restate", free_port(), free_port())
-        environment = {"REDIS_URL": self.redis.url, "CRASH_DIR": str(directory)}
+        environment = {"REDIS_URL": self.redis.url, variable: str(directory)}
         ports = [free_port(), free_port()]
         self.balancer = Balancer(ports)
-        self.endpoints = [Process(environment, "serve", AGENT, "--endpoint-port", str(port)) for port in ports]
+        reached = {**environment, "ADK_CHAT_INGRESS_URL": self.server.ingress_url}
+        reached |= {"ADK_CHAT_ADMIN_URL": self.server.admin_url}
+        self.endpoints = [Process(reached, "serve", agent, "--endpoint-port", str(port), log=log) for port in ports]
         web_ports = [free_port(), free_port()]
         over = ("--ingress-url", self.server.ingress_url, "--admin-url", self.server.admin_url)
         self.gateways = [
-            Process(environment, "web", AGENT, "--no-ui", "--port", str(port), *over) for port in web_ports
+            Process(environment, "web", agent, "--no-ui", "--port", str(port), *over, log=log) for port in web_ports
         ]
         self.clients = [httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) for port in web_ports]
 
