@@ -12,7 +12,7 @@ PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--no-emit-index-url --no-header --no-annotate
 
-.PHONY: run test check format bench lock clean
+.PHONY: run test check format bench chaos lock clean
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED)
@@ -33,6 +33,10 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks $(or $(ARGS),--write)
+
+# Ten minutes of faults under load, and an audit: ARGS="--seconds 60 --seed 7".
+chaos: $(PROGRAMS)
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 # venv without pip and pip from outside: Debian's python3 has no ensurepip. The lock is complete, which `make check`
 # sees to, so nothing is resolved; and nothing is built but this project, by the hatchling of the lock.

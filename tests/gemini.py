@@ -10,6 +10,8 @@ from typing import Any
 import hypercorn.asyncio
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.apps.app import App
+from google.adk.models.google_llm import Gemini
+from google.genai import types
 from hypercorn.config import Config
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -76,5 +78,6 @@ def gemini_app() -> App:
 
 
 def unreachable_app() -> App:
-    """Another, whose client is made when nobody listens."""
-    return App(name="unreachable", root_agent=LlmAgent(name="unreachable", model="gemini-2.5-flash"))
+    """Another, whose client is made when nobody listens, and does not try again by itself, for up to ten seconds."""
+    model = Gemini(model="gemini-2.5-flash", retry_options=types.HttpRetryOptions(attempts=1))
+    return App(name="unreachable", root_agent=LlmAgent(name="unreachable", model=model))

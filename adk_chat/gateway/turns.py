@@ -40,6 +40,7 @@ _UNKNOWN = "not found"
 _ABSENT, _MEANINGLESS, _NOT_DONE = 404, 400, 470
 """What the ingress says of the outcome of a Restate invocation that there is not, cannot be, and goes on."""
 _CANCELLED, _AWAY = 409, 503
+_UNCLEAR = "Which turns there are is not known at the moment. Try again soon."
 _SHOWN_SECONDS = 5.0
 """How long the admin API may not show a turn that the ingress knows, as after a restart."""
 _SENTENCES = {
@@ -201,11 +202,11 @@ class Turns:
             return False
         # It runs, or is queued. Which session it is of only the admin API can tell.
         end = time.monotonic() + _SHOWN_SECONDS
-        while not await self._query(turn_id.key, _is(turn_id)):
+        while (key := await self._key(turn_id)) is None:
             if time.monotonic() > end:
-                return False
+                raise RefusedError(_AWAY, _UNCLEAR)
             await asyncio.sleep(_PAUSE)
-        return True
+        return key == str(turn_id.key)
 
     async def _arrived(self, key: TurnKey) -> None:
         """Wait until all that was posted to a session has arrived at the engine's queue of it.
@@ -276,17 +277,23 @@ class Turns:
     async def _query(
         self, key: TurnKey, condition: str, columns: str = "id", source: str = "sys_invocation"
     ) -> list[Json]:
+        return await self._rows(f"{columns} FROM {source}", f"target_service_key = '{key}' AND {condition}")
+
+    async def _key(self, turn_id: TurnId) -> str | None:
+        """The key of a turn, whichever it is; None where the admin API knows none of that id."""
+        rows = await self._rows("target_service_key FROM sys_invocation", _is(turn_id))
+        return str(rows[0]["target_service_key"]) if rows else None
+
+    async def _rows(self, what: str, condition: str) -> list[Json]:
         if self._admin is None:
             raise RefusedError(501, "The gateway was not told where Restate's admin API is: start it with --admin-url.")
-        query = (
-            f"SELECT {columns} FROM {source} "
-            f"WHERE {invocations.TURNS} AND target_service_key = '{key}' AND {condition} ORDER BY created_at"
-        )
         with _refused():
-            answer = await self._admin.query(query)
+            answer = await self._admin.query(
+                f"SELECT {what} WHERE {invocations.TURNS} AND {condition} ORDER BY created_at"
+            )
         if not answer.is_success:
             logger.warning("Restate's admin API answered HTTP %d: %s", answer.status, answer.text)
-            raise RefusedError(_AWAY, "Which turns there are is not known at the moment. Try again soon.")
+            raise RefusedError(_AWAY, _UNCLEAR)
         rows: list[Json] = answer.json()["rows"]
         return rows
 

@@ -58,7 +58,7 @@ _ENVELOPE_BYTES = 64 * 1024
 
 OUTAGE = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=250),
-    exponentiation_factor=2.0,
+    exponentiation_factor=1.5,
     max_interval=timedelta(seconds=30),
     max_attempts=6000,
     on_max_attempts="pause",

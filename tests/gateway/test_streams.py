@@ -9,6 +9,7 @@ import pytest
 
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
+from adk_chat.gateway import reader
 from adk_chat.gateway.exchange import TURN_ID
 from adk_chat.gateway.server import gateway_app
 from adk_chat.sessions.turn_id import TurnId
@@ -116,8 +117,9 @@ async def test_who_leaves_can_come_back_to_any_copy(
 
 
 async def test_without_a_broker_the_store_has_it_all(
-    gateway: httpx.AsyncClient, server: RestateServer, user: str
+    gateway: httpx.AsyncClient, server: RestateServer, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(reader, "_GRACE", 0.1)
     answer = await gateway.post("/run_sse", json=body(user, "tool a,b"))
     turn_id = answer.headers[TURN_ID]
     seen = screen(answer.text).complete
