@@ -20,8 +20,8 @@ def settle() -> None:
     ADK's modules alone are some hundred thousand objects that never go. To look through them takes a quarter of a
     second in which nothing is answered.
 
-    From now on garbage is also collected when the process is quiet: a crowd that is gone leaves half a million objects in
-    cycles, to which the next collection of all would come much later.
+    From now on garbage is also collected when the process is quiet: a crowd that is gone leaves half a million objects
+    in cycles, to which the next collection of all would come much later.
     """
     gc.collect()
     gc.freeze()
