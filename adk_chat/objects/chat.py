@@ -97,15 +97,15 @@ def chat_object(config: ChatConfig) -> restate.VirtualObject:
     turns: dict[str, Any] = {"journal_retention": config.journal_retention}
     # The engine keeps every answer for a day, whether or not a request has an idempotency key.
     reading: dict[str, Any] = {"kind": "shared", "idempotency_retention": timedelta(0)}
-    handler(chat, Message, kind="shared", **turns)(handlers.message)
-    handler(chat, Message, **turns)(handlers.post)
+    handler(chat, Message, kind="shared", most=MAX_BYTES, **turns)(handlers.message)
+    handler(chat, Message, most=MAX_BYTES, **turns)(handlers.post)
     handler(chat, CancelTurn, kind="shared")(handlers.cancel)
     handler(chat, SessionRequest, **reading)(handlers.running_turn)
     handler(chat, History, **reading)(handlers.get_history)
     handler(chat, ListSessions, **reading)(handlers.list_sessions)
     handler(chat, GetSession, **reading)(handlers.get_session)
-    handler(chat, CreateSession)(handlers.create_session)
-    handler(chat, AppendEvents)(handlers.append_events)
+    handler(chat, CreateSession, most=MAX_BYTES)(handlers.create_session)
+    handler(chat, AppendEvents, most=MAX_BYTES)(handlers.append_events)
     handler(chat, SessionRequest)(handlers.delete_session)
     handler(chat, Request, **reading)(handlers.get_user_state)
     handler(chat, TurnEvents, ingress_private=True)(handlers.append_turn)

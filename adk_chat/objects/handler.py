@@ -19,20 +19,26 @@ from adk_chat.sessions.transport import STATUS
 logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
+ENGINE_BYTES = 32 * 1024 * 1024
+"""The most that the engine takes."""
 
 
 @dataclass(frozen=True)
 class _Rejected:
     sentence: str
+    status: int = 400
 
 
 class _Input(Serde[Any]):
     """Parses a request, or says in one sentence what is wrong with it. The SDK would answer 500 to an exception."""
 
-    def __init__(self, model: type[BaseModel]) -> None:
+    def __init__(self, model: type[BaseModel], most: int) -> None:
         self._model = model
+        self._most = most
 
     def deserialize(self, buf: bytes) -> BaseModel | _Rejected:
+        if len(buf) > self._most:  # to read it would keep all others waiting
+            return _Rejected(f"The request takes {len(buf)} bytes; at most {self._most} are accepted.", 413)
         try:
             return self._model.model_validate_json(bytes(buf) or b"{}")
         except ValidationError as error:
@@ -68,18 +74,18 @@ def terminal(error: BaseException) -> restate.TerminalError | None:
 
 
 def handler(
-    virtual_object: restate.VirtualObject, request: type[M], **options: Any
+    virtual_object: restate.VirtualObject, request: type[M], *, most: int = ENGINE_BYTES, **options: Any
 ) -> Callable[[Callable[[Any, M], Awaitable[Any]]], Callable[[Any, M], Awaitable[Any]]]:
     """Register a function as a handler of `virtual_object` that takes `request` as JSON and answers JSON.
 
-    Input that does not fit is answered with 400, an exception as `terminal` says.
+    Input that does not fit is answered with 400, more than `most` bytes with 413, an exception as `terminal` says.
     """
 
     def register(function: Callable[[Any, M], Awaitable[Any]]) -> Callable[[Any, M], Awaitable[Any]]:
         @functools.wraps(function)
         async def run(ctx: Any, body: M | _Rejected) -> bytes:
             if isinstance(body, _Rejected):
-                raise restate.TerminalError(body.sentence, 400)
+                raise restate.TerminalError(body.sentence, body.status)
             try:
                 answer = await function(ctx, body)
                 # JSON has no infinity, nor NaN; ADK's has null in their place.
@@ -100,7 +106,7 @@ def handler(
                     clear_frames(over)
                 raise
 
-        register_run = virtual_object.handler(input_serde=_Input(request), output_serde=_Output(), **options)
+        register_run = virtual_object.handler(input_serde=_Input(request, most), output_serde=_Output(), **options)
         return cast(Callable[[Any, M], Awaitable[Any]], register_run(run))
 
     return register

@@ -86,6 +86,7 @@ async def test_lists_can_be_read_in_pages(chat: ChatClient) -> None:
         ),
         ("message", '{"message": "x", "session_id": "%s"}' % ("s" * 257), 400, "257 characters; at most 256"),
         ("message", '{"message": "%s", "session_id": "s"}' % ("x" * 16_800_000), 413, "at most"),
+        ("post", "[" * 25_200_000, 413, "The request takes 25200000 bytes"),
         ("create_session", '{"session_id": "%s"}' % ("s" * 257), 400, "257 characters"),
         ("create_session", '{"app_name": "nope"}', 404, "there is no app nope here; there is scripted, second"),
         ("get_session", '{"session_id": "s", "num_recent_events": -1}', 400, "num_recent_events"),
