@@ -39,7 +39,10 @@ def _session(key: tuple[str, str, str], stored: Stored) -> Iterator[str]:
             answered[part.get("functionResponse", {}).get("id", "")] += 1
     del asked[""], answered[""]
     if asked != answered:
-        yield f"calls and answers: {key} {asked - answered} open, {answered - asked} too many"
+        odd = {*(asked - answered), *(answered - asked)}
+        turns = {event.get("invocationId") for event in stored.events if any(one in str(event) for one in odd)}
+        of_them = [_short(event) for event in stored.events if event.get("invocationId") in turns]
+        yield f"calls and answers: {key} {asked - answered} open, {answered - asked} too many, in {of_them}"
     counted = [event for event in stored.events if "n" in event.get("actions", {}).get("stateDelta", {})]
     if counted and stored.state.get("n") != counted[-1]["actions"]["stateDelta"]["n"]:
         yield f"state: {key} n is {stored.state.get('n')}, and was last set by {counted[-1]['id']}"
@@ -47,6 +50,15 @@ def _session(key: tuple[str, str, str], stored: Stored) -> Iterator[str]:
         numbers = [event["actions"]["stateDelta"]["n"] for event in counted]
         if numbers != list(range(1, len(numbers) + 1)) and len({event["author"] for event in counted}) == 1:
             yield f"counter: {key} {numbers}"
+
+
+def _short(event: Json) -> str:
+    """What matters of an event."""
+    parts = event.get("content", {}).get("parts", [])
+    named = [part.get("functionCall") or part.get("functionResponse") for part in parts]
+    calls = [f"{'asks' if 'args' in one else 'answers'} {one['id'][-6:]}" for one in named if one]
+    said = [event["author"], event.get("errorCode", ""), text_of(event)[:24] or " ".join(calls)]
+    return " ".join([event["id"][:8], event["id"][-12:], *said, str(event.get("timestamp"))])
 
 
 def _message(sent: Sent, stored: Stored) -> Iterator[str]:

@@ -230,7 +230,7 @@ def _show(sent: Sent, event: object) -> None:
         sent.partial = {}
     else:
         value = json.loads(data)
-        if set(value) == {"error"}:
-            sent.said = str(value["error"])
-        elif "author" in value:
+        if "author" in value:
             sent.show(value)
+        elif "error" in value:
+            sent.said = str(value["error"])

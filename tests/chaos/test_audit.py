@@ -17,7 +17,8 @@ ID = event_id_prefix("inv_1x") + "-5000-8000-00000000000{}"
 
 def event(number: int, author: str, *parts: Json, **more: object) -> Json:
     """An event of the turn of the first message."""
-    return {"id": ID.format(number), "author": author, "content": {"parts": list(parts)}, **more}
+    made = {"id": ID.format(number), "author": author, "content": {"parts": list(parts)}}
+    return {**made, "invocationId": "e-1", "timestamp": float(number), **more}
 
 
 def sent(tag: str, **more: object) -> Sent:
