@@ -7,7 +7,7 @@ wraps as long as no journal is open (`adk_chat.durable.journal`).
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, MutableMapping, Sequence
 from datetime import timedelta
 from enum import Enum
 from math import inf
@@ -517,10 +517,10 @@ def before_run(prepare: Callable[[Runner], Awaitable[None]]) -> None:
     Runner._get_or_create_session = get_or_create_session  # type: ignore[method-assign]
 
 
-def abort_events(session: Session, invocation_id: str, author: str) -> list[Event]:
-    """What ADK appends to a session whose invocation was aborted: answers to the calls that are open."""
+def abort_events(events: Sequence[Event], invocation_id: str, author: str) -> list[Event]:
+    """What ADK appends to a session with these events if an invocation is aborted: answers to the open calls."""
     return _abort_events._build_abort_events(
-        session.events, invocation_id=invocation_id, root_agent_name=author, branch=None
+        [*events], invocation_id=invocation_id, root_agent_name=author, branch=None
     )
 
 

@@ -1,7 +1,7 @@
 """The end of a turn that does not end by itself: it is told to, or killed, and what is stored in its place."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import cast
@@ -10,6 +10,7 @@ import restate
 from google.adk.events.event import Event
 from restate.serde import BytesSerde
 
+from adk_chat.durable import seams
 from adk_chat.objects.admin import AdminApi, EndOutcome
 from adk_chat.objects.requests import TURN, CancelTurn, RunningTurn
 from adk_chat.sessions.contract import CHAT
@@ -81,27 +82,32 @@ async def _was_killed(ended: restate.RestateDurableFuture[bytes]) -> bool:
     return False
 
 
-def ended_event(invocation_id: str, events: Iterable[Event], author: str, time: float) -> Event:
-    """The event that says that a turn has ended which could not store its own end, the same whoever makes it.
+def ended_events(invocation_id: str, events: Sequence[Event], author: str, time: float) -> list[Event]:
+    """What says that a turn has ended which could not store its own end, the same whoever makes it.
+
+    Calls that it has left open are answered, as ADK does it with an invocation that is aborted: models refuse a history
+    with a call that has no answer.
 
     Args:
         invocation_id: the Restate invocation of the turn.
-        events: those of the session.
+        events: those of the session, the newest ones at least.
         author: of the event.
         time: when it is made, in seconds since the epoch.
     """
     mark = event_id_prefix(invocation_id)
-    made = mark + str(uuid.uuid5(_IDS, invocation_id))[len(mark) :]
-    of_turn = (event.invocation_id for event in events if event.id.startswith(mark))
-    return Event(
-        id=made,
-        invocation_id=next(of_turn, f"e-{made}"),
+    of_turn = list(dict.fromkeys(event.invocation_id for event in events if event.id.startswith(mark)))
+    made = [answer for one in of_turn for answer in seams.abort_events(events, one, author) if answer.content]
+    end = Event(
         author=author,
-        timestamp=time,
         error_code="TURN_ENDED",
         error_message="The turn was ended before it was done; what it had said until then is stored.",
         custom_metadata={TURN_FAILED: True},
     )
+    for number, event in enumerate([end, *made]):
+        event.id = mark + str(uuid.uuid5(_IDS, f"{invocation_id} {number}" if number else invocation_id))[len(mark) :]
+        event.timestamp = time
+    end.invocation_id = of_turn[0] if of_turn else f"e-{end.id}"
+    return [*made, end]
 
 
 def send_settle(ctx: restate.Context, key: TurnKey, invocation_id: str) -> None:

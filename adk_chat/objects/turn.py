@@ -8,7 +8,7 @@ import restate
 from google.adk.events.event import Event
 
 from adk_chat.objects.app_state import Nothing
-from adk_chat.objects.ending import ended_event
+from adk_chat.objects.ending import ended_events
 from adk_chat.objects.handler import handler
 from adk_chat.objects.requests import TURN, Deleted, RunningTurn, TurnEvents, TurnRequest
 from adk_chat.objects.state import ObjectState
@@ -17,6 +17,9 @@ from adk_chat.objects.turn_history import load
 from adk_chat.sessions.contract import CHAT, event_json
 from adk_chat.sessions.transport import request_json
 from adk_chat.sessions.turn_id import TurnKey
+
+_RECENT_EVENTS = 200
+"""How many events are looked at for calls that a killed turn has left open."""
 
 
 def turn_object(config: TurnConfig) -> restate.VirtualObject:
@@ -58,13 +61,13 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
         if running is None or running != request.invocation_id:
             return
         with contextlib.suppress(restate.TerminalError):  # the session was deleted, or is being deleted
-            loaded = await load(ctx, key, 1, created=before.created, deletions=before.deletions)
+            loaded = await load(ctx, key, _RECENT_EVENTS, created=before.created, deletions=before.deletions)
             if loaded.created is not None:
                 events = [Event.model_validate(event) for event in loaded.events]
                 batch = TurnEvents(
                     app_name=key.app_name,
                     session_id=key.session_id,
-                    events=[event_json(ended_event(running, events, key.app_name, await ctx.time()))],
+                    events=[event_json(one) for one in ended_events(running, events, key.app_name, await ctx.time())],
                     batch=loaded.batches + 1,
                     turn=ctx.request().id,
                     created=loaded.created,

@@ -31,7 +31,7 @@ from adk_chat.failures import chain
 from adk_chat.objects.answer import Answer
 from adk_chat.objects.app_state import AppStates
 from adk_chat.objects.cancellation import Cancellation
-from adk_chat.objects.ending import ended_event, send_settle
+from adk_chat.objects.ending import ended_events, send_settle
 from adk_chat.objects.handler import terminal
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.outbox import CANCELLED, Outbox
@@ -247,8 +247,8 @@ class TurnAttempt:
             journal, self._key, session, outbox, live, cancellation, self._config.outside
         )
         if killed is not None:
-            ended = ended_event(killed, sessions.session.events, self._author, journal.time())
-            await sessions.add(ended)
+            for event in ended_events(killed, [*sessions.session.events], self._author, journal.time()):
+                await sessions.add(event)
         await self._roll_back(sessions)
         failure = await self._run_agent(journal, sessions, cancellation, live, report)
         # From here on it is too late to cancel the turn: it has ended, and only has to be stored.
@@ -349,7 +349,7 @@ class TurnAttempt:
         """Do what ADK does with an aborted invocation, where code of the agent keeps it from doing so."""
         if sessions.events:
             await sessions.keep_cut_off()
-            for event in seams.abort_events(sessions.session, sessions.events[-1].invocation_id, self._author):
+            for event in seams.abort_events(sessions.session.events, sessions.events[-1].invocation_id, self._author):
                 await sessions.add(event)
 
     async def _no_app(self, sessions: TurnSessions) -> restate.TerminalError:

@@ -133,7 +133,7 @@ class TurnSessions(RestateSessionService):
         for event in left:
             await self._append(event, without_temp(event_json(event)))
         for invocation_id in dict.fromkeys(event.invocation_id for event in left):
-            for event in seams.abort_events(self.session, invocation_id, author):
+            for event in seams.abort_events(self.session.events, invocation_id, author):
                 if event.content:
                     await self.add(event)
 

@@ -138,6 +138,32 @@ async def test_the_end_of_a_killed_turn_is_stored_for_it(chat: ChatClient, serve
     await until_ended(chat)
 
 
+@plain
+@pytest.mark.parametrize("by", ["the next message", "who cancels it"])
+async def test_calls_that_a_killed_turn_has_left_open_are_answered(
+    chat: ChatClient, server: RestateServer, by: str
+) -> None:
+    name = unique("gate")
+    gates[name] = asyncio.Event()
+    turn_id = TurnId.parse((await chat.call("post", {"message": f"gated {name}", "session_id": "s"}))["turn_id"])
+
+    async def called() -> bool:
+        return "functionCall" in (await chat.send("get_history", "s")).text
+
+    await until(called)
+    await chat.http.patch(f"{server.admin_url}/invocations/{turn_id.invocation_id}/kill")
+    if by == "the next message":
+        assert await chat.message("s", "hello") == "echo hello"
+    else:
+        await chat.call("cancel", {"session_id": "s"})
+        await until_ended(chat)
+    call, answer, end = (await chat.call("get_history", "s"))[1:4]
+    (asked,), (answered,) = call["content"]["parts"], answer["content"]["parts"]
+    assert asked["functionCall"]["id"] == answered["functionResponse"]["id"]
+    assert [answer["errorCode"], end["errorCode"]] == ["INVOCATION_ABORTED", "TURN_ENDED"]
+    assert turn_id.brought_forth(answer)
+
+
 async def until_running(chat: ChatClient, server: RestateServer) -> str:
     """Wait until a turn of the user is at its gate; gives its Restate invocation."""
     sql = (
