@@ -57,8 +57,8 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
         """Store that a turn has ended which could not do so itself, unless a turn after it has stored that."""
         state, key = ObjectState(ctx), TurnKey.parse(ctx.key())
         before = await turn_state(state)
-        running = before.running
-        if running is None or running != request.invocation_id:
+        ended = request.invocation_id
+        if ended is None or ended not in before.killed:
             return
         with contextlib.suppress(restate.TerminalError):  # the session was deleted, or is being deleted
             loaded = await load(ctx, key, _RECENT_EVENTS, created=before.created, deletions=before.deletions)
@@ -67,7 +67,7 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
                 batch = TurnEvents(
                     app_name=key.app_name,
                     session_id=key.session_id,
-                    events=[event_json(one) for one in ended_events(running, events, key.app_name, await ctx.time())],
+                    events=[event_json(one) for one in ended_events(ended, events, key.app_name, await ctx.time())],
                     batch=loaded.batches + 1,
                     turn=ctx.request().id,
                     created=loaded.created,
@@ -75,7 +75,9 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
                 )
                 await ctx.generic_call(CHAT, "append_turn", request_json(batch), key=key.user_id)
                 before.batches = batch.batch
-        state.set(TURN_STATE, before.model_copy(update={"running": None}).model_dump(exclude_none=True))
+        before.unsettled = [one for one in before.unsettled if one != ended]
+        before.running = None if before.running == ended else before.running
+        state.set(TURN_STATE, before.model_dump(exclude_defaults=True))
         state.write()
 
     @handler(turn, Deleted, journal_retention=timedelta(0))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -89,9 +89,15 @@ class TurnState(BaseModel):
     """What Turn keeps about a session: which turn runs, and how often its turns have sent events to Chat."""
 
     running: str | None = Field(None, description="The Restate invocation.")
+    unsettled: list[str] = Field([], description="Turns before it that were killed, and whose end is not stored yet.")
     batches: int | None = None
     created: float | None = Field(None, description="Of the session that the last turn was accepted for.")
     deletions: int | None = Field(None, description="How many sessions the user had deleted when it was accepted.")
+
+    @property
+    def killed(self) -> list[str]:
+        """The turns whose end is not stored, given that none runs."""
+        return [*self.unsettled, *([self.running] if self.running else [])]
 
 
 async def turn_state(state: ObjectState) -> TurnState:
@@ -190,8 +196,8 @@ class TurnAttempt:
         send_settle(self._ctx, self._key, running)
         return False
 
-    async def _begin(self, running: str) -> tuple[Journal, Cancellation, str | None]:
-        """Open the journal, and note that this turn runs; with the turn before, if it could not store its end."""
+    async def _begin(self, running: str) -> tuple[Journal, Cancellation, list[str]]:
+        """Open the journal, and note that this turn runs; with the turns before that could not store their end."""
         abort = asyncio.Event()
         journal = await Journal.open(
             self._ctx,
@@ -204,20 +210,27 @@ class TurnAttempt:
         )
         before = await turn_state(self._state)
         self._batches = before.batches
-        self._set_state(running)
+        created = self._request.head.created
+        killed = before.killed if None in (created, before.created) or created == before.created else []
+        self._set_state(running, killed)
         self._state.write()
-        killed = before.running if before.created in (None, self._request.head.created) else None
         return journal, Cancellation(journal, abort), killed
 
-    def _set_state(self, running: str | None) -> None:
+    def _set_state(self, running: str | None, killed: Sequence[str] = ()) -> None:
         head = self._request.head
-        state = TurnState(running=running, batches=self._batches, created=head.created, deletions=head.deletions)
-        self._state.set(TURN_STATE, state.model_dump(exclude_none=True))
+        state = TurnState(
+            running=running,
+            unsettled=[*killed],
+            batches=self._batches,
+            created=head.created,
+            deletions=head.deletions,
+        )
+        self._state.set(TURN_STATE, state.model_dump(exclude_defaults=True))
 
-    async def _found(self, journal: Journal, killed: str | None) -> tuple[SessionHead, StoredSession]:
+    async def _found(self, journal: Journal, killed: list[str]) -> tuple[SessionHead, StoredSession]:
         """The session that the turn starts from."""
         note, asked = _Note.model_validate(journal.note), self._request.head
-        again = killed is not None or self._batches not in (None, asked.batches)
+        again = bool(killed) or self._batches not in (None, asked.batches)
         head, events = await self._history.read(self._ctx, note.have, again=again)
         if self._request.alone and (head.created, head.batches) != (asked.created, asked.batches):
             raise restate.TerminalError("Another turn of the session has got in between; send the message again.", 409)
@@ -246,8 +259,8 @@ class TurnAttempt:
         sessions = self._sessions = TurnSessions(
             journal, self._key, session, outbox, live, cancellation, self._config.outside
         )
-        if killed is not None:
-            for event in ended_events(killed, [*sessions.session.events], self._author, journal.time()):
+        for turn in killed:
+            for event in ended_events(turn, [*sessions.session.events], self._author, journal.time()):
                 await sessions.add(event)
         await self._roll_back(sessions)
         failure = await self._run_agent(journal, sessions, cancellation, live, report)

@@ -164,6 +164,34 @@ async def test_calls_that_a_killed_turn_has_left_open_are_answered(
     assert turn_id.brought_forth(answer)
 
 
+@plain
+async def test_the_end_of_each_of_several_killed_turns_is_stored(
+    chat: ChatClient, server: RestateServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gates[chat.user] = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def stays(_self: TurnAttempt, _sessions: object) -> None:
+        """The second one is killed before it has stored that the first one was."""
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def kill(turn_id: str) -> None:
+        await chat.http.patch(f"{server.admin_url}/invocations/{TurnId.parse(turn_id).invocation_id}/kill")
+
+    first = await running(chat, "s", f"wait {chat.user}")
+    second = (await chat.call("post", {"message": "second", "session_id": "s"}))["turn_id"]
+    with monkeypatch.context() as patched:
+        patched.setattr(TurnAttempt, "_roll_back", stays)
+        await kill(first)
+        await begun.wait()
+        await kill(second)
+        assert await ended(chat, second) != 200
+    assert await chat.message("s", "hello") == "echo hello"
+    codes = [event.get("errorCode") for event in await chat.call("get_history", "s")]
+    assert codes == [None, "TURN_ENDED", "TURN_ENDED", None, None]
+
+
 async def until_running(chat: ChatClient, server: RestateServer) -> str:
     """Wait until a turn of the user is at its gate; gives its Restate invocation."""
     sql = (
