@@ -517,6 +517,10 @@ def before_run(prepare: Callable[[Runner], Awaitable[None]]) -> None:
     Runner._get_or_create_session = get_or_create_session  # type: ignore[method-assign]
 
 
+ABORTED = _abort_events._INVOCATION_ABORTED
+"""The error code of what ADK appends to a session whose invocation was aborted."""
+
+
 def abort_events(events: Sequence[Event], invocation_id: str, author: str) -> list[Event]:
     """What ADK appends to a session with these events if an invocation is aborted: answers to the open calls."""
     return _abort_events._build_abort_events(

@@ -345,7 +345,6 @@ class TurnAttempt:
             raise RetryableError(str(error), retry_after=_AT_ONCE) from error
         except IgnoredCancelError as error:
             report.failed(error)
-            await self._seal(sessions)
         except (Exception, asyncio.CancelledError) as error:
             if is_cancelled(error):
                 raise
@@ -353,17 +352,24 @@ class TurnAttempt:
                 report.failed(error)
                 return await self._failed(error, sessions, journal)
         if cancellation.signal.is_set():
-            await sessions.keep_cut_off()
-            await sessions.add_left(self._author)
+            await self._seal(sessions, journal)
             return restate.TerminalError("The turn was cancelled.", CANCELLED)
         return self._answer.failure()
 
-    async def _seal(self, sessions: TurnSessions) -> None:
-        """Do what ADK does with an aborted invocation, where code of the agent keeps it from doing so."""
-        if sessions.events:
-            await sessions.keep_cut_off()
-            for event in seams.abort_events(sessions.session.events, sessions.events[-1].invocation_id, self._author):
-                await sessions.add(event)
+    async def _seal(self, sessions: TurnSessions, journal: Journal) -> None:
+        """See that what ADK does with an aborted invocation is done: all calls are answered, and one event says why.
+
+        Code of the agent may have kept ADK from doing so, or the turn may have been ended before ADK came to it.
+        """
+        await sessions.keep_cut_off()
+        await sessions.add_left()
+        own = [event for event in sessions.events if event.id.startswith(journal.id_prefix)]
+        sealed = any(event.error_code == seams.ABORTED for event in own)
+        for invocation_id in dict.fromkeys(event.invocation_id for event in own):
+            for event in seams.abort_events(sessions.session.events, invocation_id, self._author):
+                if event.content or not sealed:
+                    sealed = True
+                    await sessions.add(event)
 
     async def _no_app(self, sessions: TurnSessions) -> restate.TerminalError:
         """The app is gone that the turn was posted to."""

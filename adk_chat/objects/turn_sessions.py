@@ -9,7 +9,7 @@ from google.adk.sessions.session import Session
 from pydantic_core import from_json, to_json
 from typing_extensions import override
 
-from adk_chat.durable import Journal, seams
+from adk_chat.durable import Journal
 from adk_chat.durable.state import RecordedState, at_once, known
 from adk_chat.objects.cancellation import Cancellation
 from adk_chat.objects.live import LiveTurn
@@ -124,18 +124,10 @@ class TurnSessions(RestateSessionService):
         for answer in self._cancellation.cut_off():
             await self.add(answer)
 
-    async def add_left(self, author: str) -> None:
-        """Add what earlier attempts have sent and this one, which is cancelled, did not come to.
-
-        It is stored already. What is left open by that is answered, as ADK does it with an aborted invocation.
-        """
-        left = [Event.model_validate(event) for event in self._outbox.left()]
-        for event in left:
-            await self._append(event, without_temp(event_json(event)))
-        for invocation_id in dict.fromkeys(event.invocation_id for event in left):
-            for event in seams.abort_events(self.session.events, invocation_id, author):
-                if event.content:
-                    await self.add(event)
+    async def add_left(self) -> None:
+        """Add what earlier attempts have sent, and are stored, and this one, which is cancelled, did not come to."""
+        for left in self._outbox.left():
+            await self._append(Event.model_validate(left), left)
 
     async def add(self, event: Event) -> Event:
         """Append an event to the session of the turn, whatever was cut off."""

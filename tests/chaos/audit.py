@@ -19,7 +19,7 @@ def audit(run: Run) -> list[str]:
     """What is wrong, each thing with its kind in front; nothing if all promises were kept."""
     return [
         *(f"unfinished: {row}" for row in run.unfinished),
-        *(wrong for key, stored in run.stored.items() for wrong in _session(key, stored)),
+        *(wrong for key, stored in run.stored.items() for wrong in _session(key, stored, run.sent)),
         *(wrong for sent in run.sent for wrong in _message(sent, run.stored[sent.user, sent.app, sent.session])),
         *(wrong for wrong in _orders(run)),
         *(wrong for wrong in _appends(run)),
@@ -27,7 +27,7 @@ def audit(run: Run) -> list[str]:
     ]
 
 
-def _session(key: tuple[str, str, str], stored: Stored) -> Iterator[str]:
+def _session(key: tuple[str, str, str], stored: Stored, every: list[Sent]) -> Iterator[str]:
     """What has to hold in a session, whatever was sent to it."""
     for event_id, times in Counter(event["id"] for event in stored.events).items():
         if times > 1:
@@ -46,8 +46,10 @@ def _session(key: tuple[str, str, str], stored: Stored) -> Iterator[str]:
     if asked != answered:
         odd = {*(asked - answered), *(answered - asked)}
         turns = {event.get("invocationId") for event in stored.events if any(one in str(event) for one in odd)}
-        of_them = [_short(event) for event in stored.events if event.get("invocationId") in turns]
-        yield f"calls and answers: {key} {asked - answered} open, {answered - asked} too many, in {of_them}"
+        of_them = [event for event in stored.events if event.get("invocationId") in turns]
+        short = [_short(event) for event in of_them]
+        sent = [one for one in every if any(text_of(event).startswith(f"{one.tag} ") for event in of_them)]
+        yield f"calls and answers: {key} {asked - answered} open, {answered - asked} too many, in {short} of {sent}"
     counted = [event for event in stored.events if "n" in event.get("actions", {}).get("stateDelta", {})]
     if counted and stored.state.get("n") != counted[-1]["actions"]["stateDelta"]["n"]:
         yield f"state: {key} n is {stored.state.get('n')}, and was last set by {counted[-1]['id']}"

@@ -17,6 +17,7 @@ from google.adk.models.llm_response import LlmResponse
 from restate.exceptions import RetryableError
 
 from adk_chat import ChatService
+from adk_chat.durable import attempt
 from adk_chat.durable.pump import Pump
 from adk_chat.objects.outbox import Outbox
 from adk_chat.settings import Settings
@@ -95,6 +96,11 @@ def when_all_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Outbox, "store", once(sent, store))
 
 
+def before_adk_comes_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that the process dies, but it is so busy that the time runs out in which ADK would end the invocation."""
+    monkeypatch.setattr(attempt, "_CANCEL_SECONDS", (0.0, 1.0, 0.3))
+
+
 def once(first: Callable[..., Any], later: Callable[..., Any]) -> Callable[..., Any]:
     """A method that does something else the first time."""
     todo = [first]
@@ -137,7 +143,7 @@ def audit(events: list[Json]) -> list[Any]:
 
 
 @pytest.mark.parametrize("app", ["solo", "duo"])
-@pytest.mark.parametrize("death", [before_it_is_told, when_it_is_told, when_all_is_sent])
+@pytest.mark.parametrize("death", [before_it_is_told, when_it_is_told, when_all_is_sent, before_adk_comes_to_it])
 async def test_a_turn_whose_process_dies_when_it_is_cancelled_is_stored_as_ever(
     cancelled: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, app: str, death: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
