@@ -14,10 +14,10 @@ from google.adk.agents.parallel_agent import ParallelAgent
 from google.adk.apps.app import App
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
+from google.adk.runners import Runner
 from restate.exceptions import RetryableError
 
 from adk_chat import ChatService
-from adk_chat.durable import attempt
 from adk_chat.durable.pump import Pump
 from adk_chat.objects.outbox import Outbox
 from adk_chat.settings import Settings
@@ -96,9 +96,13 @@ def when_all_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Outbox, "store", once(sent, store))
 
 
-def before_adk_comes_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not that the process dies, but it is so busy that the time runs out in which ADK would end the invocation."""
-    monkeypatch.setattr(attempt, "_CANCEL_SECONDS", (0.0, 1.0, 0.3))
+def while_adk_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that the process dies, but ADK does not come to append what ends an invocation."""
+
+    async def never(*_: object) -> None:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(Runner, "_synthesize_abort_events_if_needed", never)
 
 
 def once(first: Callable[..., Any], later: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,7 +147,7 @@ def audit(events: list[Json]) -> list[Any]:
 
 
 @pytest.mark.parametrize("app", ["solo", "duo"])
-@pytest.mark.parametrize("death", [before_it_is_told, when_it_is_told, when_all_is_sent, before_adk_comes_to_it])
+@pytest.mark.parametrize("death", [before_it_is_told, when_it_is_told, when_all_is_sent, while_adk_ends_it])
 async def test_a_turn_whose_process_dies_when_it_is_cancelled_is_stored_as_ever(
     cancelled: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, app: str, death: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
