@@ -28,7 +28,7 @@ from adk_chat.sessions.transport import (
     UnansweredError,
     status_of,
 )
-from adk_chat.sessions.turn_end import KILLED, KILLED_SENTENCE, is_shown
+from adk_chat.sessions.turn_end import KILLED, KILLED_SENTENCE, NOT_BEGUN, is_shown
 from adk_chat.sessions.turn_id import TurnId, TurnKey
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ _UNCLEAR = "Which turns there are is not known at the moment. Try again soon."
 _SHOWN_SECONDS = 5.0
 """How long the admin API may not show a turn that the ingress knows, as after a restart."""
 _SENTENCES = {
-    "canceled": "The turn was cancelled before it began.",
+    "canceled": NOT_BEGUN,
     KILLED: KILLED_SENTENCE,
 }
 """What is meant where the engine itself says how a Restate invocation ended."""
@@ -175,7 +175,7 @@ class Turns:
             if answer is not None and answer.is_success:
                 return Outcome(answer.status)
             if said == _UNKNOWN:  # which is how the engine speaks of one that was cancelled in its queue
-                return Outcome(_CANCELLED, _SENTENCES["canceled"])
+                return Outcome(_CANCELLED, NOT_BEGUN)
             if answer is not None and said is not None:
                 if said == KILLED_SENTENCE:
                     with suppress(RefusedError):  # nobody may have stored that yet; the next turn would

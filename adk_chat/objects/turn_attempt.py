@@ -47,7 +47,7 @@ from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.contract import StoredSession
 from adk_chat.sessions.store import merged
 from adk_chat.sessions.transport import status_of
-from adk_chat.sessions.turn_end import TURN_FAILED, failure_sentence
+from adk_chat.sessions.turn_end import NOT_BEGUN, TURN_FAILED, failure_sentence
 from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
 from adk_chat.streaming import Broker
 
@@ -253,7 +253,13 @@ class TurnAttempt:
         """Run the agent and store what it brings forth; give what to answer if that ended badly."""
         journal, cancellation, killed = await self._begin(running)
         report = self._report = TurnReport(self._key.app_name, journal)
-        head, session = await self._found(journal, killed)
+        try:
+            head, session = await self._found(journal, killed)
+        except restate.TerminalError as error:
+            if not cancellation.signal.is_set():
+                raise
+            # With the turn the engine cancels what it waits for.
+            raise restate.TerminalError(NOT_BEGUN, CANCELLED) from error
         live = self._stream = self._live(running)
         outbox = self._outbox = Outbox(self._ctx, journal, self._key, head, live)
         sessions = self._sessions = TurnSessions(

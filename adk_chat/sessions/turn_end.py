@@ -12,6 +12,7 @@ TURN_FAILED = "adk_chat_turn_failed"
 APPENDED = "adk_chat_appended"
 """In the metadata of an event that code of an agent has appended by itself, and that ADK's Runner does not yield."""
 _MARKS = {TURN_FAILED, APPENDED}
+NOT_BEGUN = "The turn was cancelled before it began."
 KILLED = "killed"
 """What the engine answers who waits for a Restate invocation that was killed."""
 KILLED_SENTENCE = "The turn was killed in Restate; what it had said until then is stored. Send the message again."
