@@ -28,7 +28,7 @@ TAG = "tag-"
 
 def note(what: str, key: str, nonce: str) -> None:
     """Note that a call begins or ends."""
-    line = json.dumps({"time": time.time(), "what": what, "key": key, "nonce": nonce})
+    line = json.dumps({"time": time.time(), "what": what, "key": key, "nonce": nonce, "process": os.getpid()})
     with Path(os.environ["CHAOS_DIR"], "effects").open("a") as file:
         file.write(line + "\n")
 

@@ -1,6 +1,7 @@
 """How long people notice that something was killed: `python -m tests.chaos.recovery` writes docs/recovery.md."""
 
 import asyncio
+import json
 import platform
 import statistics
 import sys
@@ -72,7 +73,7 @@ async def measured(
     found = []
     for number in range(TIMES):
         asking = asyncio.create_task(clients.ask())
-        await asyncio.sleep(0.05 + 0.4 * number / TIMES)  # in another moment of the turn each time
+        await asyncio.sleep(0.15 + 0.25 * number / TIMES)  # in another moment of the call of its tool each time
         killing = asyncio.create_task(_in_turn(kill, mend))
         found.append(max(0.0, await asking - usual))
         await killing
@@ -95,7 +96,15 @@ async def all_of_them(binary: Path) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as directory:
         async with Town(binary, Path(directory), AGENTS, "CHAOS_DIR", Path(directory, "log")) as town:
             faults, clients = Faults(town, Random(1)), Clients(town.clients)
-            found["one endpoint of two"] = await measured(clients, faults.kill_endpoint, town.mended)
+
+            async def kill_the_one_at_work() -> None:
+                last = (Path(directory) / "effects").read_text().splitlines()[-1]
+                process = json.loads(last)["process"]
+                await next(one for one in town.endpoints if one.pid == process).kill()
+
+            found["the one of two endpoints that runs the turn"] = await measured(
+                clients, kill_the_one_at_work, town.mended
+            )
             found["one gateway of two"] = await measured(clients, faults.kill_gateway, town.mended)
             found["Redis"] = await measured(clients, faults.kill_redis, town.mended)
             found["restate-server, started again at once"] = await measured(clients, faults.kill_server, nothing)
