@@ -162,7 +162,7 @@ class Turns:
                 said = None if answer.is_success else _invocation_error(answer)
                 if said == _UNKNOWN and not arrived:
                     await self._arrived(turn_id.key)
-                    arrived, said = True, None
+                    arrived = True
                     continue
                 seen = time.monotonic()
             except (UnansweredError, RefusedError) as error:

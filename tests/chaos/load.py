@@ -7,6 +7,7 @@ import time
 from random import Random
 
 import httpx
+from httpx_sse import ServerSentEvent
 
 from tests.chaos.agent import TAG
 from tests.chaos.observed import Appended, Life, Run, Sent
@@ -220,16 +221,15 @@ def _is_away(answer: httpx.Response) -> bool:
     return of_ingress and (answer.status_code >= 500 or "service '" in answer.text)
 
 
-def _show(sent: Sent, event: object) -> None:
+def _show(sent: Sent, event: ServerSentEvent) -> None:
     """Take what comes on a stream."""
-    name, data, event_id = (getattr(event, field) for field in ("event", "data", "id"))
-    sent.last_id = event_id or sent.last_id
-    if name == "end":
+    sent.last_id = event.id or sent.last_id
+    if event.event == "end":
         sent.ended = True
-    elif name == "reset":
+    elif event.event == "reset":
         sent.partial = {}
     else:
-        value = json.loads(data)
+        value = json.loads(event.data)
         if "author" in value:
             sent.show(value)
         elif "error" in value:
