@@ -25,8 +25,9 @@ TIMES = 20
 _AGAIN_SECONDS = 0.02
 _HEAD = """# Recovery
 
-How much longer the answer to a message takes while which something is killed with SIGKILL. The client sends it again,
-with the same `idempotency-key`, where it gets no answer or a 503, and turns to the other gateway where one is gone.
+How much longer it takes until a message is answered in whose middle something is killed with SIGKILL. The client sends
+it again, with the same `idempotency-key`, where it gets no answer or a 503, and turns to the other gateway where one is
+gone.
 Of {times} kills each; {where}; written by `{command}`.
 
 | killed | median | worst |
@@ -117,9 +118,15 @@ async def all_of_them(binary: Path) -> dict[str, list[float]]:
                 clients, kill_the_only_one, town.endpoints[0].start
             )
             await town.mended()
+    return found | await of_nodes(binary)
+
+
+async def of_nodes(binary: Path) -> dict[str, list[float]]:
+    """Kills of one node after the other."""
+    found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as directory:
         async with Cluster(binary, Path(directory), AGENTS) as cluster:
-            nodes = [cluster.nodes[number % 2 + 1] for number in range(TIMES)]  # of the first one the admin API is used
+            nodes = [cluster.nodes[number % 3] for number in range(TIMES)]
             left = iter(nodes)
 
             async def kill_a_node() -> None:

@@ -171,11 +171,11 @@ async def test_nothing_acknowledged_is_lost_and_nothing_deleted_comes_back(
 ) -> None:
     async def user(seed: int) -> None:
         client = Client(ChatClient(chat.http, unique("user")), server, seed)
-        await asyncio.gather(client.run(12), client.run(12))
+        await asyncio.gather(client.run(10), client.run(10))
         # The session takes the next message, behind all that was queued.
         assert await client.chat.message("s", "last") == "echo last"
         history = await client.chat.call("get_history", "s")
         assert len({event["id"] for event in history}) == len(history)
         client.audit(history, str(history))
 
-    await asyncio.gather(*(user(seed) for seed in range(12)))
+    await asyncio.gather(*(user(seed) for seed in range(8)))
