@@ -322,7 +322,7 @@ class Journal:
         return strand.random
 
     def _seed(self, strand: Strand) -> str:
-        told = self.pump.after_cancellation
+        told = self.pump.cancel_point.name
         return f"{self._id}/{strand.place if self._wide else strand.path}{told and f'/{told}'}"
 
     def time(self) -> float:

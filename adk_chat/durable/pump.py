@@ -7,21 +7,18 @@ result, a cancellation of the Restate invocation, or the end of the attempt; the
 import asyncio
 import contextvars
 import logging
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any
 
 import restate
-from pydantic import BaseModel, Field
 
-from adk_chat.durable import keys, seams
+from adk_chat.durable import seams
 from adk_chat.durable.attempt import Attempt
+from adk_chat.durable.cancel_point import CancelPoint
 from adk_chat.durable.entries import Entries
 from adk_chat.durable.idle import Idle
-from adk_chat.durable.keys import Key
 from adk_chat.durable.machine import RememberingVm
 from adk_chat.durable.memory import HEARTBEAT
 from adk_chat.durable.standstill import Standstill
@@ -39,18 +36,8 @@ _LOOK_SECONDS = 0.05
 _PATIENCE_SECONDS = {Wait.ENGINE: 0.0, Wait.UNKNOWN: 0.5, Wait.WORK: 5.0}
 """How long code that has not got to where it was told of a cancellation may do nothing that the pump hears of, by what
 it waits for, before it is told all the same."""
-_TOLD = Key("cancelled", keys.ROOT)
 _LEAST_GRACE = 0.002
 _AT_ONCE = 1.0
-
-
-class _Told(BaseModel):
-    """What is journaled when code is told of a cancellation."""
-
-    results: list[int]
-    """The numbers of the results that were handed out by then."""
-    name: str = Field(default_factory=lambda: secrets.token_hex(4))
-    """Ids that are made from then on are made of this too. Who is told elsewhere makes others."""
 
 
 class BrokenOffError(seams.AttemptOver):
@@ -88,21 +75,11 @@ class Pump:
     ) -> None:
         self._engine = seams.Engine(context)
         self._vm = vm
-        told = vm.find(_TOLD)
-        self._told_before = None if told is None or told.value is None else _Told.model_validate_json(told.value)
-        """What an earlier attempt has noted when it told code of the cancellation."""
-        self.told_number = inf if told is None else told.number
-        """The number of the command with which it has."""
-        self._handed_out: set[int] = set()
-        """The results that it was given."""
+        self.cancel_point = CancelPoint(vm)
         self._cancelled = entries.cancelled is not None
         """Whether the Restate invocation is cancelled, and code is still to be told."""
         self._cancel_known = self._cancelled
         self._changed_at = 0.0
-        self.after_cancellation = ""
-        """What ids are made of from then on that code is told of a cancellation."""
-        self.expects: Callable[[], bool] = lambda: False
-        """Whether code has still to bring forth what an earlier attempt has sent."""
         self._attempt = attempt
         self.standstill = Standstill.of_loop()
         self.over: BaseException | None = None
@@ -157,10 +134,8 @@ class Pump:
 
         Invariant: until code is told of a cancellation, a replay hands out what the attempt had that told it first.
         """
-        if self._cancelled and self._told_before is not None:
-            number = self._vm.numbers.get(handle)
-            if number is not None and number not in self._told_before.results:
-                return False
+        if self._cancelled and not self.cancel_point.is_before(handle):
+            return False
         return bool(self._vm.is_completed(handle))
 
     async def sent(self) -> None:
@@ -224,7 +199,7 @@ class Pump:
         # Invariant: an attempt that has ended is in no reference cycle, so it is freed with its last task.
         self._engine.let_go()
         self._task, self._incoming, self._watched = None, None, {}
-        self.expects = lambda: False
+        self.cancel_point.expects = lambda: False
         self.over = None if self.over is None else seams.attempt_over()
 
     async def _run(self) -> None:
@@ -263,8 +238,7 @@ class Pump:
             return False
         first = due[0]
         self._waits.remove(first)
-        handed_out = filter(self.is_completed, seams.handles(first.future))
-        self._handed_out.update(self._vm.numbers[handle] for handle in handed_out if handle in self._vm.numbers)
+        self.cancel_point.give(filter(self.is_completed, seams.handles(first.future)))
         self._changed_at = time.monotonic()
         if not first.told.done():
             first.told.set_result(None)
@@ -373,15 +347,9 @@ class Pump:
         return changed
 
     def _cancel(self) -> None:
-        """Tell code of the cancellation.
-
-        Invariant: what had been handed out by then is journaled before anything that comes of it.
-        """
-        if not self.after_cancellation:
-            told = self._told_before or _Told(results=sorted(self._handed_out))
-            if self._told_before is None:
-                self._vm.record(_TOLD, lambda: told.model_dump_json().encode())
-            self.after_cancellation = told.name
+        """Tell code of the cancellation."""
+        if not self.cancel_point.name:
+            self.cancel_point.tell()
         if self._attempt.cancel():
             self._cancelled = False
         else:
@@ -395,21 +363,17 @@ class Pump:
         for all of it. So it has got there as well when it can do nothing more without the engine; and when it has done
         nothing for long that the pump hears of, since it may wait for what never comes.
         """
-        if self.after_cancellation:
+        if self.cancel_point.name:
             return bool(self._waits)
-        if not self._is_behind():
+        if not self.cancel_point.is_ahead():
             return True
         await _rest()
-        if not self._is_behind():
+        if not self.cancel_point.is_ahead():
             return True
         if self._woken.done() or self._due():
             return False
         waits = self._attempt.waits_for({wait.told for wait in self._waits})
         return time.monotonic() - (self._changed_at or self._began) >= _PATIENCE_SECONDS[waits]
-
-    def _is_behind(self) -> bool:
-        """Whether code has still to do something that it did in earlier attempts, before it was told if it was."""
-        return self._vm.memory.has_left(self.told_number) or self.expects()
 
     async def _may_suspend(self) -> bool:
         """Whether the attempt may be suspended, as the engine asks: not while its code does work of its own.

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from adk_chat.gateway.access import Access, BodyError, access, route_path, ticket, users_in_body, users_in_query
+from adk_chat.gateway.bodies import GoneError, again, whole
 from adk_chat.gateway.tickets import Tickets
 from adk_chat.gateway.tokens import KeysError, TokenError, Verifier
 
@@ -39,7 +40,7 @@ class AccessControl:
                 receive = await self._admit(scope, receive)
             except _RefusedError as refused:
                 await refused.answer(send)
-            except _GoneError:
+            except GoneError:
                 return
             else:
                 await self._app(scope, receive, send)
@@ -54,7 +55,7 @@ class AccessControl:
             raise _RefusedError(403, "What is asked for is not offered where users are told apart.")
         if (named is not None and named != subject) or users_in_query(scope["query_string"]) - {subject}:
             raise _forbidden()
-        body = await _read(receive)
+        body = await whole(receive)
         try:
             users = users_in_body(body)
         except BodyError as error:
@@ -63,7 +64,7 @@ class AccessControl:
             raise _forbidden()
         if allowed is Access.BODY and not users:
             raise _RefusedError(403, "The request names no user: say in its JSON body whose it is, as userId.")
-        return _replay(body, receive)
+        return again(body, receive)
 
     async def _subject(self, scope: Any) -> str:
         headers = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
@@ -81,10 +82,6 @@ class AccessControl:
             raise _RefusedError(401, str(error)) from error
         except KeysError as error:
             raise _RefusedError(503, str(error)) from error
-
-
-class _GoneError(Exception):
-    """The client went away."""
 
 
 class _RefusedError(Exception):
@@ -112,25 +109,3 @@ def _forbidden() -> _RefusedError:
 def _is_preflight(scope: Any) -> bool:
     names = {name.lower() for name, _ in scope["headers"]}
     return scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= names
-
-
-async def _read(receive: Any) -> bytes:
-    """The whole body."""
-    body = bytearray()
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _GoneError
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    return bytes(body)
-
-
-def _replay(body: bytes, receive: Any) -> Any:
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Any:
-        return messages.pop() if messages else await receive()
-
-    return again

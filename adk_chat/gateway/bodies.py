@@ -6,10 +6,10 @@ Around everything else, so that no route has to look after it, and that nothing 
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adk_chat.gateway.access import route_path
@@ -23,6 +23,7 @@ MAX_IN_FLIGHT_BYTES = 256 * 1024 * 1024
 _SMALL_BYTES = 64 * 1024
 _PAUSE_SECONDS = 30.0
 """How long a client may pause in the middle of a body."""
+_AWAY = 503
 _WITH_BODY = {"POST", "PATCH", "PUT"}
 
 _SURROGATES = re.compile(
@@ -32,6 +33,10 @@ _SURROGATES = re.compile(
     re.DOTALL,
 )
 _MAY_HAVE_HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+
+
+class GoneError(Exception):
+    """The client went away before its body had come."""
 
 
 class RefusedBodyError(Exception):
@@ -44,17 +49,35 @@ class RefusedBodyError(Exception):
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
-        self._status = status
-        self._sentence = sentence
+        self.response = JSONResponse({"detail": sentence}, status, RETRY_AFTER if status == _AWAY else None)
+        """The answer."""
 
-    async def answer(self, send: Send) -> None:
-        """Answer the request."""
-        body = to_json({"detail": self._sentence})
-        headers = {"content-type": "application/json", "content-length": str(len(body))}
-        headers |= RETRY_AFTER if self._status == 503 else {}
-        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": self._status, "headers": raw})
-        await send({"type": "http.response.body", "body": body})
+
+async def whole(receive: Receive) -> bytes:
+    """The whole body.
+
+    Raises:
+        GoneError: the client went away.
+    """
+    parts: list[bytes] = []
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise GoneError
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def again(body: bytes, receive: Receive) -> Receive:
+    """A receive that gives the whole body, and then what comes after it."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replayed
 
 
 class BoundedBodies:
@@ -95,7 +118,7 @@ class BoundedBodies:
         except RefusedBodyError as refused:
             if begun:
                 raise
-            await refused.answer(send)
+            await refused.response(scope, receive, send)
         finally:
             self._give_back(taken)
 
@@ -104,7 +127,7 @@ class BoundedBodies:
             raise RefusedBodyError(413, f"The body is larger than {taken.most} bytes; send less at once.")
         more = taken.size - taken.counted if taken.size > _SMALL_BYTES and not taken.is_over else 0
         if self._in_flight + more > self._max_in_flight:
-            raise RefusedBodyError(503, "The service takes in all that it can at once. Try again soon.")
+            raise RefusedBodyError(_AWAY, "The service takes in all that it can at once. Try again soon.")
         self._in_flight += more
         taken.counted += more
 
@@ -155,12 +178,11 @@ class JsonBodies:
         """ASGI."""
         if scope["type"] == "http" and scope["method"] in _WITH_BODY:
             try:
-                body, gone = await _read(receive)
-                if gone:
-                    return
-                receive = _replay(readable(body), receive)
+                receive = again(readable(await whole(receive)), receive)
+            except GoneError:
+                return
             except RefusedBodyError as refused:
-                await refused.answer(send)
+                await refused.response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -187,24 +209,3 @@ def readable(body: bytes) -> bytes:
             if "recursion" in str(error):
                 raise RefusedBodyError(400, f"The body is nested more than {MAX_DEPTH} levels deep.") from error
     return body
-
-
-async def _read(receive: Receive) -> tuple[bytes, bool]:
-    """The whole body, and whether the client went away before that."""
-    parts: list[bytes] = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return b"", True
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return parts[0] if len(parts) == 1 else b"".join(parts), False
-
-
-def _replay(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return again

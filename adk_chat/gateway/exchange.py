@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adk_chat.gateway.access import route_path
+from adk_chat.gateway.bodies import again, whole
 from adk_chat.gateway.event_stream import END, RESET, is_stream
 from adk_chat.gateway.reader import Mark
 from adk_chat.sessions.transport import RETRY_AFTER
@@ -123,30 +124,14 @@ class Exchanges:
         if scope["type"] != "http" or scope["method"] != "POST" or route_path(scope) not in _PATHS:
             await self._app(scope, receive, send)
             return
-        body, replayed = await _read(receive)
+        body = await whole(receive)
         key = Headers(scope=scope).get("idempotency-key")
         exchange = Exchange(route_path(scope), _strategy(body), key, send)
         token = _exchange.set(exchange)
         try:
-            await self._app(scope, replayed, exchange.send)
+            await self._app(scope, again(body, receive), exchange.send)
         finally:
             _exchange.reset(token)
-
-
-async def _read(receive: Receive) -> tuple[bytes, Receive]:
-    """The body, and a receive that gives all of it again."""
-    messages: list[Message] = []
-    while True:
-        message = await receive()
-        messages.append(message)
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            break
-    pending = iter(messages)
-
-    async def replayed() -> Message:
-        return next(pending, None) or await receive()
-
-    return b"".join(message.get("body", b"") for message in messages), replayed
 
 
 def _strategy(body: bytes) -> str:

@@ -22,7 +22,6 @@ from adk_chat.sessions.history import GetHistory, newest_first
 from adk_chat.sessions.transport import (
     RETRY_AFTER,
     STATUS,
-    Answer,
     AnswerError,
     NoAnswerError,
     UnansweredError,
@@ -156,31 +155,31 @@ class Turns:
         path = f"/restate/invocation/{turn_id.invocation_id}/attach"
         arrived = False
         while True:
-            answer = None
             try:
                 answer = await self._chat.attempt("GET", path, None, {}, _ATTACHED_SECONDS)
-                said = None if answer.is_success else _invocation_error(answer)
-                if said == _UNKNOWN and not arrived:
+                said = answer.said_by("invocation")
+                if answer.is_success:
+                    return Outcome(answer.status)
+                if (
+                    said == _UNKNOWN and arrived
+                ):  # which is how the engine speaks of one that was cancelled in its queue
+                    return Outcome(_CANCELLED, NOT_BEGUN)
+                if said == _UNKNOWN:
                     await self._arrived(turn_id.key)
                     arrived = True
                     continue
+                if said == KILLED:
+                    with suppress(RefusedError):  # nobody may have stored that yet; the next turn would
+                        await self._call("cancel", turn_id.key, _cancelling(turn_id))
+                if said is not None:
+                    return Outcome(answer.status, _SENTENCES.get(said, said))
                 seen = time.monotonic()
             except (UnansweredError, RefusedError) as error:
-                said = None
                 if isinstance(error, UnansweredError) and error.timed_out:  # it listens, and the turn goes on
                     seen = time.monotonic()
                 if time.monotonic() - seen > patience:
                     logger.warning("No answer from Restate at %s: %s", self._ingress_url, error)
                     raise RefusedError(_AWAY, _GOES_ON.format(turn_id)) from error
-            if answer is not None and answer.is_success:
-                return Outcome(answer.status)
-            if said == _UNKNOWN:  # which is how the engine speaks of one that was cancelled in its queue
-                return Outcome(_CANCELLED, NOT_BEGUN)
-            if answer is not None and said is not None:
-                if said == KILLED_SENTENCE:
-                    with suppress(RefusedError):  # nobody may have stored that yet; the next turn would
-                        await self._call("cancel", turn_id.key, _cancelling(turn_id))
-                return Outcome(answer.status, said)
             await asyncio.sleep(_PAUSE)
 
     async def exists(self, turn_id: TurnId) -> bool:
@@ -330,15 +329,3 @@ def public_sentence(error: Exception) -> str:
         logger.warning("%s", error)
         return error.public
     return str(error)
-
-
-def _invocation_error(answer: Answer) -> str | None:
-    """What the turn ended with, if that is what the answer says, and not that the ingress is in trouble."""
-    try:
-        error = answer.json()
-    except ValueError:
-        return None
-    if not isinstance(error, dict) or error.get("source") != "invocation":
-        return None
-    said = str(error.get("message", ""))
-    return _SENTENCES.get(said, said)

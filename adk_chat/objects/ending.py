@@ -85,6 +85,8 @@ async def _was_killed(ended: restate.RestateDurableFuture[bytes]) -> bool:
 def ended_events(invocation_id: str, events: Sequence[Event], author: str, time: float) -> list[Event]:
     """What says that a turn has ended which could not store its own end, the same whoever makes it.
 
+    Nothing, if that is said already: a turn that has stored it for another one may be killed before it notes that.
+
     Calls that it has left open are answered, as ADK does it with an invocation that is aborted: models refuse a history
     with a call that has no answer.
 
@@ -106,6 +108,8 @@ def ended_events(invocation_id: str, events: Sequence[Event], author: str, time:
     for number, event in enumerate([end, *made]):
         event.id = mark + str(uuid.uuid5(_IDS, f"{invocation_id} {number}" if number else invocation_id))[len(mark) :]
         event.timestamp = time
+    if any(event.id == end.id for event in events):
+        return []
     end.invocation_id = of_turn[0] if of_turn else f"e-{end.id}"
     return [*made, end]
 

@@ -84,7 +84,7 @@ class Outbox:
         for number, request in journal.requests(CHAT, _HANDLER, key.user_id):
             batch = TurnEvents.model_validate_json(request)
             before[batch.batch] = batch
-            if number < journal.pump.told_number:
+            if number < journal.pump.cancel_point.number:
                 expected.update(event["id"] for event in batch.events)
         for batch in before.values():
             self._keep(batch)
@@ -96,7 +96,7 @@ class Outbox:
         for recorded in journal.recorded(_OF_TOOLS):
             self._of_tools.update(from_json(recorded))
         expected -= self._of_tools
-        journal.pump.expects = lambda: any(event["id"] in expected for event in self._sent)
+        journal.pump.cancel_point.expects = lambda: any(event["id"] in expected for event in self._sent)
         if live is not None:
             journal.before_step = self._show
 

@@ -12,14 +12,12 @@ from adk_chat.objects.ending import ended_events
 from adk_chat.objects.handler import handler
 from adk_chat.objects.requests import TURN, Deleted, RunningTurn, TurnEvents, TurnRequest
 from adk_chat.objects.state import ObjectState
-from adk_chat.objects.turn_attempt import TURN_STATE, TurnAttempt, TurnConfig, turn_state
-from adk_chat.objects.turn_history import load
+from adk_chat.objects.turn_attempt import TurnAttempt, TurnConfig
+from adk_chat.objects.turn_history import RECENT_EVENTS, load
+from adk_chat.objects.turn_state import TurnState
 from adk_chat.sessions.contract import CHAT, event_json
 from adk_chat.sessions.transport import request_json
 from adk_chat.sessions.turn_id import TurnKey
-
-_RECENT_EVENTS = 200
-"""How many events are looked at for calls that a killed turn has left open."""
 
 
 def turn_object(config: TurnConfig) -> restate.VirtualObject:
@@ -46,7 +44,7 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
     @handler(turn, RunningTurn, kind="shared", journal_retention=timedelta(0))
     async def cancel(ctx: restate.ObjectSharedContext, request: RunningTurn) -> RunningTurn:
         """Cancel the turn that is running; answers which."""
-        running = (await turn_state(ObjectState(ctx))).running
+        running = (await TurnState.read(ObjectState(ctx))).running
         if running is None or request.invocation_id not in (None, running):
             return RunningTurn()
         ctx.cancel_invocation(running)
@@ -56,12 +54,12 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
     async def settle(ctx: restate.ObjectContext, request: RunningTurn) -> None:
         """Store that a turn has ended which could not do so itself, unless a turn after it has stored that."""
         state, key = ObjectState(ctx), TurnKey.parse(ctx.key())
-        before = await turn_state(state)
+        before = await TurnState.read(state)
         ended = request.invocation_id
         if ended is None or ended not in before.killed:
             return
         with contextlib.suppress(restate.TerminalError):  # the session was deleted, or is being deleted
-            loaded = await load(ctx, key, _RECENT_EVENTS, created=before.created, deletions=before.deletions)
+            loaded = await load(ctx, key, RECENT_EVENTS, created=before.created, deletions=before.deletions)
             if loaded.created is not None:
                 events = [Event.model_validate(event) for event in loaded.events]
                 batch = TurnEvents(
@@ -75,20 +73,19 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
                 )
                 await ctx.generic_call(CHAT, "append_turn", request_json(batch), key=key.user_id)
                 before.batches = batch.batch
-        before.unsettled = [one for one in before.unsettled if one != ended]
-        before.running = None if before.running == ended else before.running
-        state.set(TURN_STATE, before.model_dump(exclude_defaults=True))
+        before.settle(ended)
+        before.write(state)
         state.write()
 
     @handler(turn, Deleted, journal_retention=timedelta(0))
     async def forget(ctx: restate.ObjectContext, request: Deleted) -> None:
         """Forget all about a session that was deleted; not about one that was created since."""
-        if ((await turn_state(ObjectState(ctx))).deletions or 0) < max(1, request.deletions):
+        if ((await TurnState.read(ObjectState(ctx))).deletions or 0) < max(1, request.deletions):
             ctx.clear_all()
 
     @handler(turn, Nothing, kind="shared", journal_retention=timedelta(0))
     async def status(ctx: restate.ObjectSharedContext, request: Nothing) -> RunningTurn:
         """Which turn is running."""
-        return RunningTurn(invocation_id=(await turn_state(ObjectState(ctx))).running)
+        return RunningTurn(invocation_id=(await TurnState.read(ObjectState(ctx))).running)
 
     return turn

@@ -17,7 +17,7 @@ from google.adk.platform import uuid as platform_uuid
 from google.adk.runners import Runner
 from google.genai import types
 from opentelemetry import context, propagate
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from restate.exceptions import RetryableError
 from restate.retry_policy import InvocationRetryPolicy
 
@@ -40,9 +40,10 @@ from adk_chat.objects.rollback import Cancelled
 from adk_chat.objects.run_config import merged as merged_config
 from adk_chat.objects.run_config import window
 from adk_chat.objects.state import ObjectState
-from adk_chat.objects.turn_history import Have, SessionCache, TurnHistory
+from adk_chat.objects.turn_history import Have, SessionCache, TurnHistory, recent_events
 from adk_chat.objects.turn_report import TurnReport, current_turn
 from adk_chat.objects.turn_sessions import TurnSessions
+from adk_chat.objects.turn_state import TurnState
 from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.contract import StoredSession
 from adk_chat.sessions.store import merged
@@ -51,8 +52,6 @@ from adk_chat.sessions.turn_end import NOT_BEGUN, TURN_FAILED, failure_sentence
 from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
 from adk_chat.streaming import Broker
 
-TURN_STATE = "turn"
-"""The key of Turn's K/V with a `TurnState`."""
 _CANCELLED = "cancelled"
 _AT_ONCE = timedelta(milliseconds=1)
 _ATTEMPTS = 3
@@ -83,27 +82,6 @@ class TurnConfig:
     app_states: AppStates
     cache: SessionCache
     seal: Seal | None
-
-
-class TurnState(BaseModel):
-    """What Turn keeps about a session: which turn runs, and how often its turns have sent events to Chat."""
-
-    running: str | None = Field(None, description="The Restate invocation.")
-    unsettled: list[str] = Field([], description="Turns before it that were killed, and whose end is not stored yet.")
-    batches: int | None = None
-    created: float | None = Field(None, description="Of the session that the last turn was accepted for.")
-    deletions: int | None = Field(None, description="How many sessions the user had deleted when it was accepted.")
-
-    @property
-    def killed(self) -> list[str]:
-        """The turns whose end is not stored, given that none runs."""
-        return [*self.unsettled, *([self.running] if self.running else [])]
-
-
-async def turn_state(state: ObjectState) -> TurnState:
-    """What is kept."""
-    (value,) = await state.get(TURN_STATE)
-    return TurnState.model_validate(value or {})
 
 
 class _Note(BaseModel):
@@ -208,7 +186,7 @@ class TurnAttempt:
             lambda: _Note(have=self._history.have(), no_app_state=self._config.app_states.had_none(self._key.app_name)),
             self._config.seal,
         )
-        before = await turn_state(self._state)
+        before = await TurnState.read(self._state)
         self._batches = before.batches
         created = self._request.head.created
         killed = before.killed if None in (created, before.created) or created == before.created else []
@@ -218,14 +196,13 @@ class TurnAttempt:
 
     def _set_state(self, running: str | None, killed: Sequence[str] = ()) -> None:
         head = self._request.head
-        state = TurnState(
+        TurnState(
             running=running,
             unsettled=[*killed],
             batches=self._batches,
             created=head.created,
             deletions=head.deletions,
-        )
-        self._state.set(TURN_STATE, state.model_dump(exclude_defaults=True))
+        ).write(self._state)
 
     async def _found(self, journal: Journal, killed: list[str]) -> tuple[SessionHead, StoredSession]:
         """The session that the turn starts from."""
@@ -265,8 +242,9 @@ class TurnAttempt:
         sessions = self._sessions = TurnSessions(
             journal, self._key, session, outbox, live, cancellation, self._config.outside
         )
+        recent = await recent_events(self._ctx, self._key) if killed else []
         for turn in killed:
-            for event in ended_events(turn, [*sessions.session.events], self._author, journal.time()):
+            for event in ended_events(turn, recent, self._author, journal.time()):
                 await sessions.add(event)
         await self._roll_back(sessions)
         failure = await self._run_agent(journal, sessions, cancellation, live, report)

@@ -21,6 +21,8 @@ from adk_chat.sessions.transport import request_json
 from adk_chat.sessions.turn_id import TurnKey
 
 _EVENT_BYTES = 4 * 1024
+RECENT_EVENTS = 200
+"""How many events are looked at for what a killed turn has left."""
 
 
 class Stored:
@@ -307,3 +309,8 @@ async def load(
     )
     answer = await ctx.generic_call(CHAT, "load_session", request_json(request), key=key.user_id)
     return LoadedSession.model_validate_json(answer)
+
+
+async def recent_events(ctx: restate.ObjectContext, key: TurnKey) -> list[Event]:
+    """The newest events of a session, however few of them its turns are shown."""
+    return [Event.model_validate(event) for event in (await load(ctx, key, RECENT_EVENTS)).events]

@@ -101,6 +101,16 @@ def sentence(error: ValidationError) -> str:
     return f"{where}: {said}." if where else f"{said}."
 
 
+def in_time(event: Event) -> None:
+    """Refuse an event that has no place in time: lists and windows are ordered by it, and JSON has no such number.
+
+    Raises:
+        BadRequestError: its timestamp is infinite, or NaN.
+    """
+    if not math.isfinite(event.timestamp):
+        raise BadRequestError(f"Event {event.id} has the timestamp {event.timestamp}; it has to be a number.")
+
+
 class TooLargeError(ValueError):
     """Something is larger than fits into one message of the engine."""
 
@@ -167,17 +177,6 @@ class Request(BaseModel):
     """What every request about sessions may carry."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]}, ser_json_inf_nan="constants")
-
-    def __init__(self, **values: Any) -> None:
-        """Make one.
-
-        Raises:
-            BadRequestError: it is none.
-        """
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise BadRequestError(sentence(error)) from error
 
     app_name: AppName | None = Field(None, description="The app; by default the service's first.")
 
@@ -261,8 +260,7 @@ class AppendEvents(SessionRequest):
     @classmethod
     def _in_time(cls, events: list[Event]) -> list[Event]:
         for event in events:
-            if not math.isfinite(event.timestamp):
-                raise ValueError(f"event {event.id} has the timestamp {event.timestamp}; it has to be a number")
+            in_time(event)
         return events
 
     @field_serializer("events")

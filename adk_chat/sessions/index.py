@@ -5,7 +5,6 @@ a turn writes the root, and a page only if the session comes from one. The root 
 active, so a list of the newest reads a few pages, and a row is found by when its session was active.
 """
 
-import hashlib
 from collections.abc import Callable
 from itertools import chain
 from math import ceil, floor, inf
@@ -14,15 +13,12 @@ from typing import Any, NamedTuple
 from pydantic import Field, model_validator
 
 from adk_chat.sessions.contract import Json
-from adk_chat.sessions.layout import DELETIONS, INDEX, SHARED, STORE, KeyValue, Record, Row, SessionRecord
+from adk_chat.sessions.layout import INDEX, SHARED, STORE, KeyValue, Record, Row, SessionRecord
 
 NEWEST_ROWS = 16
 """Sessions in the root."""
 ROWS = 64
 """Sessions on a page."""
-MOST_DELETIONS = 256
-"""How many deletions are known by session. A first message that waits while its user deletes more sessions than that is
-refused, as if its own had been among them."""
 
 
 class Page(NamedTuple):
@@ -73,31 +69,6 @@ class Root(Record):
         return {**value, "pages": [(number,) for number in range(pages)]} if isinstance(pages, int) else value
 
 
-class Deletions(Record):
-    """What lies under `session_deletions`: the deletions that turns may have to know of which were accepted before."""
-
-    last: dict[str, int] = Field({})
-    """The number of each of the last deletions, the oldest first, by what stands for the session's key."""
-    dropped: int = 0
-    """The number of the last deletion that is not in `last` any more."""
-
-    def add(self, key: str, number: int) -> None:
-        """Note one."""
-        self.last.pop(_digest(key), None)
-        self.last[_digest(key)] = number
-        while len(self.last) > MOST_DELETIONS:
-            self.dropped = self.last.pop(next(iter(self.last)))
-
-    def number_of(self, key: str) -> int:
-        """The number of the session's last deletion, or a higher one if that was long ago; 0 if none is known."""
-        return self.last.get(_digest(key), self.dropped)
-
-
-def _digest(key: str) -> str:
-    """Stands for a key. Nothing of a deleted session is kept, its id included."""
-    return hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
-
-
 Position = tuple[float, str]
 """Where a session is in a list: when it was active last, and its id."""
 
@@ -143,22 +114,12 @@ class SessionIndex:
         (value,) = await self._kv.get(INDEX)
         return 0 if value is None else value.get("deletions") or 0
 
-    async def note_deletion(self, key: str) -> None:
-        """Have the K/V note that the session under that key is deleted, even if there is none."""
+    async def count_deletion(self) -> int:
+        """Have the K/V count another one; gives its number."""
         root = await self._root()
         root.deletions = 1 + (root.deletions or 0)
         self._kv.set(INDEX, root.dump())
-        (value,) = await self._kv.get(DELETIONS)
-        noted = Deletions.model_validate(value or {})
-        noted.add(key, root.deletions)
-        self._kv.set(DELETIONS, noted.dump())
-
-    async def deleted_since(self, key: str, deletions: int) -> bool:
-        """Whether the session under that key was deleted after the user had deleted so many."""
-        if await self.deletions() == deletions:
-            return False
-        (value,) = await self._kv.get(DELETIONS)
-        return Deletions.model_validate(value or {}).number_of(key) > deletions
+        return root.deletions
 
     async def all(self, wanted: Callable[[Row], bool]) -> list[Row]:
         """The rows that are wanted, the one that was active last at the end."""

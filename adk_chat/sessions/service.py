@@ -21,6 +21,7 @@ from adk_chat.sessions.contract import (
     StoredSession,
     TooLargeError,
     event_json,
+    in_time,
     json_safe,
 )
 from adk_chat.sessions.history import GetHistory, newest_first
@@ -134,6 +135,7 @@ class RestateSessionService(BaseSessionService):
     async def append_event(self, session: Session, event: Event) -> Event:
         if event.partial:
             return event
+        in_time(event)
         revision = session.revision if isinstance(session, StoredSession) else None
         request = AppendEvents(
             app_name=session.app_name,

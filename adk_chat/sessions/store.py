@@ -23,6 +23,7 @@ from adk_chat.sessions.contract import (
     shallow,
     sized,
 )
+from adk_chat.sessions.deletions import Deletions
 from adk_chat.sessions.index import SessionIndex
 from adk_chat.sessions.layout import INDEX, Keys, KeyValue, SessionRecord
 
@@ -108,6 +109,7 @@ class SessionStore:
         self.app_name = app_name
         self.keys = Keys(app_name, default_app)
         self.index = SessionIndex(kv, default_app)
+        self._deletions = Deletions(kv, self.index)
         self._left: Json = {}
         """The `user:` state in the session that was read, where `restate.ext.adk` has left it."""
 
@@ -264,7 +266,7 @@ class SessionStore:
         """Whether a session is the one that a turn belongs to, as `TurnBatch` says; or may be made for it."""
         if created is not None:
             return record is not None and record.create_time == created
-        return deletions is None or not await self.index.deleted_since(self.keys.session(session_id), deletions)
+        return deletions is None or not await self._deletions.since(self.keys.session(session_id), deletions)
 
     async def append_turn(self, request: TurnBatch) -> "Write":
         """Prepare what a turn brought forth, which is never outdated: its Turn is the session's only such writer.
@@ -316,7 +318,7 @@ class SessionStore:
         """
         key = self.keys.session(session_id)
         record = await self.read(session_id)
-        await self.index.note_deletion(key)
+        await self._deletions.note(key)
         if record is None:
             return False
         await self.index.take_out(record, key)

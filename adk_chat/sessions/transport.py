@@ -111,6 +111,18 @@ class Answer:
         """
         return from_json(self.content)
 
+    def said_by(self, source: str) -> str | None:
+        """The message of an error of Restate, if it is from that source: the ingress itself, or an invocation."""
+        if self.is_success:
+            return None
+        try:
+            error = self.json()
+        except ValueError:
+            return None
+        if not isinstance(error, dict) or error.get("source") != source:
+            return None
+        return str(error.get("message", ""))
+
 
 class Transport(Protocol):
     """Calls one handler of Chat."""
@@ -294,15 +306,10 @@ def _is_not_ready(answer: Answer) -> bool:
 
     One that has just started does not know the handlers: "service 'Chat' not found".
     """
-    if answer.status != _NOT_FOUND and answer.status < _SERVER_ERROR:
+    said = answer.said_by("ingress")
+    if said is None:
         return False
-    try:
-        said = answer.json()
-    except ValueError:
-        return False
-    if not isinstance(said, dict) or said.get("source") != "ingress":
-        return False
-    return answer.status >= _SERVER_ERROR or "service '" in str(said.get("message"))
+    return answer.status >= _SERVER_ERROR or (answer.status == _NOT_FOUND and "service '" in said)
 
 
 def _message(answer: Answer) -> str:

@@ -4,7 +4,9 @@ import asyncio
 import itertools
 import json
 import time
+from contextlib import suppress
 from random import Random
+from typing import Any
 
 import httpx
 from httpx_sse import ServerSentEvent
@@ -23,6 +25,7 @@ STRATEGIES = ("enqueue", "enqueue", "enqueue", "enqueue", "reject", "interrupt",
 WAYS = ("message", "post", "run", "run_sse", "run_sse")
 ANSWER_SECONDS = 150
 _AGAIN_SECONDS = 0.5
+_MOST_AT_ONCE = 4
 _AWAY = 503
 _tags = itertools.count(1)
 
@@ -43,7 +46,6 @@ class User:
         self._run = run
         self._random = random
         self._ingress = httpx.AsyncClient(base_url=town.server.ingress_url, timeout=httpx.Timeout(60, connect=2))
-        self._waiting: set[asyncio.Task[None]] = set()
 
     def life(self, app: str, session: str) -> Life:
         """The deletions of a session."""
@@ -51,6 +53,7 @@ class User:
 
     async def talk(self, end: float) -> None:
         """Do something now and then, until that time, and wait for what comes of it."""
+        sending: list[asyncio.Task[None]] = []
         while time.monotonic() < end:
             app, session = self._random.choice(("chaos", "chaos", "duo")), self._random.choice("ab")
             what = self._random.choices(("send", "delete", "append", "cancel", "two"), (12, 1, 2, 1, 1))[0]
@@ -61,14 +64,11 @@ class User:
             elif what == "cancel":
                 await self._call("cancel", {"session_id": session, "app_name": app})
             else:
-                for _ in range(2 if what == "two" else 1):
-                    task = asyncio.create_task(self.send(app, session))
-                    self._waiting.add(task)
-                    task.add_done_callback(self._waiting.discard)
-            pause = self._random.uniform(0.1, 2) if len(self._waiting) < 4 else 2
-            await asyncio.wait(self._waiting or [asyncio.create_task(asyncio.sleep(0))], timeout=pause)
-            await asyncio.sleep(self._random.uniform(0, 1))
-        await asyncio.gather(*self._waiting)
+                messages = 2 if what == "two" else 1
+                sending += [asyncio.create_task(self.send(app, session)) for _ in range(messages)]
+            waiting = sum(not task.done() for task in sending)
+            await asyncio.sleep(self._random.uniform(0.1, 2) if waiting < _MOST_AT_ONCE else 2)
+        await asyncio.gather(*sending)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -102,16 +102,7 @@ class User:
     async def _outcome(self, sent: Sent) -> httpx.Response:
         """How a posted turn has ended, as the engine knows it."""
         assert sent.turn_id is not None
-        path = f"/restate/invocation/{sent.turn_id.partition('.')[0]}/attach"
-        while True:
-            try:
-                answer = await self._ingress.get(path)
-            except httpx.TransportError:
-                await asyncio.sleep(_AGAIN_SECONDS)
-                continue
-            if not _is_away(answer):
-                return answer
-            await asyncio.sleep(_AGAIN_SECONDS)
+        return await self._ask("GET", f"/restate/invocation/{sent.turn_id.partition('.')[0]}/attach")
 
     async def _by_gateway(self, sent: Sent) -> None:
         message = {"role": "user", "parts": [{"text": f"{sent.tag} {sent.plan}"}]}
@@ -202,15 +193,16 @@ class User:
         """Ask Chat through the ingress, until there is an answer; a request with a key is done once."""
         headers = {} if key is None else {"idempotency-key": f"{self.name} {key}"}
         async with asyncio.timeout(ANSWER_SECONDS):
-            while True:
-                try:
-                    answer = await self._ingress.post(f"/Chat/{self.name}/{handler}", json=body, headers=headers)
-                except httpx.TransportError:
-                    await asyncio.sleep(_AGAIN_SECONDS)
-                    continue
+            return await self._ask("POST", f"/Chat/{self.name}/{handler}", json=body, headers=headers)
+
+    async def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """Ask the ingress until it answers."""
+        while True:
+            with suppress(httpx.TransportError):
+                answer = await self._ingress.request(method, path, **request)
                 if not _is_away(answer):
                     return answer
-                await asyncio.sleep(_AGAIN_SECONDS)
+            await asyncio.sleep(_AGAIN_SECONDS)
 
 
 def _is_away(answer: httpx.Response) -> bool:

@@ -61,7 +61,7 @@ def test_strands_of_equal_paths_make_other_ids() -> None:
     strand = Strand()
     children = [strand.child("task") for _ in range(20_000)]
     assert len({child.path for child in children}) < len(children)
-    journal: Any = SimpleNamespace(_id="inv", _wide=True, pump=SimpleNamespace(after_cancellation=""))
+    journal: Any = SimpleNamespace(_id="inv", _wide=True, pump=SimpleNamespace(cancel_point=SimpleNamespace(name="")))
     assert len({Journal._seed(journal, child) for child in children}) == len(children)
 
 

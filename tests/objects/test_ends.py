@@ -21,6 +21,7 @@ from adk_chat.durable.pump import Pump
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.outbox import Outbox
 from adk_chat.objects.turn_attempt import TurnAttempt
+from adk_chat.objects.turn_sessions import TurnSessions
 from adk_chat.sessions.turn_id import TurnId
 from adk_chat.settings import Settings
 from tests.conftest import hosting, plain, query
@@ -165,14 +166,19 @@ async def test_calls_that_a_killed_turn_has_left_open_are_answered(
 
 
 @plain
-async def test_the_end_of_each_of_several_killed_turns_is_stored(
-    chat: ChatClient, server: RestateServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "where",
+    [(TurnSessions, "add"), (TurnAttempt, "_run_agent")],
+    ids=["before it is stored", "afterwards"],
+)
+async def test_the_end_of_each_of_several_killed_turns_is_stored_once(
+    chat: ChatClient, server: RestateServer, monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
 ) -> None:
     gates[chat.user] = asyncio.Event()
     begun = asyncio.Event()
 
-    async def stays(_self: TurnAttempt, _sessions: object) -> None:
-        """The second one is killed before it has stored that the first one was."""
+    async def stays(*_: object) -> None:
+        """The second one is killed where it stores that the first one was."""
         begun.set()
         await asyncio.Event().wait()
 
@@ -182,14 +188,17 @@ async def test_the_end_of_each_of_several_killed_turns_is_stored(
     first = await running(chat, "s", f"wait {chat.user}")
     second = (await chat.call("post", {"message": "second", "session_id": "s"}))["turn_id"]
     with monkeypatch.context() as patched:
-        patched.setattr(TurnAttempt, "_roll_back", stays)
+        patched.setattr(*where, stays)
         await kill(first)
         await begun.wait()
+        if where[1] == "_run_agent":
+            await until_ended(chat)
         await kill(second)
         assert await ended(chat, second) != 200
     assert await chat.message("s", "hello") == "echo hello"
-    codes = [event.get("errorCode") for event in await chat.call("get_history", "s")]
-    assert codes == [None, "TURN_ENDED", "TURN_ENDED", None, None]
+    events = await chat.call("get_history", "s")
+    assert [event.get("errorCode") for event in events] == [None, "TURN_ENDED", "TURN_ENDED", None, None]
+    assert len({event["id"] for event in events}) == len(events)
 
 
 async def until_running(chat: ChatClient, server: RestateServer) -> str:

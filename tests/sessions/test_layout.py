@@ -180,6 +180,20 @@ async def test_a_deleted_session_leaves_nothing() -> None:
     assert '"s"' not in "".join(kv.values.values())
 
 
+async def test_the_last_deletions_are_known_by_session_and_older_ones_are_taken_for_any() -> None:
+    kv = Memory()
+
+    async def may_create(session_id: str, deletions: int) -> bool:
+        return await store(kv).belongs(None, session_id, None, deletions)
+
+    for number in range(300):
+        await store(kv).delete(f"s{number}")
+    assert [await may_create(session, 299) for session in ("s298", "s299", "other")] == [True, False, True]
+    assert [await may_create(session, 44) for session in ("s44", "s43", "other")] == [False, True, True]
+    assert not await may_create("other", 43), "the session may be among those that are not known any more"
+    assert len(kv.values["session_deletions"]) < 10_000
+
+
 async def test_no_id_reaches_into_another_session() -> None:
     kv = Memory()
     for app, session_id in (("app", "a"), ("app", "b::a"), ("b", "a"), ("app", "a::0"), ("b%3A", "a")):
