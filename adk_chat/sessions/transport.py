@@ -252,23 +252,20 @@ class IngressTransport:
     async def attempt(
         self, method: str, path: str, content: bytes | None, headers: dict[str, str], seconds: float
     ) -> Answer:
-        """One HTTP request, to the first address that takes it.
+        """One HTTP request, to the preferred address. Where it is not answered there, another one is preferred next.
 
         Raises:
-            UnansweredError: none does, or there is no answer for so many seconds.
+            UnansweredError: there is no answer, for so many seconds, or one that says that Restate is not ready.
         """
-        for url in self._addresses:
-            try:
-                answer = await self.request(method, url + path, content, headers, seconds)
-                if not _is_not_ready(answer):
-                    return answer
-                error = UnansweredError(ConnectionError(answer.text[:200]), timed_out=False)
-            except UnansweredError as unanswered:
-                error = unanswered
+        url = next(iter(self._addresses))
+        try:
+            answer = await self.request(method, url + path, content, headers, seconds)
+            if _is_not_ready(answer):
+                raise UnansweredError(ConnectionError(answer.text[:200]), timed_out=False)
+        except UnansweredError:
             self._addresses.failed(url)
-            if error.timed_out:
-                break
-        raise error
+            raise
+        return answer
 
     async def request(
         self, method: str, url: str, content: bytes | None, headers: dict[str, str], seconds: float

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from adk_chat.gateway.bodies import MAX_ARTIFACT_BYTES, BoundedBodies, JsonBodies, RefusedBodyError, readable
@@ -105,12 +105,19 @@ class Counting:
     waits: asyncio.Event = field(default_factory=asyncio.Event)
     go: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def count(self, request: Request) -> JSONResponse:
+    async def count(self, request: Request) -> Response:
         size = len(await request.body())
+        if request.url.path == "/streams":
+            return StreamingResponse(self.stream())
         if request.url.path == "/waits":
             self.waits.set()
             await self.go.wait()
         return JSONResponse(size)
+
+    async def stream(self) -> AsyncIterator[str]:
+        """Say something at once, and more later."""
+        yield "something"
+        await self.go.wait()
 
 
 @pytest_asyncio.fixture
@@ -123,7 +130,7 @@ async def counting() -> AsyncIterator[Counting]:
 
 
 async def test_no_more_is_taken_at_the_same_time_than_there_is_memory_for(counting: Counting) -> None:
-    large, small = b"x" * 200_000, b"x" * 50_000
+    large, small = b"x" * 280_000, b"x" * 50_000
     waiting = asyncio.create_task(counting.client.post("/waits", content=large))
     await counting.waits.wait()
     refused = await counting.client.post("/", content=large)
@@ -132,6 +139,13 @@ async def test_no_more_is_taken_at_the_same_time_than_there_is_memory_for(counti
     counting.go.set()
     assert (await waiting).json() == len(large)
     assert (await counting.client.post("/", content=large)).json() == len(large)
+
+
+async def test_a_body_counts_until_its_answer_begins(counting: Counting) -> None:
+    large = b"x" * 280_000
+    async with counting.client.stream("POST", "/streams", content=large):
+        assert (await counting.client.post("/", content=large)).json() == len(large)
+        counting.go.set()
 
 
 async def test_what_is_too_large_is_refused_however_it_is_sent(counting: Counting) -> None:

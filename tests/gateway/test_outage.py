@@ -71,8 +71,9 @@ async def test_while_restate_starts_nothing_is_said_to_be_missing(server: Restat
         asked += [("GET", f"/turns/{turn}/events") for turn in (running, queued)]
         asked += [("POST", f"/turns/{turn}/cancel") for turn in (running, queued)]
         answers = await asyncio.gather(*(gateway.request(*one) for one in asked))
-        posted = await gateway.post("/run", json=run("scripted", chat.user, "hello"))
-        for answer in (*answers, posted):
+        hello = run("scripted", chat.user, "hello", streaming=True)
+        posted = [await gateway.post(path, json=hello) for path in ("/run", "/run_sse")]
+        for answer in (*answers, *posted):
             assert (answer.status_code, answer.headers.get("retry-after")) == (503, "2"), answer.text
         front.knows_services = front.knows_turns = True
         assert (await gateway.get(session)).status_code == 200

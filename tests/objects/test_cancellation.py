@@ -1,7 +1,7 @@
 """A turn that is cancelled while its process dies is stored as one whose process lives."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,19 @@ import httpx
 import pytest
 import pytest_asyncio
 from google.adk.agents.base_agent import BaseAgent
+from google.adk.agents.invocation_context import InvocationContext
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.agents.parallel_agent import ParallelAgent
 from google.adk.apps.app import App
+from google.adk.events.event import Event
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from google.adk.runners import Runner
+from google.genai import types
 from restate.exceptions import RetryableError
 
 from adk_chat import ChatService
+from adk_chat.durable import Journal
 from adk_chat.durable.pump import Pump
 from adk_chat.objects.outbox import Outbox
 from adk_chat.settings import Settings
@@ -50,11 +54,30 @@ def agent(name: str) -> LlmAgent:
     return LlmAgent(name=name, model=model, tools=[note, gated], before_model_callback=slow)
 
 
+class Fickle(BaseAgent):
+    """Says something, and in the next attempt something of another kind in its place."""
+
+    attempts: int = 0
+
+    async def _run_async_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
+        self.attempts += 1
+        if self.attempts > 1:
+            yield Event(invocation_id=ctx.invocation_id, author=self.name, error_code="OTHER")
+            return
+        content = types.Content(role="model", parts=[types.Part(text="one")])
+        yield Event(invocation_id=ctx.invocation_id, author=self.name, content=content)
+        journal = Journal.current()
+        assert journal is not None
+        while journal.pump.over is None:  # until that is sent
+            await asyncio.sleep(0.2)
+            dies(journal.pump)
+
+
 @pytest_asyncio.fixture(scope="module")
 async def cancelled(binary: Path, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """The ingress of a service with an agent alone, and one of two at once."""
     duo = ParallelAgent(name="duo", sub_agents=[agent("left"), agent("right")])
-    roots: list[BaseAgent] = [agent("solo"), duo]
+    roots: list[BaseAgent] = [agent("solo"), duo, Fickle(name="fickle")]
     port = free_port()
     reached = settings.model_copy(update={"admin_url": f"http://localhost:{port}"})
     service = ChatService(*(App(name=root.name, root_agent=root) for root in roots), settings=reached)
@@ -182,3 +205,12 @@ async def test_a_turn_that_is_cancelled_while_it_is_begun_again_has_got_to_where
     with monkeypatch.context() as patched:
         patched.setattr(Pump, "_run", known)
         assert audit(await cancel_one(cancelled, app, pumps)) == calm
+
+
+async def test_an_id_that_was_sent_is_that_of_no_other_event(cancelled: httpx.AsyncClient) -> None:
+    chat, where = ChatClient(cancelled, unique("user")), {"session_id": "s", "app_name": "fickle"}
+    turn_id = (await chat.call("post", {"message": "hello", **where}))["turn_id"]
+    await ended(chat, turn_id)
+    events = await chat.call("get_history", where)
+    assert [event.get("errorCode", "said") for event in events] == ["said", "said", "OTHER"]
+    assert len({event["id"] for event in events}) == 3

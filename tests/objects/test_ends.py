@@ -260,6 +260,27 @@ async def test_a_turn_that_waits_to_ask_the_model_again_is_cancelled(
 
 
 @plain
+async def test_a_turn_that_is_cancelled_as_it_begins_says_so(chat: ChatClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = asyncio.Event()
+
+    async def found(attempt: TurnAttempt, journal: Journal, _killed: list[str]) -> None:
+        """What it asks of Chat is cancelled with it."""
+        begun.set()
+        await until(lambda: is_told(journal))
+        raise restate.TerminalError("cancelled", 409)
+
+    async def is_told(journal: Journal) -> bool:
+        return bool(journal.pump.cancel_point.name)
+
+    monkeypatch.setattr(TurnAttempt, "_found", found)
+    waiting = asyncio.create_task(chat.send("message", {"message": "hello", "session_id": "s"}))
+    await begun.wait()
+    assert await chat.call("cancel", {"session_id": "s"}) is True
+    answer = await waiting
+    assert (answer.status_code, answer.json()["message"]) == (409, "The turn was cancelled before it began.")
+
+
+@plain
 async def test_code_that_runs_beside_the_next_attempt_is_named(
     chat: ChatClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

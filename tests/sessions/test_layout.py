@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
 
 from adk_chat.dev.server import RestateServer
@@ -117,6 +118,21 @@ async def test_a_batch_that_comes_twice_is_stored_once() -> None:
     for batch in (1, 2, 2, 1):
         await append(kv, "s", batch, event(batch))
     assert await read(kv, "s") == [1, 2]
+
+
+async def test_a_batch_of_another_turn_is_refused_and_not_taken_for_a_repeat() -> None:
+    kv = Memory()
+    await create(kv, "s")
+
+    async def store_batch(turn: str, number: int) -> None:
+        batch = TurnBatch(session_id="s", events=[event(number)], batch=1, turn=turn)
+        await store(kv).commit(await store(kv).append_turn(batch))
+
+    await store_batch("first", 1)
+    await store_batch("first", 1)
+    with pytest.raises(SessionNotFoundError):
+        await store_batch("second", 2)
+    assert await read(kv, "s") == [1]
 
 
 def listed(kv: Memory) -> SessionIndex:
