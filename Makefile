@@ -34,7 +34,7 @@ format: $(INSTALLED)
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks $(or $(ARGS),--write)
 
-# Ten minutes of faults under load, and an audit: ARGS="--seconds 60 --seed 7".
+# Ten minutes of faults under load, and an audit: ARGS="--seconds 60 --seed 7", ARGS=--cluster.
 chaos: $(PROGRAMS)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 

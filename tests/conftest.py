@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import httpx
 import pytest
@@ -215,21 +215,30 @@ async def hosting(
         assert not left, f"tests left Restate invocations behind: {left}"
 
 
-async def unfinished(server: RestateServer) -> list[dict[str, Any]]:
+class Asked(Protocol):
+    """A Restate whose admin API can be asked."""
+
+    admin_url: str
+
+
+async def unfinished(server: Asked) -> list[dict[str, Any]]:
     """Restate invocations that have not ended, after those that are about to have had a moment."""
+    rows = []
     for _ in range(100):
-        rows = await query(
-            server,
-            "SELECT id, target, status, last_failure FROM sys_invocation WHERE status NOT IN "
-            "('completed', 'scheduled')",
-        )
-        if not rows:
-            return []
+        with contextlib.suppress(httpx.HTTPStatusError):  # as a cluster answers right after a node is back
+            rows = await query(
+                server,
+                "SELECT id, target, status, last_failure FROM sys_invocation WHERE status NOT IN "
+                "('completed', 'scheduled')",
+            )
+            if not rows:
+                return []
         await asyncio.sleep(0.1)
+    assert rows, "the admin API does not answer"
     return rows
 
 
-async def query(server: RestateServer, sql: str) -> list[dict[str, Any]]:
+async def query(server: Asked, sql: str) -> list[dict[str, Any]]:
     """Ask the admin API."""
     async with httpx.AsyncClient() as client:
         answer = await client.post(

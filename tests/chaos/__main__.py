@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--seconds 600] [--seed N] [--users 16]`: exits with 1 if a promise was not kept."""
+"""`python -m tests.chaos [--seconds 600] [--seed N] [--users 16] [--cluster]`: exits with 1 if a promise is broken."""
 
 import argparse
 import asyncio
@@ -18,12 +18,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--users", type=int, default=16)
+    parser.add_argument("--cluster", action="store_true", help="three nodes of Restate")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)  # noqa: T201
     with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
-        found = asyncio.run(
-            chaos(find_restate_server(print), Path(directory), options.seed, options.seconds, options.users)
+        run = chaos(
+            *(find_restate_server(print), Path(directory), options.seed, options.seconds, options.users),
+            cluster=options.cluster,
         )
+        found = asyncio.run(run)
     print(json.dumps(found.counts, indent=1))  # noqa: T201
     for wrong in found.wrong:
         print(wrong)  # noqa: T201

@@ -11,6 +11,7 @@ from random import Random
 from redis.asyncio import Redis
 
 from adk_chat.dev.server import RestateServer
+from tests.cluster import Cluster, Node
 from tests.gateway.town import Process, Town
 
 
@@ -29,12 +30,15 @@ class Faults:
         self._kinds: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
             "endpoint killed": (6, self.kill_endpoint),
             "gateway killed": (3, self.kill_gateway),
-            "restate killed": (2, self.kill_server),
             "redis killed": (2, self.kill_redis),
             "redis emptied": (1, self.empty_redis),
             "endpoint frozen": (2, self.freeze_endpoint),
             "connections dropped": (2, self.drop_connections),
         }
+        if isinstance(town.server, Cluster):
+            self._kinds |= {"node killed": (6, self.kill_node), "node frozen": (2, self.freeze_node)}
+        else:
+            self._kinds["restate killed"] = (2, self.kill_server)
 
     async def go_on(self, end: float) -> None:
         """Make one every few seconds until that time."""
@@ -56,12 +60,22 @@ class Faults:
 
     async def kill_server(self) -> None:
         """SIGKILL for restate-server, which is started again on its data."""
-        before = self._town.server
-        os.kill(before.pid, signal.SIGKILL)
-        await before.__aexit__(None, None, None)
-        ports = [int(url.rpartition(":")[2]) for url in (before.ingress_url, before.admin_url)]
-        self._town.server = RestateServer(self._town.binary, self._town.directory / "restate", *ports)
-        await self._town.server.__aenter__()
+        server = self._town.server
+        assert isinstance(server, RestateServer)
+        os.kill(server.pid, signal.SIGKILL)
+        await server.__aexit__(None, None, None)
+        await server.__aenter__()
+
+    async def kill_node(self) -> None:
+        """SIGKILL for one node, which comes back at once, or after the others have taken over."""
+        node = self._node()
+        await node.kill()
+        await asyncio.sleep(self._random.choice((0, 2, 8, 20)))
+        await node.start()
+
+    async def freeze_node(self) -> None:
+        """SIGSTOP for one node."""
+        await self._node().freeze(self._random.choice((0.5, 3, 15)))
 
     async def kill_redis(self) -> None:
         """SIGKILL for Redis, which has nothing when it is back."""
@@ -82,6 +96,10 @@ class Faults:
     async def drop_connections(self) -> None:
         """As a balancer does."""
         self._town.balancer.drop()
+
+    def _node(self) -> Node:
+        assert isinstance(self._town.server, Cluster)
+        return self._random.choice(self._town.server.nodes)
 
     def _one(self, processes: list[Process]) -> Process:
         return self._random.choice(processes)

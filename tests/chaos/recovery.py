@@ -15,9 +15,9 @@ import httpx
 
 from adk_chat.dev.binary import find_restate_server
 from tests.chaos.agent import TAG
-from tests.chaos.cluster import Cluster
 from tests.chaos.faults import Faults
 from tests.chaos.run import AGENTS
+from tests.cluster import Cluster
 from tests.gateway.town import Town
 
 PAGE = Path(__file__).parents[2] / "docs" / "recovery.md"
@@ -125,7 +125,8 @@ async def of_nodes(binary: Path) -> dict[str, list[float]]:
     """Kills of one node after the other."""
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as directory:
-        async with Cluster(binary, Path(directory), AGENTS) as cluster:
+        cluster = Cluster(binary, Path(directory))
+        async with Town(binary, Path(directory), AGENTS, "CHAOS_DIR", Path(directory, "log"), cluster=cluster) as town:
             nodes = [cluster.nodes[number % 3] for number in range(TIMES)]
             left = iter(nodes)
 
@@ -133,9 +134,7 @@ async def of_nodes(binary: Path) -> dict[str, list[float]]:
                 await next(left).kill()
 
             back = iter(nodes)
-            found["one node of three"] = await measured(
-                Clients([cluster.client]), kill_a_node, lambda: next(back).start()
-            )
+            found["one node of three"] = await measured(Clients(town.clients), kill_a_node, lambda: next(back).start())
     return found
 
 

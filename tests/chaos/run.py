@@ -15,6 +15,7 @@ from tests.chaos.audit import audit
 from tests.chaos.faults import Faults
 from tests.chaos.load import User
 from tests.chaos.observed import Run, Stored
+from tests.cluster import Cluster
 from tests.conftest import unfinished
 from tests.gateway.town import Town
 from tests.support import ChatClient
@@ -33,11 +34,23 @@ class Found:
     wrong: list[str]
 
 
-async def chaos(binary: Path, directory: Path, seed: int, seconds: float, users: int) -> Found:
-    """Let users talk for so many seconds while processes are killed, and compare what they saw with what is stored."""
+async def chaos(
+    binary: Path, directory: Path, seed: int, seconds: float, users: int, *, cluster: bool = False
+) -> Found:
+    """Let users talk for so many seconds while processes are killed, and compare what they saw with what is stored.
+
+    Args:
+        binary: the restate-server.
+        directory: an empty one, for all that is written.
+        seed: decides what users do and what is killed.
+        seconds: how long.
+        users: how many.
+        cluster: whether Restate is three nodes, which are killed one at a time, or one server.
+    """
     run = Run()
     log = directory / "log"
-    async with Town(binary, directory, AGENTS, "CHAOS_DIR", log) as town:
+    nodes = Cluster(binary, directory) if cluster else None
+    async with Town(binary, directory, AGENTS, "CHAOS_DIR", log, nodes) as town:
         talking = [User(f"user-{seed}-{n}", town, run, Random(f"{seed} {n}")) for n in range(users)]
         for user in talking:
             run.stored |= {(user.name, app, session): Stored() for app in APPS for session in "ab"}

@@ -1,7 +1,6 @@
 """What a service is in production: a Restate, a Redis, endpoints behind one address, gateways; each can be killed."""
 
 import asyncio
-import contextlib
 import os
 import sys
 from pathlib import Path
@@ -10,6 +9,8 @@ from types import TracebackType
 import httpx
 
 from adk_chat.dev.server import RestateServer
+from tests.balancer import Balancer
+from tests.cluster import Cluster
 from tests.conftest import free_port, unfinished
 from tests.redis_server import RedisServer
 
@@ -55,61 +56,32 @@ class Process:
             await self._process.wait()
 
 
-class Balancer:
-    """One address for several endpoints: a connection goes to the next of them that is there."""
-
-    def __init__(self, ports: list[int]) -> None:
-        self.port = free_port()
-        self.ports = ports
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.StreamWriter] = set()
-
-    async def start(self) -> None:
-        """Listen."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
-
-    def stop(self) -> None:
-        """Take no more connections."""
-        if self._server is not None:
-            self._server.close()
-
-    def drop(self) -> None:
-        """Close all connections, as balancers do with those that are idle."""
-        for writer in self._connections:
-            writer.close()
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for port in self.ports:
-            with contextlib.suppress(ConnectionError):
-                there = await asyncio.open_connection("127.0.0.1", port)
-                self.ports = [*self.ports[1:], self.ports[0]]
-                self._connections.add(writer)
-                await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
-                self._connections.discard(writer)
-                return
-        writer.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
-
-
 class Town:
-    """A service with two endpoints and two gateways."""
+    """A service with two endpoints and two gateways.
+
+    Args:
+        binary: the restate-server.
+        directory: an empty one for all that is written; `open` creates files in it that the agents wait for.
+        agent: what endpoints and gateways serve.
+        variable: the environment variable that tells the agents the directory.
+        log: where endpoints and gateways write what they log; by default to stderr.
+        cluster: the Restate to use; by default it is one server.
+    """
 
     def __init__(
-        self, binary: Path, directory: Path, agent: str = AGENT, variable: str = "CRASH_DIR", log: Path | None = None
+        self,
+        binary: Path,
+        directory: Path,
+        agent: str = AGENT,
+        variable: str = "CRASH_DIR",
+        log: Path | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self.directory = directory
-        self.binary = binary
         (directory / "redis").mkdir()
         (directory / "restate").mkdir()
         self.redis = RedisServer(directory / "redis")
-        self.server = RestateServer(binary, directory / "restate", free_port(), free_port())
+        self.server = cluster or RestateServer(binary, directory / "restate", free_port(), free_port())
         environment = {"REDIS_URL": self.redis.url, variable: str(directory)}
         ports = [free_port(), free_port()]
         self.balancer = Balancer(ports)
@@ -117,7 +89,8 @@ class Town:
         reached |= {"ADK_CHAT_ADMIN_URL": self.server.admin_url}
         self.endpoints = [Process(reached, "serve", agent, "--endpoint-port", str(port), log=log) for port in ports]
         web_ports = [free_port(), free_port()]
-        over = ("--ingress-url", self.server.ingress_url, "--admin-url", self.server.admin_url)
+        ingress = cluster.ingress_urls if cluster else self.server.ingress_url
+        over = ("--ingress-url", ingress, "--admin-url", self.server.admin_url)
         self.gateways = [
             Process(environment, "web", agent, "--no-ui", "--port", str(port), *over, log=log) for port in web_ports
         ]
@@ -134,14 +107,18 @@ class Town:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        left = [] if error else await unfinished(self.server)
-        for client in self.clients:
-            await client.aclose()
-        for process in (*self.gateways, *self.endpoints):
-            await process.kill()
-        self.balancer.stop()
-        await self.server.__aexit__(None, None, None)
-        await self.redis.kill()
+        left = []
+        try:
+            if not error:
+                left = await unfinished(self.server)
+        finally:
+            for client in self.clients:
+                await client.aclose()
+            for process in (*self.gateways, *self.endpoints):
+                await process.kill()
+            self.balancer.stop()
+            await self.server.__aexit__(None, None, None)
+            await self.redis.kill()
         assert not left, f"left behind: {left}"
 
     async def mended(self) -> None:

@@ -1,16 +1,18 @@
-"""Three nodes of Restate with replicated logs, an endpoint, and a gateway that knows all of them."""
+"""A cluster of Restate: three nodes with replicated logs, each of which can be killed and frozen."""
 
 import asyncio
 import os
+import signal
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 import httpx
 
-from tests.chaos.agent import TAG
+from adk_chat.dev.server import register
+from tests.balancer import Balancer
 from tests.conftest import free_port
-from tests.gateway.town import Process
 from tests.support import until
 
 
@@ -58,6 +60,15 @@ class Node:
 
             await until(answers, 60)
 
+    async def freeze(self, seconds: float) -> None:
+        """SIGSTOP for so long."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     async def kill(self) -> None:
         """SIGKILL."""
         if self._process is not None and self._process.returncode is None:
@@ -66,36 +77,41 @@ class Node:
 
 
 class Cluster:
-    """The three, and a service on them."""
+    """Three nodes of Restate: each partition and each log has a second copy on another node.
 
-    def __init__(self, binary: Path, directory: Path, agents: str) -> None:
+    Attributes:
+        nodes: the three.
+        ingress_url, admin_url: each the address of a balancer in front of the nodes.
+        ingress_urls: the nodes' own ingresses, separated by commas, for a gateway that knows all of them.
+    """
+
+    def __init__(self, binary: Path, directory: Path) -> None:
         fabric = [free_port() for _ in range(3)]
         self.nodes = [Node(binary, directory, number, fabric) for number in range(3)]
-        environment = {"CHAOS_DIR": str(directory)}
-        log = directory / "log"
-        self._port, web_port = free_port(), free_port()
-        ingresses = ",".join(f"http://127.0.0.1:{node.ingress}" for node in self.nodes)
-        over = ("--ingress-url", ingresses, "--admin-url", f"http://127.0.0.1:{self.nodes[0].admin}")
-        self._endpoint = Process(environment, "serve", agents, "--endpoint-port", str(self._port), log=log)
-        self._gateway = Process(environment, "web", agents, "--no-ui", "--port", str(web_port), *over, log=log)
-        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{web_port}", timeout=60)
+        self._ingress = Balancer([node.ingress for node in self.nodes])
+        self._admin = Balancer([node.admin for node in self.nodes])
+        self.ingress_url, self.admin_url = (f"http://127.0.0.1:{one.port}" for one in (self._ingress, self._admin))
+        self.ingress_urls = ",".join(f"http://127.0.0.1:{node.ingress}" for node in self.nodes)
 
     async def __aenter__(self) -> "Cluster":
-        await asyncio.gather(*(node.start() for node in self.nodes), self._endpoint.start(), self._gateway.start())
-        async with httpx.AsyncClient(timeout=30) as http:
-            url = f"http://127.0.0.1:{self.nodes[0].admin}/deployments"
-            (await http.post(url, json={"uri": f"http://127.0.0.1:{self._port}"})).raise_for_status()
-            for node in self.nodes:
-                # Each has to hear of what one of them was told.
-                async def knows(port: int = node.ingress) -> bool:
-                    body = {"session_id": "s", "message": f"{TAG}0 say 1"}
-                    return (await http.post(f"http://127.0.0.1:{port}/Chat/warm/message", json=body)).is_success
-
-                await until(knows, 60)
+        await asyncio.gather(self._ingress.start(), self._admin.start(), *(node.start() for node in self.nodes))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.client.aclose()
-        await asyncio.gather(self._gateway.kill(), self._endpoint.kill(), *(node.kill() for node in self.nodes))
+        self._ingress.stop()
+        self._admin.stop()
+        await asyncio.gather(*(node.kill() for node in self.nodes))
+
+    async def register(self, endpoint_url: str) -> None:
+        """Tell one node where the handlers are, and wait until each has heard of it."""
+        await register(self.admin_url, endpoint_url)
+        async with httpx.AsyncClient(timeout=30) as http:
+
+            async def knows(node: Node) -> bool:
+                url = f"http://127.0.0.1:{node.ingress}/Chat/nobody/list_sessions"
+                return (await http.post(url, json={})).is_success
+
+            for node in self.nodes:
+                await until(partial(knows, node), 60)
