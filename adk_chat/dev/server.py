@@ -11,6 +11,8 @@ from types import TracebackType
 
 import httpx
 
+from adk_chat.sessions.contract import MAX_BYTES
+
 _GUARD = Path(__file__).with_name("guard.py")
 _START_SECONDS = 60
 SLOTS = 2_000
@@ -18,11 +20,14 @@ SLOTS = 2_000
 takes one, and about half a megabyte of memory in this process and the server."""
 _RESTATE, _NODE = "restate", "adk-chat"
 _LIMIT = "RESTATE_WORKER__INVOKER__CONCURRENT_INVOCATIONS_LIMIT"
-_PINGS = {
+_DEFAULTS = {
+    # After how long the server gives up an endpoint that does not answer at all; a minute by its own defaults.
     "RESTATE_WORKER__INVOKER__HTTP2_KEEP_ALIVE_INTERVAL": "10s",
     "RESTATE_WORKER__INVOKER__HTTP2_KEEP_ALIVE_TIMEOUT": "10s",
+    # No handler takes more. What only a handler refuses goes through the server's log first, before everybody else's.
+    "RESTATE_INGRESS__REQUEST_SIZE_LIMIT": str(MAX_BYTES),
 }
-"""After how long the server gives up an endpoint that does not answer at all; a minute by its own defaults."""
+"""What of the server's own defaults does not suit chats; the environment may say otherwise."""
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 """The longest path that a unix socket can have."""
 
@@ -229,7 +234,7 @@ def _environment(
     }
     if replay_always:
         settings["WORKER__INVOKER__INACTIVITY_TIMEOUT"] = "0s"
-    environment = {**_PINGS, **os.environ, **{f"RESTATE_{name}": value for name, value in settings.items()}}
+    environment = {**_DEFAULTS, **os.environ, **{f"RESTATE_{name}": value for name, value in settings.items()}}
     if slots is not None or _LIMIT not in environment:
         environment[_LIMIT] = str(slots or SLOTS)
     return environment

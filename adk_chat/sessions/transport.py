@@ -26,6 +26,7 @@ from adk_chat.sessions.contract import (
     Request,
     TooLargeError,
     event_json,
+    sized,
 )
 
 STATUS: dict[type[Exception], int] = {
@@ -213,9 +214,10 @@ class IngressTransport:
 
     async def call(self, handler: str, user_id: str, request: Request, idempotency_key: str | None = None) -> Any:
         """See `Transport`; with the idempotency key of an earlier call this is the same call."""
+        content = sized(request_json(request), "The request")
         path = f"/{CHAT}/{quote(user_id, safe='')}/{handler}"
         headers = {"content-type": "application/json", "idempotency-key": idempotency_key or str(uuid.uuid4())}
-        answer = await self.send("POST", path, request_json(request), headers)
+        answer = await self.send("POST", path, content, headers)
         if answer.is_success:
             return answer.json() if answer.content else None
         raise error_of(answer.status, _message(answer))

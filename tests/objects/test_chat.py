@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
+from adk_chat.sessions.contract import CHAT, MAX_BYTES
 from tests.conftest import plain, query, stored
-from tests.support import ChatClient, calls, gates, unique, until
+from tests.support import ChatClient, calls, gates, scripted_app, unique, until
 
 
 async def test_a_conversation(chat: ChatClient) -> None:
@@ -86,7 +88,6 @@ async def test_lists_can_be_read_in_pages(chat: ChatClient) -> None:
         ),
         ("message", '{"message": "x", "session_id": "%s"}' % ("s" * 257), 400, "257 characters; at most 256"),
         ("message", '{"message": "%s", "session_id": "s"}' % ("x" * 16_800_000), 413, "at most"),
-        ("post", "[" * 25_200_000, 413, "The request takes 25200000 bytes"),
         ("create_session", '{"session_id": "%s"}' % ("s" * 257), 400, "257 characters"),
         ("create_session", '{"app_name": "nope"}', 404, "there is no app nope here; there is scripted, second"),
         ("get_session", '{"session_id": "s", "num_recent_events": -1}', 400, "num_recent_events"),
@@ -112,6 +113,23 @@ async def test_bad_input_is_refused_in_a_sentence_and_stores_nothing(
     )
     assert (response.status_code, said in response.json()["message"]) == (status, True), response.text
     assert await stored(server, chat.user) == {}
+
+
+@plain
+async def test_what_no_handler_takes_gets_no_further_than_the_ingress(chat: ChatClient) -> None:
+    url = chat.http.base_url
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    head = f"POST /Chat/{chat.user}/post HTTP/1.1\r\nhost: localhost\r\ncontent-length: {MAX_BYTES + 1}\r\n\r\n"
+    writer.write(head.encode())
+    assert b"413" in await reader.readline()
+    writer.close()
+
+
+@pytest.mark.parametrize("name", ["message", "post", "create_session", "append_events"])
+def test_where_the_ingress_takes_more_the_handlers_do_not(name: str) -> None:
+    chat = next(made for made in ChatService(scripted_app("scripted")).objects if made.name == CHAT)
+    serde = chat.handlers[name].handler_io.input_serde
+    assert "The request takes 25165825 bytes; at most 25165824" in str(serde.deserialize(b"[" * (MAX_BYTES + 1)))
 
 
 async def test_a_repeated_request_is_the_same_turn(chat: ChatClient) -> None:

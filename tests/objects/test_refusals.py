@@ -53,7 +53,7 @@ class Writer:
 async def test_whatever_is_refused_has_written_nothing(chat: ChatClient, server: RestateServer) -> None:
     writer = Writer(chat, 1)
     refused = 0
-    large_state = {"x": "x" * 25 * 1024 * 1024}
+    large_state = {"x": "x" * 5 * 1024 * 1024}
     large = await chat.send("create_session", {"app_name": writer.app, "any_app": True, "state": large_state})
     assert large.status_code == 413
     before = await everything(server, chat.user, writer.app)
