@@ -1,13 +1,14 @@
 """The journal of one Restate invocation that runs an agent: its steps, and the ids and times made between them."""
 
 import asyncio
+import contextlib
 import contextvars
 import random
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -194,6 +195,19 @@ class Journal:
         if journal is None or journal._closed or journal._thread != threading.get_ident():
             return None
         return journal
+
+    @contextlib.contextmanager
+    def uncancelled(self) -> Iterator[None]:
+        """In here code is not told of a cancellation, and what it waits for comes.
+
+        What it calls is cancelled by the engine with the Restate invocation all the same, once.
+        """
+        self.pump.tells = False
+        try:
+            yield
+        finally:
+            self.pump.tells = True
+            self.pump.wake()
 
     async def run(self, code: Coroutine[Any, Any, T]) -> T:
         """Run code of the attempt until it ends, or the attempt is over.

@@ -79,6 +79,8 @@ class Pump:
         self._cancelled = entries.cancelled is not None
         """Whether the Restate invocation is cancelled, and code is still to be told."""
         self._cancel_known = self._cancelled
+        self.tells = True
+        """Whether code may be told of it now, and not only later."""
         self._changed_at = 0.0
         self._attempt = attempt
         self.standstill = Standstill.of_loop()
@@ -98,6 +100,11 @@ class Pump:
         self._idle = Idle(self._id, len(entries.commands))
         self._task: asyncio.Task[None] | None = asyncio.get_running_loop().create_task(self._run(), context=outside)
         seams.route_awaits(context, self.wait)
+
+    @property
+    def _to_tell(self) -> bool:
+        """Whether code is to be told of a cancellation now."""
+        return self._cancelled and self.tells
 
     async def wait(self, future: seams.UnresolvedFuture) -> None:
         """Wait until a future of the SDK is completed.
@@ -132,9 +139,10 @@ class Pump:
     def is_completed(self, handle: int) -> bool:
         """Whether the result behind a handle is here, and may be handed out.
 
-        Invariant: until code is told of a cancellation, a replay hands out what the attempt had that told it first.
+        Invariant: until code is told of a cancellation, a replay hands out what the attempt had that told it first. And
+        whatever code waits for that is not told yet in any case.
         """
-        if self._cancelled and not self.cancel_point.is_before(handle):
+        if self._to_tell and not self.cancel_point.is_before(handle):
             return False
         return bool(self._vm.is_completed(handle))
 
@@ -210,7 +218,7 @@ class Pump:
                 self._were_sent(unsent)
                 if await self._hand_out():
                     continue
-                if self._cancelled and await self._may_cancel():
+                if self._to_tell and await self._may_cancel():
                     self._cancel()
                     continue
                 if self._closed and not await self._may_suspend():
@@ -291,7 +299,7 @@ class Pump:
             self._incoming.add_done_callback(lambda _: self.wake())
         seconds = self._patience()
         if not self._incoming.done() and not await self._change(seconds):
-            if self._cancelled:
+            if self._to_tell:
                 pass
             elif self.actions:
                 self._vm.sys_sleep(int(_HEARTBEAT_SECONDS * 1000), HEARTBEAT)
@@ -304,7 +312,7 @@ class Pump:
 
     def _patience(self) -> float | None:
         """How many seconds nothing may come before that is looked into."""
-        if self._cancelled:
+        if self._to_tell:
             return _LOOK_SECONDS
         if self._closed:
             return None
@@ -317,7 +325,7 @@ class Pump:
 
         Invariant: only while all its code waits for the engine, as far as can be told.
         """
-        if self.actions or not self._waits or self._cancelled or self._closed or not self._idle.long_enough():
+        if self.actions or not self._waits or self._to_tell or self._closed or not self._idle.long_enough():
             return False
         waits = self._attempt.waits_for({wait.told for wait in self._waits})
         if waits is Wait.WORK:
@@ -383,7 +391,7 @@ class Pump:
         engine asks at once, as it does to test handlers. Each time that nothing new has come of that, it has twice as
         long in the next attempt: whatever takes its time ends.
         """
-        if self.actions or not self._waits or self._cancelled:
+        if self.actions or not self._waits or self._to_tell:
             await self._external()
             return False
         await _rest()

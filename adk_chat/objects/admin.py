@@ -17,6 +17,8 @@ EndOutcome = Literal["hears", "killed", "was killed", "unknown"]
 _SECONDS = 1.0
 """How long a Restate invocation that is tried again is given to hear a cancellation."""
 _PAUSE = 0.2
+_ANSWER_SECONDS = 5.0
+"""How long the admin API is waited for: where the machine is busy it looks through what runs for seconds."""
 
 
 class AdminApi:
@@ -46,7 +48,7 @@ class AdminApi:
 
     async def _kill(self, invocation_id: str) -> bool:
         if self._http is None:  # made once: that takes longer than asking
-            self._http = httpx.AsyncClient(headers=self._headers, timeout=2)
+            self._http = httpx.AsyncClient(headers=self._headers, timeout=_ANSWER_SECONDS)
         end = time.monotonic() + _SECONDS
         while (wait := await self._wait(self._http, invocation_id)) is not None:
             if wait > _SECONDS or time.monotonic() > end:

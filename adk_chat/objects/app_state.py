@@ -9,6 +9,7 @@ import restate
 from pydantic import BaseModel, ConfigDict, RootModel
 from pydantic_core import to_json
 
+from adk_chat.objects.cancellation import ask
 from adk_chat.objects.handler import handler
 from adk_chat.objects.state import ObjectState
 from adk_chat.sessions.contract import MAX_STATE_BYTES, Json, sized
@@ -82,7 +83,7 @@ class AppStates:
 
     async def current(self, ctx: restate.Context, app: str) -> VersionedState:
         """The state as it is now."""
-        return VersionedState.model_validate_json(await ctx.generic_call(APP_STATE, "get", b"{}", key=app))
+        return VersionedState.model_validate_json(await ask(ctx, APP_STATE, "get", b"{}", app))
 
     def had_none(self, app: str) -> bool:
         """Whether an app had none a moment ago. Which answer that was is the caller's to journal."""

@@ -2,10 +2,32 @@
 
 import asyncio
 
+import restate
 from google.adk.events.event import Event
 
 from adk_chat.durable import Journal
 from adk_chat.objects.partial import PartialAnswers, kept
+
+CANCELLED = 409
+"""The status with which the SDK tells a handler that its Restate invocation is cancelled."""
+
+
+async def ask(ctx: restate.Context, service: str, handler: str, body: bytes, key: str) -> bytes:
+    """The answer of a handler that may be called twice, for a turn that may be cancelled meanwhile.
+
+    The engine cancels what a turn waits for together with the turn, which needs the answer all the same: it was begun
+    again, and what it said before is to get a proper end; or it has ended, and only has to be stored. Each further call
+    takes another cancellation.
+
+    Raises:
+        restate.TerminalError: as the handler says.
+    """
+    while True:
+        try:
+            return await ctx.generic_call(service, handler, body, key=key)
+        except restate.TerminalError as error:
+            if error.status_code != CANCELLED:
+                raise
 
 
 class Cancellation:

@@ -14,6 +14,7 @@ from google.adk.events.event import Event
 from pydantic_core import from_json, to_json
 
 from adk_chat.durable import Journal
+from adk_chat.objects.cancellation import ask
 from adk_chat.objects.live import LiveTurn
 from adk_chat.objects.requests import Reply, SessionHead, TurnEvents
 from adk_chat.sessions.contract import CHAT, Json
@@ -26,8 +27,6 @@ MUCH = 4 * 1024 * 1024
 MAX_EVENT_BYTES = 18 * 1024 * 1024
 """The largest event: a message, or twice the largest result of a step. With the reply it goes into one message of the
 engine."""
-CANCELLED = 409
-"""The status with which the SDK tells a handler that its Restate invocation is cancelled."""
 _SLOW_SECONDS = 0.1
 _HANDLER, _OF_TOOLS = "append_turn", "events of tools"
 _MADE_ANEW = {"id", "timestamp"}
@@ -177,7 +176,7 @@ class Outbox:
             self._send(batch)
         elif reply is None and self._last is not None:
             # What was sent is on its way only. A batch that comes twice is stored once.
-            await self._call(self._last)
+            await ask(self._context, CHAT, _HANDLER, _json(self._last), self._key.user_id)
 
     def close(self) -> None:
         """Send nothing by itself any more, unless something is added."""
@@ -228,16 +227,6 @@ class Outbox:
         self._replied = self._replied or batch.reply is not None
         self._last = batch
 
-    async def _call(self, batch: TurnEvents) -> None:
-        body = _json(batch)
-        try:
-            await self._context.generic_call(CHAT, _HANDLER, body, key=self._key.user_id)
-        except restate.TerminalError as error:
-            if error.status_code == CANCELLED:
-                # The cancellation reached the append as well, or did not; a batch that comes twice is stored once.
-                self._context.generic_send(CHAT, _HANDLER, body, key=self._key.user_id)
-            raise
-
     def _send(self, batch: TurnEvents) -> None:
         """Send a batch. Where somebody may be watching, Chat confirms it; a call would be cancelled with the turn."""
         if self._live is not None:
@@ -265,8 +254,6 @@ class Outbox:
             try:
                 await self._journal.pump.result(handle)
             except restate.TerminalError as error:
-                if error.status_code == CANCELLED:
-                    raise
                 self._confirm(handle, error)
             else:
                 self._confirm(handle)

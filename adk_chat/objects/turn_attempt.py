@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -30,11 +30,11 @@ from adk_chat.durable.sealed import Seal
 from adk_chat.failures import chain
 from adk_chat.objects.answer import Answer
 from adk_chat.objects.app_state import AppStates
-from adk_chat.objects.cancellation import Cancellation
+from adk_chat.objects.cancellation import CANCELLED, Cancellation
 from adk_chat.objects.ending import ended_events, send_settle
 from adk_chat.objects.handler import terminal
 from adk_chat.objects.live import LiveTurn
-from adk_chat.objects.outbox import CANCELLED, Outbox
+from adk_chat.objects.outbox import Outbox
 from adk_chat.objects.requests import TRACE_HEADERS, Reply, SessionHead, TurnRequest
 from adk_chat.objects.rollback import Cancelled
 from adk_chat.objects.run_config import merged as merged_config
@@ -48,7 +48,7 @@ from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.contract import StoredSession
 from adk_chat.sessions.store import merged
 from adk_chat.sessions.transport import status_of
-from adk_chat.sessions.turn_end import NOT_BEGUN, TURN_FAILED, failure_sentence
+from adk_chat.sessions.turn_end import TURN_FAILED, failure_sentence
 from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
 from adk_chat.streaming import Broker
 
@@ -118,6 +118,8 @@ class TurnAttempt:
             config.cache,
         )
         self._batches: int | None = None
+        self._killed: list[str] = []
+        """The turns before this one whose end is still to be stored."""
         self._answer = Answer()
         self._report: TurnReport | None = None
         self._outbox: Outbox | None = None
@@ -174,10 +176,9 @@ class TurnAttempt:
         send_settle(self._ctx, self._key, running)
         return False
 
-    async def _begin(self, running: str) -> tuple[Journal, Cancellation, list[str]]:
-        """Open the journal, and note that this turn runs; with the turns before that could not store their end."""
-        abort = asyncio.Event()
-        journal = await Journal.open(
+    async def _open(self, running: str, abort: asyncio.Event) -> Journal:
+        """Open the journal."""
+        return await Journal.open(
             self._ctx,
             self._config.model_retry,
             self._config.step_timeout,
@@ -186,28 +187,31 @@ class TurnAttempt:
             lambda: _Note(have=self._history.have(), no_app_state=self._config.app_states.had_none(self._key.app_name)),
             self._config.seal,
         )
+
+    async def _begin(self, running: str) -> None:
+        """Note that this turn runs."""
         before = await TurnState.read(self._state)
         self._batches = before.batches
         created = self._request.head.created
-        killed = before.killed if None in (created, before.created) or created == before.created else []
-        self._set_state(running, killed)
+        if None in (created, before.created) or created == before.created:
+            self._killed = before.killed
+        self._set_state(running)
         self._state.write()
-        return journal, Cancellation(journal, abort), killed
 
-    def _set_state(self, running: str | None, killed: Sequence[str] = ()) -> None:
+    def _set_state(self, running: str | None) -> None:
         head = self._request.head
         TurnState(
             running=running,
-            unsettled=[*killed],
+            unsettled=self._killed,
             batches=self._batches,
             created=head.created,
             deletions=head.deletions,
         ).write(self._state)
 
-    async def _found(self, journal: Journal, killed: list[str]) -> tuple[SessionHead, StoredSession]:
+    async def _found(self, journal: Journal) -> tuple[SessionHead, StoredSession]:
         """The session that the turn starts from."""
         note, asked = _Note.model_validate(journal.note), self._request.head
-        again = bool(killed) or self._batches not in (None, asked.batches)
+        again = bool(self._killed) or self._batches not in (None, asked.batches)
         head, events = await self._history.read(self._ctx, note.have, again=again)
         if self._request.alone and (head.created, head.batches) != (asked.created, asked.batches):
             raise restate.TerminalError("Another turn of the session has got in between; send the message again.", 409)
@@ -228,24 +232,24 @@ class TurnAttempt:
 
     async def _run(self, running: str) -> restate.TerminalError | None:
         """Run the agent and store what it brings forth; give what to answer if that ended badly."""
-        journal, cancellation, killed = await self._begin(running)
-        report = self._report = TurnReport(self._key.app_name, journal)
-        try:
-            head, session = await self._found(journal, killed)
-        except restate.TerminalError as error:
-            if not cancellation.signal.is_set():
-                raise
-            # With the turn the engine cancels what it waits for.
-            raise restate.TerminalError(NOT_BEGUN, CANCELLED) from error
+        abort = asyncio.Event()
+        journal = await self._open(running, abort)
+        # Cancelled or not, the turn needs what it starts from: an earlier attempt may have stored some of it already.
+        with journal.uncancelled():
+            await self._begin(running)
+            report = self._report = TurnReport(self._key.app_name, journal)
+            head, session = await self._found(journal)
+            recent = await recent_events(self._ctx, self._key) if self._killed else []
+        cancellation = Cancellation(journal, abort)
         live = self._stream = self._live(running)
         outbox = self._outbox = Outbox(self._ctx, journal, self._key, head, live)
         sessions = self._sessions = TurnSessions(
             journal, self._key, session, outbox, live, cancellation, self._config.outside
         )
-        recent = await recent_events(self._ctx, self._key) if killed else []
-        for turn in killed:
+        for turn in self._killed:
             for event in ended_events(turn, recent, self._author, journal.time()):
                 await sessions.add(event)
+        self._killed = []
         await self._roll_back(sessions)
         failure = await self._run_agent(journal, sessions, cancellation, live, report)
         # From here on it is too late to cancel the turn: it has ended, and only has to be stored.

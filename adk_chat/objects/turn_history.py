@@ -13,6 +13,7 @@ from google.adk.events.event import Event
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
+from adk_chat.objects.cancellation import ask
 from adk_chat.objects.copier import Copier
 from adk_chat.objects.outbox import Outbox
 from adk_chat.objects.requests import HISTORY_BYTES, LoadedSession, LoadSession, SessionHead, TurnRequest
@@ -307,7 +308,7 @@ async def load(
         created=created,
         deletions=deletions,
     )
-    answer = await ctx.generic_call(CHAT, "load_session", request_json(request), key=key.user_id)
+    answer = await ask(ctx, CHAT, "load_session", request_json(request), key.user_id)
     return LoadedSession.model_validate_json(answer)
 
 

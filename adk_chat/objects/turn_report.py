@@ -10,6 +10,7 @@ from opentelemetry import metrics
 
 from adk_chat.durable import Journal
 from adk_chat.failures import own_traceback
+from adk_chat.objects.cancellation import CANCELLED
 from adk_chat.sessions.turn_id import TurnId
 
 logger = logging.getLogger("adk_chat.turn")
@@ -17,7 +18,6 @@ logger = logging.getLogger("adk_chat.turn")
 current_turn: ContextVar[TurnId | None] = ContextVar("current_turn", default=None)
 """The turn that runs here, for the records of whatever logs."""
 
-_CANCELLED = 409
 _meter = metrics.get_meter("adk_chat")
 _running = _meter.create_up_down_counter("adk_chat.turns.running", "{turn}", "Turns that this process runs.")
 _ended = _meter.create_counter("adk_chat.turns.ended", "{turn}", "Turns that ended, by outcome and app.")
@@ -79,4 +79,4 @@ class TurnReport:
 def _outcome(failure: restate.TerminalError | None) -> str:
     if failure is None:
         return "answered"
-    return "cancelled" if failure.status_code == _CANCELLED else "failed"
+    return "cancelled" if failure.status_code == CANCELLED else "failed"

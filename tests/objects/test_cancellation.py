@@ -24,6 +24,9 @@ from adk_chat import ChatService
 from adk_chat.durable import Journal
 from adk_chat.durable.pump import Pump
 from adk_chat.objects.outbox import Outbox
+from adk_chat.objects.turn_history import SessionCache
+from adk_chat.sessions.store import SessionStore
+from adk_chat.sessions.turn_id import TurnId
 from adk_chat.settings import Settings
 from tests.conftest import free_port, hosting
 from tests.objects.test_turn import ended
@@ -34,10 +37,12 @@ SLOW_SECONDS = 0.2
 
 
 async def steps(request: LlmRequest) -> list[LlmResponse]:
-    """A tool; then two at once, one of which waits for the test; then words."""
+    """A tool; then two at once, one of which waits for the test; then words. "hello" is answered with words at once."""
     parts = [part for content in request.contents for part in content.parts or []]
     answers = sum(part.function_response is not None for part in parts)
-    name = next(part.text for part in parts if part.text)
+    name = [part.text for part in parts if part.text][-1]
+    if name == "hello":
+        return [reply("hello")]
     if not answers:
         return [reply(function_call("note", text="first"))]
     return [reply(function_call("gated", name=name), function_call("note", text="second"))]
@@ -134,9 +139,26 @@ def once(first: Callable[..., Any], later: Callable[..., Any]) -> Callable[..., 
     return lambda *args: (todo.pop() if todo else later)(*args)
 
 
-async def cancel_one(http: httpx.AsyncClient, app: str, died: list[Pump] | None = None) -> list[Json]:
-    """Cancel a turn in the middle of its tools; gives what is stored then."""
+async def end_of(chat: ChatClient, turn_id: str) -> tuple[int, str]:
+    """What a turn that failed is answered with."""
+    answer = await chat.http.get(f"/restate/invocation/{TurnId.parse(turn_id).invocation_id}/attach")
+    return answer.status_code, answer.json()["message"]
+
+
+async def cancel_one(
+    http: httpx.AsyncClient, app: str, died: list[Pump] | None = None, forget: Callable[[], None] | None = None
+) -> list[Json]:
+    """Cancel a turn in the middle of its tools; gives what is stored then.
+
+    Args:
+        http: the ingress.
+        app: whose turn.
+        died: the pumps whose attempts die right before that.
+        forget: lets the process forget sessions; called right before that, in a session with a turn before.
+    """
     name, chat, where = unique("gate"), ChatClient(http, unique("user")), {"session_id": "s", "app_name": app}
+    if forget is not None:
+        await chat.call("message", {"message": "hello", **where})
     gates[name] = asyncio.Event()
     turn_id = (await chat.call("post", {"message": name, **where}))["turn_id"]
 
@@ -145,11 +167,13 @@ async def cancel_one(http: httpx.AsyncClient, app: str, died: list[Pump] | None 
         return history.count("functionCall") == (6 if app == "duo" else 3)
 
     await until(waits)
+    if forget is not None:
+        forget()
     for pump in died or []:
         if pump.over is None:
             dies(pump)
     assert await chat.call("cancel", where) is True
-    assert await ended(chat, turn_id) == 409
+    assert await end_of(chat, turn_id) == (409, "The turn was cancelled.")
     events: list[Json] = await chat.call("get_history", where)
     return events
 
@@ -163,20 +187,21 @@ def audit(events: list[Json]) -> list[Any]:
     assert len({event["id"] for event in events}) == len(events)
     said = [
         (event["author"], event.get("errorCode"), sorted(key for part in event["content"]["parts"] for key in part))
-        for event in events
         if "content" in event
+        else event["errorCode"]
+        for event in events
     ]
     return sorted(said, key=str)
 
 
-_calm: dict[str, list[Any]] = {}
+_calm: dict[tuple[str, bool], list[Any]] = {}
 
 
-async def calmly(http: httpx.AsyncClient, app: str) -> list[Any]:
-    """What is stored where nothing dies."""
-    if app not in _calm:
-        _calm[app] = audit(await cancel_one(http, app))
-    return _calm[app]
+async def calmly(http: httpx.AsyncClient, app: str, *, second: bool = False) -> list[Any]:
+    """What is stored where nothing dies; of a session's first turn, or of the second."""
+    if (app, second) not in _calm:
+        _calm[app, second] = audit(await cancel_one(http, app, forget=(lambda: None) if second else None))
+    return _calm[app, second]
 
 
 @pytest.mark.parametrize("app", ["solo", "duo"])
@@ -205,6 +230,97 @@ async def test_a_turn_that_is_cancelled_while_it_is_begun_again_has_got_to_where
     with monkeypatch.context() as patched:
         patched.setattr(Pump, "_run", known)
         assert audit(await cancel_one(cancelled, app, pumps)) == calm
+
+
+@pytest.fixture
+def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From then on no session is at hand, as in another process."""
+    return lambda: monkeypatch.setattr(SessionCache, "get", lambda *_: None)
+
+
+@pytest.mark.parametrize("app", ["solo", "duo"])
+@pytest.mark.parametrize("death", [before_it_is_told, when_it_is_told, when_all_is_sent])
+async def test_a_cancelled_turn_goes_on_in_a_process_that_has_not_got_its_session(
+    cancelled: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    app: str,
+    death: Callable[[pytest.MonkeyPatch], None],
+    forget: Callable[[], None],
+) -> None:
+    calm = await calmly(cancelled, app, second=True)
+    death(monkeypatch)
+    assert audit(await cancel_one(cancelled, app, forget=forget)) == calm
+
+
+class Held:
+    """Whatever Turn asks of Chat about a session is held back from now on, until `go` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, chat: ChatClient) -> None:
+        self.pumps: list[Pump] = []
+        """Those of all attempts."""
+        self.asked, self._go = asyncio.Event(), asyncio.Event()
+        self._patch = monkeypatch
+        self._chat = chat
+        run = Pump._run
+
+        async def known(pump: Pump) -> None:
+            self.pumps.append(pump)
+            await run(pump)
+
+        monkeypatch.setattr(Pump, "_run", known)
+
+    def hold(self) -> None:
+        """Hold back what is asked from now on."""
+        belongs = SessionStore.belongs
+
+        async def held(store: SessionStore, *args: Any) -> bool:
+            self.asked.set()
+            await self._go.wait()
+            await store.read("another")  # which is where it hears that it is cancelled with the turn
+            return await belongs(store, *args)
+
+        self._patch.setattr(SessionStore, "belongs", held)
+
+    async def cancel(self) -> None:
+        """Once something is asked, cancel the turn, and let all go on."""
+
+        async def is_cancelled() -> bool:
+            pump = self.pumps[-1]
+            return pump._cancelled or bool(pump.cancel_point.name)
+
+        await self.asked.wait()
+        cancelling = asyncio.ensure_future(self._chat.call("cancel", {"session_id": "s"}))
+        await until(is_cancelled)
+        self._go.set()
+        assert await cancelling is True
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_turn_that_is_cancelled_while_it_reads_its_session_has_all_of_it(
+    chat: ChatClient, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None], begun: bool
+) -> None:
+    """Where it has begun already it does so in another process."""
+    await chat.message("s", "hello")
+    name, held = unique("gate"), Held(monkeypatch, chat)
+    gates[name] = asyncio.Event()
+
+    async def calls() -> bool:
+        return "functionCall" in (await chat.send("get_history", "s")).text
+
+    if not begun:
+        forget()
+        held.hold()
+    turn_id = (await chat.call("post", {"message": f"gated {name}", "session_id": "s"}))["turn_id"]
+    if begun:
+        await until(calls)
+        forget()
+        held.hold()
+        dies(held.pumps[-1])
+    await held.cancel()
+    assert await end_of(chat, turn_id) == (409, "The turn was cancelled.")
+    events = [(event["author"], event.get("errorCode")) for event in await chat.call("get_history", "s")]
+    ends = [("scripted", None), ("scripted", "INVOCATION_ABORTED")] if begun else [("scripted", "INVOCATION_ABORTED")]
+    assert events == [("user", None), ("scripted", None), ("user", None), *ends]
 
 
 async def test_an_id_that_was_sent_is_that_of_no_other_event(cancelled: httpx.AsyncClient) -> None:

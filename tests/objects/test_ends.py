@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
@@ -201,6 +202,23 @@ async def test_the_end_of_each_of_several_killed_turns_is_stored_once(
     assert len({event["id"] for event in events}) == len(events)
 
 
+@plain
+async def test_a_turn_that_is_refused_leaves_the_end_of_a_killed_one_to_the_next(
+    chat: ChatClient, server: RestateServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gates[chat.user] = asyncio.Event()
+    killed = await running(chat, "s", f"wait {chat.user}")
+    refused = (await chat.call("post", {"message": "second", "session_id": "s"}))["turn_id"]
+    with monkeypatch.context() as patched:
+        patched.setattr(TurnAttempt, "_found", AsyncMock(side_effect=restate.TerminalError("on purpose", 409)))
+        await chat.http.patch(f"{server.admin_url}/invocations/{TurnId.parse(killed).invocation_id}/kill")
+        assert await ended(chat, refused) == 409
+    assert await chat.message("s", "hello") == "echo hello"
+    events = await chat.call("get_history", "s")
+    assert [event.get("errorCode") for event in events] == [None, "TURN_ENDED", None, None]
+    assert TurnId.parse(killed).brought_forth(events[1])
+
+
 async def until_running(chat: ChatClient, server: RestateServer) -> str:
     """Wait until a turn of the user is at its gate; gives its Restate invocation."""
     sql = (
@@ -257,27 +275,6 @@ async def test_a_turn_that_waits_to_ask_the_model_again_is_cancelled(
         assert await chat.call("cancel", {"session_id": "s"}) is True
         assert await ended(chat, turn_id) == 409
     assert await chat.message("s", "hello") == "echo hello"
-
-
-@plain
-async def test_a_turn_that_is_cancelled_as_it_begins_says_so(chat: ChatClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = asyncio.Event()
-
-    async def found(attempt: TurnAttempt, journal: Journal, _killed: list[str]) -> None:
-        """What it asks of Chat is cancelled with it."""
-        begun.set()
-        await until(lambda: is_told(journal))
-        raise restate.TerminalError("cancelled", 409)
-
-    async def is_told(journal: Journal) -> bool:
-        return bool(journal.pump.cancel_point.name)
-
-    monkeypatch.setattr(TurnAttempt, "_found", found)
-    waiting = asyncio.create_task(chat.send("message", {"message": "hello", "session_id": "s"}))
-    await begun.wait()
-    assert await chat.call("cancel", {"session_id": "s"}) is True
-    answer = await waiting
-    assert (answer.status_code, answer.json()["message"]) == (409, "The turn was cancelled before it began.")
 
 
 @plain
