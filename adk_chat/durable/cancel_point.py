@@ -47,6 +47,11 @@ class CancelPoint:
         self.expects: Callable[[], bool] = lambda: False
         """Whether code has still to bring forth events that earlier attempts have sent."""
 
+    @property
+    def was_told(self) -> bool:
+        """Whether an earlier attempt has told code."""
+        return self._told is not None
+
     def is_before(self, handle: int) -> bool:
         """Whether the result behind a handle may be given to code that is still to be told."""
         number = self._vm.numbers.get(handle)

@@ -198,9 +198,9 @@ class Journal:
 
     @contextlib.contextmanager
     def uncancelled(self) -> Iterator[None]:
-        """In here code is not told of a cancellation, and what it waits for comes.
+        """A part of the handler that does not hear of a cancellation and gets every result that it waits for.
 
-        What it calls is cancelled by the engine with the Restate invocation all the same, once.
+        A call that it waits for is cancelled by the engine all the same, and can be made again.
         """
         self.pump.tells = False
         try:
@@ -215,7 +215,10 @@ class Journal:
         Raises:
             BaseException: what the code raised, or that with which the attempt was ended.
         """
-        return await self._attempt.run(code)
+        try:
+            return await self._attempt.run(code)
+        finally:
+            self.pump.tell_at_end()
 
     def restart(self) -> RestartError:
         """End the attempt so that another one is made; gives what to raise."""

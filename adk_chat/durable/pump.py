@@ -80,7 +80,7 @@ class Pump:
         """Whether the Restate invocation is cancelled, and code is still to be told."""
         self._cancel_known = self._cancelled
         self.tells = True
-        """Whether code may be told of it now, and not only later."""
+        """Whether code may be told of it now; otherwise later."""
         self._changed_at = 0.0
         self._attempt = attempt
         self.standstill = Standstill.of_loop()
@@ -139,8 +139,8 @@ class Pump:
     def is_completed(self, handle: int) -> bool:
         """Whether the result behind a handle is here, and may be handed out.
 
-        Invariant: until code is told of a cancellation, a replay hands out what the attempt had that told it first. And
-        whatever code waits for that is not told yet in any case.
+        Invariant: until code is told of a cancellation, a replay hands out what the attempt had that told it first.
+        While code is not to be told yet, every result is handed out.
         """
         if self._to_tell and not self.cancel_point.is_before(handle):
             return False
@@ -364,6 +364,11 @@ class Pump:
             self._cancelled = not self._waits  # then who waits next is told
             self._tell_all(restate.TerminalError("cancelled", 409))
 
+    def tell_at_end(self) -> None:
+        """Code has ended. If it was told of a cancellation in an earlier attempt, it is told now at the latest."""
+        if self._cancelled and self.cancel_point.was_told and self.over is None:
+            self._cancel()
+
     async def _may_cancel(self) -> bool:
         """Whether code is told of the cancellation: not before it has got to where it was told before.
 
@@ -373,12 +378,12 @@ class Pump:
         """
         if self.cancel_point.name:
             return bool(self._waits)
+        await _rest()  # so what code was given has had its effect, here and in a replay
+        if self._due():
+            return False
         if not self.cancel_point.is_ahead():
             return True
-        await _rest()
-        if not self.cancel_point.is_ahead():
-            return True
-        if self._woken.done() or self._due():
+        if self._woken.done():
             return False
         waits = self._attempt.waits_for({wait.told for wait in self._waits})
         return time.monotonic() - (self._changed_at or self._began) >= _PATIENCE_SECONDS[waits]

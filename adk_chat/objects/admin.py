@@ -18,7 +18,7 @@ _SECONDS = 1.0
 """How long a Restate invocation that is tried again is given to hear a cancellation."""
 _PAUSE = 0.2
 _ANSWER_SECONDS = 5.0
-"""How long the admin API is waited for: where the machine is busy it looks through what runs for seconds."""
+"""How long the admin API may take to answer: on a busy machine its queries take seconds."""
 
 
 class AdminApi:

@@ -138,7 +138,9 @@ class Outbox:
         sent = [event for event in self._sent if (event["id"] in self._of_tools) is of_tool]
         alike = [event for event in sent if _kind(event) == kind]
         same = [event for event in alike if event["id"] == made["id"]]
-        return next((event for event in same + alike if _said(event) == said), next(iter(same + alike), None))
+        # A call has one answer: the one that was sent, be it that of the tool or of a cancellation.
+        answers = [event for event in sent if _answered(event) & _answered(made)]
+        return next((event for event in same + alike if _said(event) == said), next(iter(same + alike + answers), None))
 
     def add(self, stored: Json, size: int) -> None:
         """Take what is stored of an event, and how many bytes that are as JSON."""
@@ -273,6 +275,12 @@ def _kind(event: Json) -> Any:
     named = [part.get("functionCall") or part.get("functionResponse") or {} for part in parts]
     sorts = sorted({key for part in parts for key in part})
     return event["author"], event.get("branch"), sorts, [one.get("id") for one in named], event.get("errorCode")
+
+
+def _answered(event: Json) -> set[str]:
+    """The ids of the calls that it answers."""
+    parts = event.get("content", {}).get("parts", [])
+    return {part["functionResponse"].get("id", "") for part in parts if "functionResponse" in part} - {""}
 
 
 def _said(event: Json) -> Any:

@@ -81,7 +81,8 @@ class Outcome:
         for name in ("events", "shown"):
             events = [event for event in found[name] if TURN_FAILED not in event.get("customMetadata", {})]
             if parallel:
-                events.sort(key=lambda event: str(event.get("branch", "")))
+                # Agents that run at once may share a branch.
+                events.sort(key=lambda event: (str(event.get("branch", "")), event["author"]))
             found[name] = json.loads(run.normalized(json.dumps(events)))
             for event in found[name]:
                 event.get("longRunningToolIds", []).sort()

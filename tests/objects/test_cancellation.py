@@ -1,7 +1,9 @@
 """A turn that is cancelled while its process dies is stored as one whose process lives."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from restate.exceptions import RetryableError
 
 from adk_chat import ChatService
 from adk_chat.durable import Journal
+from adk_chat.durable.cancel_point import CancelPoint
 from adk_chat.durable.pump import Pump
 from adk_chat.objects.outbox import Outbox
 from adk_chat.objects.turn_history import SessionCache
@@ -53,10 +56,17 @@ async def slow(**_: Any) -> None:
     await asyncio.sleep(SLOW_SECONDS)
 
 
+async def busy(**_: Any) -> None:
+    """A callback after each tool, which has something to do that needs nothing from outside."""
+    for _round in range(20):
+        await asyncio.sleep(0)
+
+
 def agent(name: str) -> LlmAgent:
     """An agent that calls tools until it is cancelled."""
     model = ScriptedModel(script=steps)
-    return LlmAgent(name=name, model=model, tools=[note, gated], before_model_callback=slow)
+    callbacks: dict[str, Any] = {"before_model_callback": slow, "after_tool_callback": busy}
+    return LlmAgent(name=name, model=model, tools=[note, gated], **callbacks)
 
 
 class Fickle(BaseAgent):
@@ -146,18 +156,18 @@ async def end_of(chat: ChatClient, turn_id: str) -> tuple[int, str]:
 
 
 async def cancel_one(
-    http: httpx.AsyncClient, app: str, died: list[Pump] | None = None, forget: Callable[[], None] | None = None
+    http: httpx.AsyncClient, app: str, first: Callable[[], None] | None = None, *, second: bool = False
 ) -> list[Json]:
     """Cancel a turn in the middle of its tools; gives what is stored then.
 
     Args:
         http: the ingress.
         app: whose turn.
-        died: the pumps whose attempts die right before that.
-        forget: lets the process forget sessions; called right before that, in a session with a turn before.
+        first: called right before that.
+        second: whether the session has had a turn before.
     """
     name, chat, where = unique("gate"), ChatClient(http, unique("user")), {"session_id": "s", "app_name": app}
-    if forget is not None:
+    if second:
         await chat.call("message", {"message": "hello", **where})
     gates[name] = asyncio.Event()
     turn_id = (await chat.call("post", {"message": name, **where}))["turn_id"]
@@ -167,11 +177,8 @@ async def cancel_one(
         return history.count("functionCall") == (6 if app == "duo" else 3)
 
     await until(waits)
-    if forget is not None:
-        forget()
-    for pump in died or []:
-        if pump.over is None:
-            dies(pump)
+    if first is not None:
+        first()
     assert await chat.call("cancel", where) is True
     assert await end_of(chat, turn_id) == (409, "The turn was cancelled.")
     events: list[Json] = await chat.call("get_history", where)
@@ -200,7 +207,7 @@ _calm: dict[tuple[str, bool], list[Any]] = {}
 async def calmly(http: httpx.AsyncClient, app: str, *, second: bool = False) -> list[Any]:
     """What is stored where nothing dies; of a session's first turn, or of the second."""
     if (app, second) not in _calm:
-        _calm[app, second] = audit(await cancel_one(http, app, forget=(lambda: None) if second else None))
+        _calm[app, second] = audit(await cancel_one(http, app, second=second))
     return _calm[app, second]
 
 
@@ -215,21 +222,26 @@ async def test_a_turn_whose_process_dies_when_it_is_cancelled_is_stored_as_ever(
         assert audit(await cancel_one(cancelled, app)) == calm
 
 
-@pytest.mark.parametrize("app", ["solo", "duo"])
-async def test_a_turn_that_is_cancelled_while_it_is_begun_again_has_got_to_where_it_was(
-    cancelled: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, app: str
-) -> None:
-    calm = await calmly(cancelled, app)
-    pumps: list[Pump] = []
+@pytest.fixture
+def pumps(monkeypatch: pytest.MonkeyPatch) -> list[Pump]:
+    """Those of all attempts from now on."""
+    known: list[Pump] = []
     run = Pump._run
 
-    async def known(pump: Pump) -> None:
-        pumps.append(pump)
+    async def noted(pump: Pump) -> None:
+        known.append(pump)
         await run(pump)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Pump, "_run", known)
-        assert audit(await cancel_one(cancelled, app, pumps)) == calm
+    monkeypatch.setattr(Pump, "_run", noted)
+    return known
+
+
+@pytest.mark.parametrize("app", ["solo", "duo"])
+async def test_a_turn_that_is_cancelled_while_it_is_begun_again_has_got_to_where_it_was(
+    cancelled: httpx.AsyncClient, pumps: list[Pump], app: str
+) -> None:
+    calm = await calmly(cancelled, app)
+    assert audit(await cancel_one(cancelled, app, lambda: dies(pumps[-1]))) == calm
 
 
 @pytest.fixture
@@ -238,89 +250,108 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(SessionCache, "get", lambda *_: None)
 
 
-@pytest.mark.parametrize("app", ["solo", "duo"])
 @pytest.mark.parametrize("death", [before_it_is_told, when_it_is_told, when_all_is_sent])
 async def test_a_cancelled_turn_goes_on_in_a_process_that_has_not_got_its_session(
     cancelled: httpx.AsyncClient,
     monkeypatch: pytest.MonkeyPatch,
-    app: str,
     death: Callable[[pytest.MonkeyPatch], None],
     forget: Callable[[], None],
 ) -> None:
-    calm = await calmly(cancelled, app, second=True)
+    calm = await calmly(cancelled, "duo", second=True)
     death(monkeypatch)
-    assert audit(await cancel_one(cancelled, app, forget=forget)) == calm
+    assert audit(await cancel_one(cancelled, "duo", forget, second=True)) == calm
 
 
-class Held:
-    """Whatever Turn asks of Chat about a session is held back from now on, until `go` is set."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, chat: ChatClient) -> None:
-        self.pumps: list[Pump] = []
-        """Those of all attempts."""
-        self.asked, self._go = asyncio.Event(), asyncio.Event()
-        self._patch = monkeypatch
-        self._chat = chat
-        run = Pump._run
-
-        async def known(pump: Pump) -> None:
-            self.pumps.append(pump)
-            await run(pump)
-
-        monkeypatch.setattr(Pump, "_run", known)
-
-    def hold(self) -> None:
-        """Hold back what is asked from now on."""
-        belongs = SessionStore.belongs
-
-        async def held(store: SessionStore, *args: Any) -> bool:
-            self.asked.set()
-            await self._go.wait()
-            await store.read("another")  # which is where it hears that it is cancelled with the turn
-            return await belongs(store, *args)
-
-        self._patch.setattr(SessionStore, "belongs", held)
-
-    async def cancel(self) -> None:
-        """Once something is asked, cancel the turn, and let all go on."""
-
-        async def is_cancelled() -> bool:
-            pump = self.pumps[-1]
-            return pump._cancelled or bool(pump.cancel_point.name)
-
-        await self.asked.wait()
-        cancelling = asyncio.ensure_future(self._chat.call("cancel", {"session_id": "s"}))
-        await until(is_cancelled)
-        self._go.set()
-        assert await cancelling is True
+async def knows(pumps: list[Pump]) -> bool:
+    """Whether the last attempt has heard that it is cancelled."""
+    return pumps[-1]._cancelled or bool(pumps[-1].cancel_point.name)
 
 
 @pytest.mark.parametrize("begun", [True, False])
 async def test_a_turn_that_is_cancelled_while_it_reads_its_session_has_all_of_it(
-    chat: ChatClient, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None], begun: bool
+    chat: ChatClient, monkeypatch: pytest.MonkeyPatch, pumps: list[Pump], forget: Callable[[], None], begun: bool
 ) -> None:
     """Where it has begun already it does so in another process."""
     await chat.message("s", "hello")
-    name, held = unique("gate"), Held(monkeypatch, chat)
-    gates[name] = asyncio.Event()
+    asked, go, belongs = asyncio.Event(), asyncio.Event(), SessionStore.belongs
+
+    async def held(store: SessionStore, *args: Any) -> bool:
+        asked.set()
+        await go.wait()
+        await store.read("another")  # which is where it hears that it is cancelled with the turn
+        return await belongs(store, *args)
 
     async def calls() -> bool:
         return "functionCall" in (await chat.send("get_history", "s")).text
 
-    if not begun:
+    def hold() -> None:
         forget()
-        held.hold()
+        monkeypatch.setattr(SessionStore, "belongs", held)
+
+    name = unique("gate")
+    gates[name] = asyncio.Event()
+    if not begun:
+        hold()
     turn_id = (await chat.call("post", {"message": f"gated {name}", "session_id": "s"}))["turn_id"]
     if begun:
         await until(calls)
-        forget()
-        held.hold()
-        dies(held.pumps[-1])
-    await held.cancel()
+        hold()
+        dies(pumps[-1])
+    await asked.wait()
+    cancelling = asyncio.create_task(chat.call("cancel", {"session_id": "s"}))
+    await until(partial(knows, pumps))
+    go.set()
+    assert await cancelling is True
     assert await end_of(chat, turn_id) == (409, "The turn was cancelled.")
     events = [(event["author"], event.get("errorCode")) for event in await chat.call("get_history", "s")]
     ends = [("scripted", None), ("scripted", "INVOCATION_ABORTED")] if begun else [("scripted", "INVOCATION_ABORTED")]
     assert events == [("user", None), ("scripted", None), ("user", None), *ends]
+
+
+async def test_what_code_was_given_before_it_was_told_has_its_effect(
+    cancelled: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, pumps: list[Pump]
+) -> None:
+    """A tool ends at the same time as its turn is cancelled."""
+    hand_out = Pump._hand_out
+    opening: list[asyncio.Task[None]] = []
+
+    async def handed_out(pump: Pump) -> bool:
+        given = await hand_out(pump)
+        pump.tells = pump.tells or given
+        return given
+
+    async def open_gates() -> None:
+        await until(partial(knows, pumps))
+        for gate in gates.values():
+            gate.set()
+
+    def first() -> None:
+        pumps[-1].tells = False
+        monkeypatch.setattr(Pump, "_hand_out", handed_out)
+        opening.append(asyncio.create_task(open_gates()))
+
+    answers = json.dumps(await cancel_one(cancelled, "solo", first))
+    assert '{"passed": "gate-' in answers
+
+
+async def test_a_call_has_the_answer_that_was_sent(
+    cancelled: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tool ends as its turn is told of a cancellation; the next attempt has its result, and is told afterwards."""
+    may_cancel = Pump._may_cancel
+
+    async def ends(pump: Pump) -> bool:
+        may = await may_cancel(pump)
+        while may and pump.actions:
+            for gate in gates.values():
+                gate.set()
+            await asyncio.sleep(0)
+        return may
+
+    monkeypatch.setattr(Pump, "_may_cancel", ends)
+    monkeypatch.setattr(CancelPoint, "is_before", lambda *_: True)
+    when_all_is_sent(monkeypatch)
+    audit(await cancel_one(cancelled, "solo"))
 
 
 async def test_an_id_that_was_sent_is_that_of_no_other_event(cancelled: httpx.AsyncClient) -> None:
