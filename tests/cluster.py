@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,10 +12,11 @@ import httpx
 from adk_chat.dev.server import register
 from tests.balancer import Balancer
 from tests.conftest import free_port
+from tests.killable import Killable
 from tests.support import until
 
 
-class Node:
+class Node(Killable):
     """A restate-server that is a node of a cluster."""
 
     def __init__(self, binary: Path, directory: Path, number: int, fabric: list[int]) -> None:
@@ -42,7 +42,6 @@ class Node:
             "LOG_FILTER": "warn",
         }
         self._environment = {**os.environ, **{f"RESTATE_{name}": value for name, value in settings.items()}}
-        self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -59,21 +58,6 @@ class Node:
                 return False
 
             await until(answers, 60)
-
-    async def freeze(self, seconds: float) -> None:
-        """SIGSTOP for so long."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            self._process.send_signal(signal.SIGCONT)
-
-    async def kill(self) -> None:
-        """SIGKILL."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
 
 
 class Cluster:
@@ -94,7 +78,11 @@ class Cluster:
         self.ingress_urls = ",".join(f"http://127.0.0.1:{node.ingress}" for node in self.nodes)
 
     async def __aenter__(self) -> "Cluster":
-        await asyncio.gather(self._ingress.start(), self._admin.start(), *(node.start() for node in self.nodes))
+        try:
+            await asyncio.gather(self._ingress.start(), self._admin.start(), *(node.start() for node in self.nodes))
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(

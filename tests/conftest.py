@@ -225,7 +225,7 @@ async def unfinished(server: Asked) -> list[dict[str, Any]]:
     """Restate invocations that have not ended, after those that are about to have had a moment."""
     rows = []
     for _ in range(100):
-        with contextlib.suppress(httpx.HTTPStatusError):  # as a cluster answers right after a node is back
+        with contextlib.suppress(httpx.HTTPStatusError):  # as a server answers that has just started
             rows = await query(
                 server,
                 "SELECT id, target, status, last_failure FROM sys_invocation WHERE status NOT IN "

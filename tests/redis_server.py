@@ -8,11 +8,12 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.conftest import free_port
+from tests.killable import Killable
 from tests.programs import find_redis_server
 from tests.support import until
 
 
-class RedisServer:
+class RedisServer(Killable):
     """A redis-server; with `durable` it finds its data again after a SIGKILL."""
 
     def __init__(self, directory: Path, *, durable: bool = False) -> None:
@@ -20,7 +21,6 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}"
         self._directory = directory
         self._durable = durable
-        self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start it and wait until it answers."""
@@ -30,17 +30,6 @@ class RedisServer:
             stdout=asyncio.subprocess.DEVNULL,
         )
         await until(self._answers)
-
-    @property
-    def dead(self) -> bool:
-        """Whether it was killed."""
-        return self._process is not None and self._process.returncode is not None
-
-    async def kill(self) -> None:
-        """SIGKILL."""
-        assert self._process is not None
-        self._process.kill()
-        await self._process.wait()
 
     async def clients(self) -> int:
         """How many connections it has, without the one that asks."""

@@ -1,14 +1,13 @@
 """The journal of one Restate invocation that runs an agent: its steps, and the ids and times made between them."""
 
 import asyncio
-import contextlib
 import contextvars
 import random
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -195,19 +194,6 @@ class Journal:
         if journal is None or journal._closed or journal._thread != threading.get_ident():
             return None
         return journal
-
-    @contextlib.contextmanager
-    def uncancelled(self) -> Iterator[None]:
-        """A part of the handler that does not hear of a cancellation and gets every result that it waits for.
-
-        A call that it waits for is cancelled by the engine all the same, and can be made again.
-        """
-        self.pump.tells = False
-        try:
-            yield
-        finally:
-            self.pump.tells = True
-            self.pump.wake()
 
     async def run(self, code: Coroutine[Any, Any, T]) -> T:
         """Run code of the attempt until it ends, or the attempt is over.

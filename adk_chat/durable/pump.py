@@ -5,10 +5,11 @@ result, a cancellation of the Restate invocation, or the end of the attempt; the
 """
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +106,20 @@ class Pump:
     def _to_tell(self) -> bool:
         """Whether code is to be told of a cancellation now."""
         return self._cancelled and self.tells
+
+    @contextlib.contextmanager
+    def uncancelled(self) -> Iterator[None]:
+        """A part of the handler that does not hear of a cancellation and gets every result that it waits for.
+
+        A call that it waits for is cancelled by the engine all the same, and can be made again.
+        """
+        self.tells = False
+        try:
+            yield
+        finally:
+            self.tells = True
+            if self._cancelled:
+                self.wake()
 
     async def wait(self, future: seams.UnresolvedFuture) -> None:
         """Wait until a future of the SDK is completed.

@@ -138,9 +138,11 @@ class Outbox:
         sent = [event for event in self._sent if (event["id"] in self._of_tools) is of_tool]
         alike = [event for event in sent if _kind(event) == kind]
         same = [event for event in alike if event["id"] == made["id"]]
+        if same or alike:
+            return next((event for event in same + alike if _said(event) == said), (same or alike)[0])
         # A call has one answer: the one that was sent, be it that of the tool or of a cancellation.
-        answers = [event for event in sent if _answered(event) & _answered(made)]
-        return next((event for event in same + alike if _said(event) == said), next(iter(same + alike + answers), None))
+        answered = _answered(made)
+        return next((event for event in sent if answered & _answered(event)), None)
 
     def add(self, stored: Json, size: int) -> None:
         """Take what is stored of an event, and how many bytes that are as JSON."""

@@ -235,7 +235,7 @@ class TurnAttempt:
         abort = asyncio.Event()
         journal = await self._open(running, abort)
         # Cancelled or not, the turn needs what it starts from: an earlier attempt may have stored some of it already.
-        with journal.uncancelled():
+        with journal.pump.uncancelled():
             await self._begin(running)
             report = self._report = TurnReport(self._key.app_name, journal)
             head, session = await self._found(journal)

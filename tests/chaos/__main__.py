@@ -22,11 +22,8 @@ def main() -> None:
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)  # noqa: T201
     with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
-        run = chaos(
-            *(find_restate_server(print), Path(directory), options.seed, options.seconds, options.users),
-            cluster=options.cluster,
-        )
-        found = asyncio.run(run)
+        run = (Path(directory), options.seed, options.seconds, options.users)
+        found = asyncio.run(chaos(find_restate_server(print), *run, cluster=options.cluster))
     print(json.dumps(found.counts, indent=1))  # noqa: T201
     for wrong in found.wrong:
         print(wrong)  # noqa: T201

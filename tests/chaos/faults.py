@@ -88,10 +88,7 @@ class Faults:
 
     async def freeze_endpoint(self) -> None:
         """SIGSTOP for one, for longer than the server waits for it or not."""
-        pid = self._one(self._town.endpoints).pid
-        os.kill(pid, signal.SIGSTOP)
-        await asyncio.sleep(self._random.choice((0.5, 3, 25)))
-        os.kill(pid, signal.SIGCONT)
+        await self._one(self._town.endpoints).freeze(self._random.choice((0.5, 3, 25)))
 
     async def drop_connections(self) -> None:
         """As a balancer does."""

@@ -17,8 +17,7 @@ def same(scenario: Scenario, found: Outcome, expected: Outcome) -> None:
     """Assert it."""
     assert any(expected.failed) == scenario.fails, "the scenario does under ADK what nobody expects of it"
     asked, answered = (
-        json.dumps(outcome.compared(scenario.parallel), indent=1, sort_keys=True).splitlines()
-        for outcome in (expected, found)
+        json.dumps(outcome.compared(scenario), indent=1, sort_keys=True).splitlines() for outcome in (expected, found)
     )
     differences = list(difflib.unified_diff(asked, answered, "under ADK", "under the service", lineterm=""))
     assert not differences, "\n".join(differences)

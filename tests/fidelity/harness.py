@@ -71,18 +71,19 @@ class Outcome:
     shown: list[Json]
     """What was seen of it live, partial responses included, where the models stream."""
 
-    def compared(self, parallel: bool) -> Json:
+    def compared(self, scenario: Scenario) -> Json:
         """What has to be equal: ids are numbered, times and marks of our own are left out."""
         found = dict(vars(self))
-        if parallel:
+        if scenario.parallel:
             # What the branches have said is history to those after them, in the order in which it happened.
             for question in (question for questions in self.asked.values() for question in questions):
                 question.pop("contents", None)
         for name in ("events", "shown"):
             events = [event for event in found[name] if TURN_FAILED not in event.get("customMetadata", {})]
-            if parallel:
-                # Agents that run at once may share a branch.
-                events.sort(key=lambda event: (str(event.get("branch", "")), event["author"]))
+            if scenario.parallel:
+                events.sort(key=lambda event: str(event.get("branch", "")))
+            if scenario.one_branch:
+                events.sort(key=lambda event: str(event["author"]))
             found[name] = json.loads(run.normalized(json.dumps(events)))
             for event in found[name]:
                 event.get("longRunningToolIds", []).sort()

@@ -43,6 +43,8 @@ class Scenario:
     root: BaseAgent | BaseNode | App
     says: Sequence[str | Say] = ("hello",)
     parallel: bool = False
+    one_branch: bool = False
+    """Whether the parallel strands share a branch of events, as they do where an agent of one's own runs them."""
     fails: bool = False
     """Whether a message is answered with an error."""
 

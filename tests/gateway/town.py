@@ -12,19 +12,19 @@ from adk_chat.dev.server import RestateServer
 from tests.balancer import Balancer
 from tests.cluster import Cluster
 from tests.conftest import free_port, unfinished
+from tests.killable import Killable
 from tests.redis_server import RedisServer
 
 AGENT = "tests.crash_agent:app"
 
 
-class Process:
+class Process(Killable):
     """A command of adk-chat that serves on a port."""
 
     def __init__(self, environment: dict[str, str], *arguments: str, log: Path | None = None) -> None:
         self.arguments = arguments
         self._environment = environment
         self._log = log
-        self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start it and wait until it serves."""
@@ -37,23 +37,6 @@ class Process:
         assert self._process.stdout is not None
         line = await asyncio.wait_for(self._process.stdout.readline(), 60)
         assert line.startswith(b"Serving"), line
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def dead(self) -> bool:
-        """Whether it was killed."""
-        return self._process is not None and self._process.returncode is not None
-
-    async def kill(self) -> None:
-        """SIGKILL, unless it is dead already."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
 
 
 class Town:

@@ -5,6 +5,7 @@ import itertools
 from typing import Any
 
 import pytest
+import restate
 
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
@@ -126,10 +127,13 @@ async def test_what_no_handler_takes_gets_no_further_than_the_ingress(chat: Chat
 
 
 @pytest.mark.parametrize("name", ["message", "post", "create_session", "append_events"])
-def test_where_the_ingress_takes_more_the_handlers_do_not(name: str) -> None:
+async def test_where_the_ingress_takes_more_the_handlers_do_not(name: str) -> None:
     chat = next(made for made in ChatService(scripted_app("scripted")).objects if made.name == CHAT)
-    serde = chat.handlers[name].handler_io.input_serde
-    assert "The request takes 25165825 bytes; at most 25165824" in str(serde.deserialize(b"[" * (MAX_BYTES + 1)))
+    handler: Any = chat.handlers[name]
+    request = handler.handler_io.input_serde.deserialize(b"[" * (MAX_BYTES + 1))
+    with pytest.raises(restate.TerminalError, match="The request takes 25165825 bytes; at most 25165824") as refused:
+        await handler.fn(None, request)
+    assert refused.value.status_code == 413
 
 
 async def test_a_repeated_request_is_the_same_turn(chat: ChatClient) -> None:

@@ -273,8 +273,15 @@ SCENARIOS = [
         parallel=True,
     ),
     Scenario("sub-agents that are gathered", Gathering(name="gathering", sub_agents=singers()), parallel=True),
-    Scenario("sub-agents that fill a queue", Queueing(name="queueing", sub_agents=singers()), parallel=True),
-    Scenario("sub-agents that are merged as they speak", Merging(name="merging", sub_agents=singers()), parallel=True),
+    Scenario(
+        "sub-agents that fill a queue", Queueing(name="queueing", sub_agents=singers()), parallel=True, one_branch=True
+    ),
+    Scenario(
+        "sub-agents that are merged as they speak",
+        Merging(name="merging", sub_agents=singers()),
+        parallel=True,
+        one_branch=True,
+    ),
     Scenario("a sub-agent within asyncio.timeout", hurrying("hurrying")),
     Scenario("a sub-agent within asyncio.wait_for", hurrying("hurrying", by_wait_for=True)),
     Scenario(

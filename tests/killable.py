@@ -1,0 +1,36 @@
+"""A process that can be killed and frozen."""
+
+import asyncio
+import signal
+
+
+class Killable:
+    """What a server of the tests is a process of; its `start` makes the process."""
+
+    _process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def dead(self) -> bool:
+        """Whether it was killed."""
+        return self._process is not None and self._process.returncode is not None
+
+    async def kill(self) -> None:
+        """SIGKILL, unless it is dead already."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def freeze(self, seconds: float) -> None:
+        """SIGSTOP for so long."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._process.send_signal(signal.SIGCONT)
