@@ -240,3 +240,8 @@ async def until(condition: Callable[[], Awaitable[object]], seconds: float = 20)
     async with asyncio.timeout(seconds):
         while not await condition():
             await asyncio.sleep(0.02)
+
+
+def text_of(event: Json) -> str:
+    """What an event says."""
+    return "".join(part.get("text", "") for part in event.get("content", {}).get("parts", []))

@@ -8,8 +8,8 @@ from typing import Any
 
 import google.adk.cli
 from google.adk.auth.auth_credential import _redact_credential_secrets
-from google.adk.cli.api_server import ApiServer
-from google.adk.events._internal_metadata import public_event
+from google.adk.cli.api_server import ApiServer, _validate_session_initialization_events
+from google.adk.events._internal_metadata import mark_restored, public_event
 from google.adk.events.event import Event
 from opentelemetry.sdk.trace import ReadableSpan
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -26,6 +26,16 @@ def public_json(event: Event) -> Json:
         public_event(event).model_dump(exclude_none=True, by_alias=True, mode="json")
     )
     return shown
+
+
+def restored(events: list[Event]) -> list[Event]:
+    """The events that a client wants a session to begin with, marked as such.
+
+    Raises:
+        HTTPException: 400, one of them claims to be what only ADK makes.
+    """
+    _validate_session_initialization_events(events)
+    return [mark_restored(event) for event in events]
 
 
 def keeps_traces(server: ApiServer) -> bool:

@@ -28,6 +28,7 @@ from adk_chat.gateway.bodies import JsonBodies
 from adk_chat.gateway.dev_ui import dev_ui_routes
 from adk_chat.gateway.event_stream import EventStreams
 from adk_chat.gateway.exchange import Exchanges
+from adk_chat.gateway.imports import import_whole
 from adk_chat.gateway.reader import TurnReader
 from adk_chat.gateway.routes import ready_route, turn_routes
 from adk_chat.gateway.runner import TurnRunner
@@ -125,6 +126,7 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     keep_newest(server)
     own = dev_ui_routes() if config.ui else []
     app.router.routes[:] = [*own, *(route for route in app.router.routes if _offered(route))]
+    import_whole(app, sessions)
     app.include_router(ready_route(readiness))
     app.include_router(turn_routes(turns, reader, config.tickets, config.aliases))
     app.add_middleware(Exchanges)

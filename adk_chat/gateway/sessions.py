@@ -1,7 +1,9 @@
 """The session service of the gateway."""
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from google.adk.errors import StaleSessionError
@@ -15,6 +17,7 @@ from adk_chat.sessions.contract import StoredSession
 from adk_chat.sessions.transport import AnswerError
 
 _ATTEMPTS = 8
+_beginning: ContextVar[Sequence[Event]] = ContextVar("beginning", default=())
 
 
 class GatewaySessions(RestateSessionService):
@@ -35,11 +38,30 @@ class GatewaySessions(RestateSessionService):
         self._ingress = GatewayTransport(ingress_url, headers)
         self._admin = GatewayTransport(admin_url, headers) if admin_url else None
 
+    @contextmanager
+    def beginning_with(self, events: Sequence[Event]) -> Iterator[None]:
+        """Have the session that is created within begin with these events."""
+        token = _beginning.set(events)
+        try:
+            yield
+        finally:
+            _beginning.reset(token)
+
     @override
-    async def create_session(self, *, app_name: str, **arguments: Any) -> Session:
+    async def create_session(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        state: dict[str, Any] | None = None,
+        session_id: str | None = None,
+    ) -> Session:
         if app_name not in self._apps:
             raise AnswerError(404, f"There is no app {app_name} here; there is {', '.join(self._apps)}.")
-        return await super().create_session(app_name=app_name, **arguments)
+        given: dict[str, Any] = {"app_name": app_name, "user_id": user_id, "state": state, "session_id": session_id}
+        if events := _beginning.get():
+            return await self.import_session(events=events, **given)
+        return await super().create_session(**given)
 
     @override
     async def append_event(self, session: Session, event: Event) -> Event:

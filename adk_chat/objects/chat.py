@@ -1,6 +1,7 @@
 """Chat: a user's sessions, and the public interface. Its key is the user's id. No handler here waits for a model."""
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -216,16 +217,29 @@ class _Handlers:
         return _answer(record, events, user, shared.state)
 
     async def create_session(self, ctx: restate.ObjectContext, request: CreateSession) -> Json:
-        """Create a session; answers it. It is stored then."""
+        """Create a session; answers it without the events that it begins with. All of it is stored then."""
         store = self._store(ctx, request)
+        for event in request.events:
+            unmarked(event)
         if not request.any_app:
             self._known(store.app_name)
         self._limit("session_id", request.session_id or "")
         session_id = request.session_id or str(ctx.uuid())
-        write = await store.create(session_id, request.state, await ctx.time())
-        await self._commit(ctx, store, write)
-        shared = await self._app_states.current(ctx, write.record.app_name)
-        return _answer(write.record, [], await store.user_state(), shared.state)
+        live = False
+
+        async def note() -> Json:
+            nonlocal live
+            live = True
+            return {"time": time.time(), "no_app_state": self._app_states.had_none(store.app_name)}
+
+        noting = ctx.run_typed("note", note)
+        await store.prefetch(session_id)  # while that is stored
+        noted = await noting
+        write = await store.create(session_id, request.state, noted["time"], request.events)
+        shared = await self._commit(ctx, store, write)
+        if shared is None and (await store.app_state_version() or not noted["no_app_state"]):
+            shared = await self._app_states.current_for(ctx, store.app_name, live=live)
+        return _answer(write.record, [], await store.user_state(), shared or {})
 
     async def append_events(self, ctx: restate.ObjectContext, request: AppendEvents) -> Appended:
         """Add events to a session. They are stored when this is answered."""
@@ -345,14 +359,18 @@ class _Handlers:
         key = TurnKey(user_id=ctx.key(), app_name=app, session_id=request.session_id)
         return key, turn
 
-    async def _commit(self, ctx: restate.ObjectContext, store: SessionStore, write: Write) -> None:
+    async def _commit(self, ctx: restate.ObjectContext, store: SessionStore, write: Write) -> Json | None:
+        """Have the K/V keep what was prepared; gives the `app:` state if that is among it."""
+        shared = None
         await store.commit(write)
         if write.app:
             after = await self._app_states.update(ctx, store.app_name, write.app)
             # The user's next turn sees what this one has changed, wherever it runs.
             await store.share(store.keys.app_state_version, after.version)
+            shared = after.state
         # All that may be refused has been: only now anything is written.
         store.kv.write()
+        return shared
 
     async def _fill_in_states(self, store: SessionStore, rows: list[Row]) -> None:
         for row in rows:

@@ -10,16 +10,16 @@ from typing import Annotated, Any
 from google.adk.events.event import Event
 from google.adk.sessions.session import Session
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PrivateAttr,
     StringConstraints,
     ValidationError,
     WithJsonSchema,
-    field_serializer,
-    field_validator,
 )
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
@@ -101,14 +101,15 @@ def sentence(error: ValidationError) -> str:
     return f"{where}: {said}." if where else f"{said}."
 
 
-def in_time(event: Event) -> None:
-    """Refuse an event that has no place in time: lists and windows are ordered by it, and JSON has no such number.
+def in_time(event: Event) -> Event:
+    """The event, if it has a place in time: lists and windows are ordered by it, and JSON has no such number.
 
     Raises:
         BadRequestError: its timestamp is infinite, or NaN.
     """
     if not math.isfinite(event.timestamp):
         raise BadRequestError(f"Event {event.id} has the timestamp {event.timestamp}; it has to be a number.")
+    return event
 
 
 class TooLargeError(ValueError):
@@ -149,6 +150,27 @@ def shallow(value: Json, data: bytes, what: str) -> None:
         ]
     if level:
         raise BadRequestError(f"{what} is nested more than {MAX_DEPTH} levels deep, at {level[0][0].lstrip('.')}...")
+
+
+def _identified(events: object) -> object:
+    # ADK would make them up, and differently on a replay.
+    for event in events if isinstance(events, list) else []:
+        if isinstance(event, dict) and not {"id", "timestamp"} <= event.keys():
+            raise ValueError("every event needs an id and a timestamp")
+    return events
+
+
+def _in_time(events: list[Event]) -> list[Event]:
+    return [in_time(event) for event in events]
+
+
+def _compact(events: list[Event]) -> list[Json]:
+    return [event_json(event) for event in events]
+
+
+Events = Annotated[
+    list[Event], BeforeValidator(_identified), AfterValidator(_in_time), PlainSerializer(_compact), OBJECTS
+]
 
 
 class StoredSession(Session):
@@ -213,6 +235,7 @@ class CreateSession(Request):
         None, description="By default one is made up."
     )
     state: Json = {}
+    events: Events = Field([], description="ADK's events that it begins with; each has an id and a timestamp.")
     any_app: bool = Field(
         False, description="Also in an app that the service does not have: another program runs it, and keeps it here."
     )
@@ -243,29 +266,9 @@ class AppendEvents(SessionRequest):
         }
     )
 
-    events: Annotated[list[Event], OBJECTS] = Field(description="ADK's events; each has an id and a timestamp.")
+    events: Events = Field(description="ADK's events; each has an id and a timestamp.")
     revision: int | None = None
     last_update_time: float | None = None
-
-    @field_validator("events", mode="before")
-    @classmethod
-    def _identified(cls, events: object) -> object:
-        # ADK would make them up, and differently on a replay.
-        for event in events if isinstance(events, list) else []:
-            if isinstance(event, dict) and not {"id", "timestamp"} <= event.keys():
-                raise ValueError("every event needs an id and a timestamp")
-        return events
-
-    @field_validator("events")
-    @classmethod
-    def _in_time(cls, events: list[Event]) -> list[Event]:
-        for event in events:
-            in_time(event)
-        return events
-
-    @field_serializer("events")
-    def _compact(self, events: list[Event]) -> list[Json]:
-        return [event_json(event) for event in events]
 
 
 class TurnBatch(SessionRequest):

@@ -24,6 +24,8 @@ NEWEST_BYTES = 8 * 1024
 """A session's newest run is sealed once its events take more than this many bytes of JSON."""
 KEPT_BYTES = 2 * 1024
 """What stays in the newest run when it is sealed."""
+RUN_BYTES = 256 * 1024
+"""A sealed run takes no more, unless it is of one event: what reads a few events reads a run."""
 ROW_STATE_BYTES = 1024
 """A larger state is not repeated in the index; a list reads it from the session."""
 
@@ -171,11 +173,11 @@ class SessionRecord(Record):
         self.title = title if isinstance(title, str) else None
         return self
 
-    def seal(self) -> list[Json] | None:
-        """Take the older part out of the newest run if it has grown too large; what is taken out is to be sealed."""
+    def seal(self) -> list[list[Json]]:
+        """Take the older part out of the newest run if it has grown too large; gives the runs that it is to be."""
         sizes = [len(to_json(event)) for event in self.events]
         if sum(sizes) <= NEWEST_BYTES:
-            return None
+            return []
         kept = len(sizes)
         room = KEPT_BYTES
         while kept > 1 and room >= sizes[kept - 1]:
@@ -185,9 +187,22 @@ class SessionRecord(Record):
         if self.sealed_until is not None or not self.sealed_runs:
             latest = max(event["timestamp"] for event in sealed)
             self.sealed_until = latest if self.sealed_until is None else max(latest, self.sealed_until)
-        self.sealed_runs += 1
+        runs = _runs(sealed, sizes)
+        self.sealed_runs += len(runs)
         self.sealed_bytes += sum(sizes[:kept])
-        return sealed
+        return runs
+
+
+def _runs(events: list[Json], sizes: list[int]) -> list[list[Json]]:
+    runs: list[list[Json]] = []
+    room = 0
+    for event, size in zip(events, sizes, strict=False):
+        room -= size
+        if not runs or room < 0:
+            runs.append([])
+            room = RUN_BYTES - size
+        runs[-1].append(event)
+    return runs
 
 
 class Row(Record):

@@ -1,6 +1,6 @@
 """`RestateSessionService`: ADK's session service as a client of Chat."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -66,6 +66,28 @@ class RestateSessionService(BaseSessionService):
     ) -> Session:
         request = CreateSession(app_name=app_name, session_id=session_id, state=json_safe(state or {}), any_app=True)
         return StoredSession.parse(await self._transport().call("create_session", user_id, request))
+
+    async def import_session(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        events: Sequence[Event],
+        state: dict[str, Any] | None = None,
+        session_id: str | None = None,
+    ) -> Session:
+        """Create a session that begins with these events, in one write: all of it is stored, or nothing.
+
+        Raises:
+            AlreadyExistsError: the user has a session of that id in this app.
+            TooLargeError: it takes more than 24 MiB as JSON.
+        """
+        given = [_without_temp(in_time(event)) for event in events if not event.partial]
+        request = CreateSession(
+            app_name=app_name, session_id=session_id, state=json_safe(state or {}), events=given, any_app=True
+        )
+        answer, stored = await self._transport().write("create_session", user_id, request)
+        return StoredSession.parse({**answer, "events": stored})
 
     @override
     async def get_session(
@@ -135,16 +157,15 @@ class RestateSessionService(BaseSessionService):
     async def append_event(self, session: Session, event: Event) -> Event:
         if event.partial:
             return event
-        in_time(event)
         revision = session.revision if isinstance(session, StoredSession) else None
         request = AppendEvents(
             app_name=session.app_name,
             session_id=session.id,
-            events=[_without_temp(event)],
+            events=[_without_temp(in_time(event))],
             revision=revision,
             last_update_time=session.last_update_time if revision is None else None,
         )
-        appended, (stored,) = await self._transport().append(session.user_id, request)
+        appended, (stored,) = await self._transport().write("append_events", session.user_id, request)
         if appended["stored"]:
             adopt(event, stored)
             await super().append_event(session, event)

@@ -1,12 +1,13 @@
 """ADK's session contract over the K/V of one user. The only place that knows its rules."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from google.adk.errors import StaleSessionError
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
+from google.adk.events.event import Event
 from google.adk.sessions.state import State
 from pydantic_core import to_json
 
@@ -63,9 +64,9 @@ def taken_away(actions: Json) -> set[str]:
     return {key for key, value in actions.get("stateDelta", {}).items() if value is None}
 
 
-def events_delta(events: Iterable[Json]) -> ScopedState:
-    """What `events` change in the state, later ones over earlier ones."""
-    delta: Json = {}
+def events_delta(events: Iterable[Json], state: Json | None = None) -> ScopedState:
+    """What `events` change in the state, later ones over earlier ones, all of them over `state`."""
+    delta = dict(state or {})
     for event in events:
         delta.update(event.get("actions", {}).get("stateDelta", {}))
     return ScopedState(delta)
@@ -208,21 +209,22 @@ class SessionStore:
             for event in reversed(run):
                 yield event
 
-    async def create(self, session_id: str, state: Json, time: float) -> "Write":
-        """Prepare a new session.
+    async def create(self, session_id: str, state: Json, time: float, events: Sequence[Event] = ()) -> "Write":
+        """Prepare a new session, and the events that it begins with.
 
         Raises:
             AlreadyExistsError: the user has a session of that id in this app.
+            BadRequestError: its state, or an event, is nested too deep.
             TooLargeError: its state is.
         """
         shallow(state, to_json(json_safe(state)), "The state")
+        given = _stored_form(events)
         await self.prefetch(session_id)
         if await self.read(session_id) is not None:
             raise AlreadyExistsError(f"Session with id {session_id} already exists.")
-        scoped = ScopedState(state)
-        record = self._new(session_id, scoped.session, time)
-        write = Write(record, {**await self.user_state(), **scoped.user} if scoped.user else None, scoped.app)
-        _limit_state(write, scoped)
+        record = self._new(session_id, ScopedState(state).session, time)
+        write = Write(record, None, {})
+        await self._extend(write, given, events_delta(given, state))
         return write
 
     async def append(self, request: AppendEvents) -> "Write":
@@ -237,16 +239,14 @@ class SessionStore:
         record = await self.read(request.session_id)
         if record is None:
             raise SessionNotFoundError(f"Session {request.session_id} not found.")
-        given = [without_temp(event_json(event)) for event in request.events]
-        for event in given:
-            shallow(event, to_json(event), f"Event {event['id']}")
+        given = _stored_form(request.events)
         ids = {event["id"] for event in given}
         known = [event for event in await self._since(record, given) if event["id"] in ids]
         events = [event for event in given if event not in known]
         if events:
             self._refuse_outdated(record, request)
             record.mark = None
-        return await self._extend(record, events)
+        return await self._appended(record, events)
 
     async def _since(self, record: SessionRecord, events: list[Json]) -> list[Json]:
         """The events of a session among which equals of others may be."""
@@ -292,24 +292,28 @@ class SessionStore:
                 f"Session {session_id} was deleted while its turn ran, or an earlier part of the turn was refused."
             )
         record.batches, record.mark, record.turn = request.batch, request.mark, request.turn
-        return await self._extend(record, request.events)
+        return await self._appended(record, request.events)
 
-    async def _extend(self, record: SessionRecord, events: list[Json]) -> "Write":
+    async def _appended(self, record: SessionRecord, events: list[Json]) -> "Write":
         write = Write(record, None, {}, len(events))
         if events:
-            delta = events_delta(events)
-            if delta.user or self._left:
-                write.user = {**await self.user_state(), **delta.user}
-            write.app.update(delta.app)
-            record.state.update(delta.session)
-            for event in events:
-                for key in taken_away(event.get("actions", {})) & record.state.keys():
-                    _take_away(record, key)
-            record.events.extend(events)
-            record.event_count += len(events)
-            record.last_update_time = events[-1]["timestamp"]
-            _limit_state(write, delta)
+            await self._extend(write, events, events_delta(events))
         return write
+
+    async def _extend(self, write: "Write", events: list[Json], delta: ScopedState) -> None:
+        record = write.record
+        if delta.user or self._left:
+            write.user = {**await self.user_state(), **delta.user}
+        write.app.update(delta.app)
+        record.state.update(delta.session)
+        for event in events:
+            for key in taken_away(event.get("actions", {})) & record.state.keys():
+                _take_away(record, key)
+        record.events.extend(events)
+        record.event_count += len(events)
+        if events:
+            record.last_update_time = events[-1]["timestamp"]
+        _limit_state(write, delta)
 
     async def delete(self, session_id: str) -> bool:
         """Have the K/V delete a session and its events; gives whether it is there.
@@ -354,11 +358,18 @@ class SessionStore:
         record.revision += 1
         sealed = record.retitled().seal()
         await self.index.put(record, key)
-        if sealed is not None:
-            self.kv.set(self.keys.run(record.id, record.sealed_runs - 1), sealed)
+        for number, run in enumerate(sealed, record.sealed_runs - len(sealed)):
+            self.kv.set(self.keys.run(record.id, number), run)
         self.kv.set(key, record.dump())
         if write.user is not None:
             await self.share(self.keys.user_state, write.user)
+
+
+def _stored_form(events: Sequence[Event]) -> list[Json]:
+    given = [without_temp(event_json(event)) for event in events]
+    for event in given:
+        shallow(event, to_json(event), f"Event {event['id']}")
+    return given
 
 
 def _take_away(record: SessionRecord, key: str) -> None:

@@ -22,6 +22,7 @@ from adk_chat.sessions.contract import (
     CHAT,
     AppendEvents,
     BadRequestError,
+    CreateSession,
     Json,
     Request,
     TooLargeError,
@@ -136,8 +137,8 @@ class Transport(Protocol):
                 contract says.
         """
 
-    async def append(self, user_id: str, request: AppendEvents) -> tuple[Json, list[Json]]:
-        """Append events: the handler's answer, and the events as they were stored."""
+    async def write(self, handler: str, user_id: str, request: AppendEvents | CreateSession) -> tuple[Json, list[Json]]:
+        """Call a handler that stores events: its answer, and the events as they were stored."""
 
 
 def error_of(status: int, message: str) -> Exception:
@@ -179,7 +180,7 @@ class ContextTransport:
         """See `Transport`."""
         return await self._call(handler, user_id, request_json(request))
 
-    async def append(self, user_id: str, request: AppendEvents) -> tuple[Json, list[Json]]:
+    async def write(self, handler: str, user_id: str, request: AppendEvents | CreateSession) -> tuple[Json, list[Json]]:
         """See `Transport`."""
 
         # What an agent's own code put into the events may differ on a replay; what is sent may not.
@@ -187,7 +188,7 @@ class ContextTransport:
             return request_json(request)
 
         body = await self._context.run_typed("events", events, restate.RunOptions(serde=restate.serde.BytesSerde()))
-        return await self._call("append_events", user_id, body), from_json(body)["events"]
+        return await self._call(handler, user_id, body), from_json(body)["events"]
 
     async def _call(self, handler: str, user_id: str, body: bytes) -> Any:
         try:
@@ -222,9 +223,9 @@ class IngressTransport:
             return answer.json() if answer.content else None
         raise error_of(answer.status, _message(answer))
 
-    async def append(self, user_id: str, request: AppendEvents) -> tuple[Json, list[Json]]:
+    async def write(self, handler: str, user_id: str, request: AppendEvents | CreateSession) -> tuple[Json, list[Json]]:
         """See `Transport`."""
-        return await self.call("append_events", user_id, request), [event_json(event) for event in request.events]
+        return await self.call(handler, user_id, request), [event_json(event) for event in request.events]
 
     async def query(self, sql: str) -> Answer:
         """Ask an admin API."""

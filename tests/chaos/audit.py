@@ -6,8 +6,8 @@ from itertools import permutations
 from math import inf
 
 from adk_chat.sessions.turn_id import TurnId
-from tests.chaos.observed import Run, Sent, Stored, text_of
-from tests.support import Json
+from tests.chaos.observed import Run, Sent, Stored
+from tests.support import Json, text_of
 
 _EXPECTED = {200, 404, 409}
 _ENDED = ("INVOCATION_ABORTED", "TURN_ENDED")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from tests.support import Json
+from tests.support import Json, text_of
 
 Speaker = tuple[str, str | None]
 
@@ -94,8 +94,3 @@ class Run:
     """By user, app and session."""
     effects: list[Json] = field(default_factory=list)
     unfinished: list[Json] = field(default_factory=list)
-
-
-def text_of(event: Json) -> str:
-    """What an event says."""
-    return "".join(part.get("text", "") for part in event.get("content", {}).get("parts", []))

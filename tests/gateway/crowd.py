@@ -8,7 +8,7 @@ import ctypes
 import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import httpx
 import uvloop
@@ -21,7 +21,7 @@ from adk_chat.streaming import MemoryBroker
 from tests.conftest import hosting
 from tests.gateway.conftest import gateway_config, served
 from tests.gateway.sse import Screen, watching
-from tests.support import gates, scripted_app, unique, until
+from tests.support import gates, scripted_app, text_of, unique, until
 
 STREAMS = 100
 WORDS = [f"{number:02d}{'-' * 1000}" for number in range(8)]
@@ -72,12 +72,6 @@ async def listen(client: httpx.AsyncClient, user: str, gate: str, halfway: async
     assert [text_of(event) for event in shown.all] == [*said, "".join(said)]
     assert len({*ids}) == len(WORDS) + 2  # each word, the whole answer, and the end
     assert shown.complete == (await client.get(f"{path}/s")).json()["events"][1:]
-
-
-def text_of(event: dict[str, Any]) -> str:
-    (part,) = event["content"]["parts"]
-    text: str = part["text"]
-    return text
 
 
 async def crowd(clients: list[httpx.AsyncClient]) -> None:

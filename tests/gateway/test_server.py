@@ -1,10 +1,12 @@
 """What the gateway serves, and what it does not."""
 
 import asyncio
+import json
 import logging
 import re
 import time
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import jwt
@@ -20,12 +22,13 @@ from adk_chat.dev.server import RestateServer
 from adk_chat.gateway.server import gateway_app
 from adk_chat.gateway.tokens import AuthError
 from adk_chat.gateway.turns import RefusedError, Turns
+from adk_chat.sessions.contract import MAX_BYTES
 from adk_chat.sessions.turn_id import TurnId
 from adk_chat.settings import Settings
 from adk_chat.streaming.redis_broker import RedisBroker
 from tests.conftest import free_port, plain, query
 from tests.gateway.conftest import gateway_config, served
-from tests.support import ChatClient, scripted_app, unique, until
+from tests.support import ChatClient, Json, scripted_app, text_of, unique, until
 
 NOT_OFFERED = [
     ("GET", "/dev/apps/scripted/builder"),
@@ -80,6 +83,36 @@ async def test_reading_leaves_nothing_behind_in_restate(server: RestateServer, g
         return await left() == [f"Chat/{user}/create_session"]
 
     await until(only_the_write)
+
+
+@plain
+async def test_a_session_is_imported_in_one_write(server: RestateServer, gateway: httpx.AsyncClient) -> None:
+    user = unique("user")
+    path = f"/apps/scripted/users/{user}/sessions"
+
+    def events(count: int, **last: Any) -> list[Json]:
+        made: list[Json] = [
+            {"author": "user", "timestamp": 1.0 + number, "content": {"role": "user", "parts": [{"text": str(number)}]}}
+            for number in range(count)
+        ]
+        return [*made[:-1], made[-1] | last]
+
+    deep = {"customMetadata": {"x": json.loads("[" * 179 + "]" * 179)}}
+    large = {"customMetadata": {"x": "x" * MAX_BYTES}}
+    marked = {"actions": {"stateDelta": {"n": 1}}}
+    for status, last in ((400, deep), (413, large), (400, marked)):
+        refused = await gateway.post(path, json={"sessionId": "s", "events": events(3, **last)})
+        assert (refused.status_code, (await gateway.get(path)).json()) == (status, []), refused.text
+    whole = await gateway.post(path, json={"sessionId": "s", "state": {"n": 1}, "events": events(300)})
+    assert whole.status_code == 200, whole.text
+    found = (await gateway.get(f"{path}/s")).json()
+    assert ([text_of(event) for event in found["events"]], found["state"]) == ([*map(str, range(300))], {"n": 1})
+    assert (whole.json()["events"], found["lastUpdateTime"]) == (found["events"], 300.0)
+    assert (await gateway.post(path, json={"sessionId": "s", "events": events(3)})).status_code == 409
+    options = await gateway.post(path, json={"options": {"events": []}})
+    assert (options.status_code, "not supported" in options.text) == (400, True)
+    rows = await query(server, f"SELECT target FROM sys_invocation WHERE target_service_key = '{user}'")
+    assert {row["target"] for row in rows} == {f"Chat/{user}/create_session"}
 
 
 @plain

@@ -20,9 +20,7 @@ from tests.conftest import hosting, plain
 from tests.gateway.conftest import gateway_config, served
 from tests.gateway.sse import Screen, screen, watching
 from tests.streaming.reading import take
-from tests.support import ChatClient, calls, gates, scripted_app, unique, until
-
-Json = dict[str, Any]
+from tests.support import ChatClient, Json, calls, gates, scripted_app, text_of, unique, until
 
 
 def body(user: str, text: str, **more: Any) -> Json:
@@ -40,10 +38,6 @@ async def user(gateway: httpx.AsyncClient) -> str:
 async def history(gateway: httpx.AsyncClient, user: str) -> list[Json]:
     events: list[Json] = (await gateway.get(f"/apps/scripted/users/{user}/sessions/s")).json()["events"]
     return events
-
-
-def text_of(event: Json) -> str:
-    return "".join(part.get("text", "") for part in event["content"]["parts"])
 
 
 async def pending(gateway: httpx.AsyncClient, user: str) -> list[Json]:

@@ -227,6 +227,25 @@ async def an_equal_event_is_stored_once(sessions: RestateSessionService, app: st
 
 
 @contract
+async def a_session_is_imported_whole(sessions: RestateSessionService, app: str, user: str) -> None:
+    events = [event(str(number), time=float(number)) for number in range(60)]
+    events[7].actions = delta(n=1, user__u=1, app__a=1, temp__t=1)
+    events[9].actions = delta(n=2)
+    started = {"n": 0, "kept": True}
+    made = await sessions.import_session(
+        app_name=app, user_id=user, state=started, session_id="s", events=[*events, event("part", partial=True)]
+    )
+    found = await get(sessions, made)
+    assert texts(found) == texts(made) == [str(number) for number in range(60)]
+    assert (found.state, found.last_update_time) == ({"n": 2, "kept": True, "user:u": 1, "app:a": 1}, 59.0)
+    assert "temp:t" not in found.events[7].actions.state_delta
+    with pytest.raises(AlreadyExistsError):
+        await sessions.import_session(app_name=app, user_id=user, session_id="s", events=events)
+    await sessions.append_event(made, event("after", time=60.0))
+    assert texts(await get(sessions, made)) == [*texts(found), "after"]
+
+
+@contract
 async def an_outdated_copy_is_refused(sessions: RestateSessionService, app: str, user: str) -> None:
     session = await sessions.create_session(app_name=app, user_id=user)
     other = await get(sessions, session)

@@ -12,7 +12,7 @@ from google.adk.events.event import Event
 from adk_chat.dev.server import RestateServer
 from adk_chat.sessions.contract import AppendEvents, TurnBatch
 from adk_chat.sessions.index import NEWEST_ROWS, ROWS, SessionIndex, position
-from adk_chat.sessions.layout import KEPT_BYTES, NEWEST_BYTES, SessionRecord
+from adk_chat.sessions.layout import KEPT_BYTES, NEWEST_BYTES, RUN_BYTES, SessionRecord
 from adk_chat.sessions.store import SessionStore
 from tests.conftest import stored
 from tests.support import ChatClient, Json, until
@@ -110,6 +110,19 @@ async def test_one_large_event_is_not_written_again_and_again() -> None:
     await append(kv, "s", 2, event(1))
     assert kv.written < 3000
     assert await read(kv, "s") == [0, 1]
+
+
+async def test_what_is_imported_is_sealed_in_runs_of_bounded_size() -> None:
+    kv = Memory()
+    events = [Event.model_validate(event(number, 1000)) for number in range(2000)]
+    await store(kv).commit(await store(kv).create("s", {}, 0.0, events))
+    assert max(map(len, kv.values.values())) < 1.1 * RUN_BYTES
+    assert await read(kv, "s") == list(range(2000))
+    kv.read = 0
+    assert await read(kv, "s", last=10) == list(range(1990, 2000))
+    assert kv.read == 2, "the record and one run"
+    await append(kv, "s", 1, event(2000))
+    assert await read(kv, "s", last=3) == [1998, 1999, 2000]
 
 
 async def test_a_batch_that_comes_twice_is_stored_once() -> None:
