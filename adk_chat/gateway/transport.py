@@ -5,7 +5,7 @@ from typing import Any
 import aiohttp
 from typing_extensions import override
 
-from adk_chat.sessions.transport import CONNECT_SECONDS, Answer, IngressTransport, UnansweredError
+from adk_chat.sessions.transport import CONNECT_SECONDS, Answer, IngressTransport, UnansweredError, kept_of
 
 
 class GatewayTransport(IngressTransport):
@@ -24,7 +24,7 @@ class GatewayTransport(IngressTransport):
         request: Any = self._session.request(method, url, data=content, headers=headers, timeout=timeout)
         try:
             async with request as answer:
-                return Answer(answer.status, await answer.read())
+                return Answer(answer.status, await answer.read(), kept_of(answer.headers))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise UnansweredError(error, timed_out=isinstance(error, aiohttp.SocketTimeoutError)) from error
 

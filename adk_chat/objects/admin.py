@@ -1,4 +1,4 @@
-"""Restate's admin API, for the one thing that nothing else can do: ending what does not hear a cancellation."""
+"""Restate's admin API, for what nothing else can do: ending what hears no cancellation, and forgetting refusals."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ _PAUSE = 0.2
 
 
 class AdminApi:
-    """Ends Restate invocations.
+    """Ends Restate invocations, and forgets how they ended.
 
     Args:
         url: where the admin API is.
@@ -44,18 +44,38 @@ class AdminApi:
             logger.warning("Restate's admin API at %s does not end %s: %r", self._url, invocation_id, error)
             return "unknown"
 
+    async def forget_failed(self, *, invocation_id: str, target: str) -> bool:
+        """Have the engine forget a Restate invocation of `target`, if it has failed.
+
+        Gives whether no such failure is kept now: False where the admin API does not answer as it should.
+        """
+        try:
+            rows = await self._rows("target, completion_result", invocation_id)
+            if rows and (rows[0]["target"], rows[0].get("completion_result")) == (target, "failure"):
+                await self._patch(invocation_id, "purge")
+            return True
+        except httpx.HTTPError as error:
+            logger.warning("Restate's admin API at %s does not forget %s: %r", self._url, invocation_id, error)
+            return False
+
     async def _kill(self, invocation_id: str) -> bool:
-        if self._http is None:  # made once: that takes longer than asking
-            self._http = httpx.AsyncClient(headers=self._headers, timeout=2)
         end = time.monotonic() + _SECONDS
-        while (wait := await self._wait(self._http, invocation_id)) is not None:
+        while (wait := await self._wait(invocation_id)) is not None:
             if wait > _SECONDS or time.monotonic() > end:
-                answer = await self._http.patch(f"{self._url}/invocations/{invocation_id}/kill")
-                if answer.status_code != httpx.codes.NOT_FOUND:  # it has ended by itself
-                    answer.raise_for_status()
-                return answer.is_success
+                return await self._patch(invocation_id, "kill")
             await asyncio.sleep(_PAUSE)
         return False
+
+    async def _patch(self, invocation_id: str, what: str) -> bool:
+        answer = await self._client().patch(f"{self._url}/invocations/{invocation_id}/{what}")
+        if answer.status_code != httpx.codes.NOT_FOUND:  # it has ended by itself
+            answer.raise_for_status()
+        return answer.is_success
+
+    def _client(self) -> httpx.AsyncClient:
+        if self._http is None:  # made once: that takes longer than asking
+            self._http = httpx.AsyncClient(headers=self._headers, timeout=2)
+        return self._http
 
     async def close(self) -> None:
         """Close the connections."""
@@ -63,12 +83,18 @@ class AdminApi:
             await self._http.aclose()
             self._http = None
 
-    async def _wait(self, http: httpx.AsyncClient, invocation_id: str) -> float | None:
-        """For how long, in seconds, the engine is not going to try again; None where it is being run, or has ended."""
-        sql = f"SELECT status, next_retry_at FROM sys_invocation WHERE id || '' = '{invocation_id}'"
-        answer = await http.post(f"{self._url}/query", json={"query": sql}, headers={"accept": "application/json"})
+    async def _rows(self, columns: str, invocation_id: str) -> list[dict[str, Any]]:
+        sql = f"SELECT {columns} FROM sys_invocation WHERE id || '' = '{invocation_id}'"
+        answer = await self._client().post(
+            f"{self._url}/query", json={"query": sql}, headers={"accept": "application/json"}
+        )
         answer.raise_for_status()
         rows: list[dict[str, Any]] = answer.json()["rows"]
+        return rows
+
+    async def _wait(self, invocation_id: str) -> float | None:
+        """For how long, in seconds, the engine is not going to try again; None where it is being run, or has ended."""
+        rows = await self._rows("status, next_retry_at", invocation_id)
         status = rows[0]["status"] if rows else "completed"
         if status == "paused":
             return float("inf")

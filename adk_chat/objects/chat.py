@@ -44,6 +44,7 @@ from adk_chat.sessions.contract import (
     CreateSession,
     GetSession,
     Json,
+    KeptRefusal,
     Request,
     SessionRequest,
     shallow,
@@ -109,6 +110,7 @@ def chat_object(config: ChatConfig) -> restate.VirtualObject:
     handler(chat, AppendEvents, most=MAX_BYTES)(handlers.append_events)
     handler(chat, SessionRequest)(handlers.delete_session)
     handler(chat, Request, **reading)(handlers.get_user_state)
+    handler(chat, KeptRefusal, idempotency_retention=timedelta(0))(handlers.forget_refusal)
     handler(chat, TurnEvents, ingress_private=True)(handlers.append_turn)
     handler(chat, LoadSession, ingress_private=True)(handlers.load_session)
     return chat
@@ -306,6 +308,17 @@ class _Handlers:
     async def get_user_state(self, ctx: restate.ObjectSharedContext, request: Request) -> Json:
         """The state that all sessions of the user share, keys without prefix."""
         return await self._store(ctx, request).user_state()
+
+    async def forget_refusal(self, ctx: restate.ObjectContext, request: KeptRefusal) -> bool:
+        """Have the engine forget that a message was refused, so that its idempotency key may be used again.
+
+        Invariant: no `post` of the user ends meanwhile. So what is forgotten is the refusal, and not the success of
+        the same message, sent again since.
+        """
+        forget = self._config.admin.forget_failed
+        return await ctx.run_typed(
+            "forget", forget, target=f"{CHAT}/{ctx.key()}/post", invocation_id=request.invocation_id
+        )
 
     async def _admitted(self, ctx: AnyContext, request: Message) -> tuple[TurnKey, TurnRequest]:
         """The turn to run, once its strategy has dealt with the one that may be running."""

@@ -271,6 +271,12 @@ class AppendEvents(SessionRequest):
     last_update_time: float | None = None
 
 
+class KeptRefusal(Request):
+    """What the engine keeps under an idempotency key: that a message to `post` was refused."""
+
+    invocation_id: str = Field(pattern="^inv_[0-9A-Za-z]+$", description="Restate's: x-restate-id of the answer.")
+
+
 class TurnBatch(SessionRequest):
     """Events of a turn, and the session they belong to: the one that was there when the turn's message was accepted.
 

@@ -24,6 +24,7 @@ from adk_chat.sessions.contract import (
     BadRequestError,
     CreateSession,
     Json,
+    KeptRefusal,
     Request,
     TooLargeError,
     event_json,
@@ -94,6 +95,8 @@ class Answer:
 
     status: int
     content: bytes
+    kept_of: str | None = None
+    """The Restate invocation, where this is what the engine has kept of an earlier request with the same key."""
 
     @property
     def is_success(self) -> bool:
@@ -214,11 +217,15 @@ class IngressTransport:
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
 
     async def call(self, handler: str, user_id: str, request: Request, idempotency_key: str | None = None) -> Any:
-        """See `Transport`; with the idempotency key of an earlier call this is the same call."""
+        """See `Transport`; with the idempotency key of an earlier call this is the same call, unless it was refused."""
         content = sized(request_json(request), "The request")
         path = f"/{CHAT}/{quote(user_id, safe='')}/{handler}"
         headers = {"content-type": "application/json", "idempotency-key": idempotency_key or str(uuid.uuid4())}
         answer = await self.send("POST", path, content, headers)
+        if not answer.is_success and answer.kept_of is not None and idempotency_key is not None:
+            refusal = KeptRefusal(invocation_id=answer.kept_of)
+            if await self.call("forget_refusal", user_id, refusal):
+                answer = await self.send("POST", path, content, headers)
         if answer.is_success:
             return answer.json() if answer.content else None
         raise error_of(answer.status, _message(answer))
@@ -283,7 +290,7 @@ class IngressTransport:
             answer = await self._client().request(method, url, content=content, headers=headers, timeout=timeout)
         except httpx.TransportError as error:
             raise UnansweredError(error, timed_out=isinstance(error, httpx.ReadTimeout)) from error
-        return Answer(answer.status_code, answer.content)
+        return Answer(answer.status_code, answer.content, kept_of(answer.headers))
 
     async def close(self) -> None:
         """Close the connections of the event loop that this is awaited on; a later call opens others."""
@@ -299,6 +306,12 @@ class IngressTransport:
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
             client = self._clients[loop] = httpx.AsyncClient(headers=self._headers, limits=limits)
         return client
+
+
+def kept_of(headers: Mapping[str, str]) -> str | None:
+    """See `Answer`."""
+    # Which the ingress sends with what it answers again, and not with what it answers for the first time.
+    return headers.get("x-restate-id") if "idempotency-expires" in headers else None
 
 
 def _is_not_ready(answer: Answer) -> bool:

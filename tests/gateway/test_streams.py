@@ -228,6 +228,20 @@ async def test_a_key_is_of_one_message_to_one_session(gateway: httpx.AsyncClient
     assert texts == ["hello", "echo hello"] * 2  # of /run, and of /run_sse
 
 
+async def test_a_refusal_is_not_kept_under_its_key(gateway: httpx.AsyncClient, user: str) -> None:
+    text = f"late {user}"
+
+    async def send(_: int = 0) -> httpx.Response:
+        return await gateway.post("/run", json=body(user, text, sessionId="late"), headers={"idempotency-key": "k"})
+
+    assert [(await send()).status_code for _ in range(3)] == [404] * 3
+    await gateway.post(f"/apps/scripted/users/{user}/sessions/late")
+    answers = await asyncio.gather(*map(send, range(8)))
+    assert [answer.status_code for answer in answers] == [200] * 8, [answer.text for answer in answers]
+    assert len({answer.headers[TURN_ID] for answer in answers} | {(await send()).headers[TURN_ID]}) == 1
+    assert calls[f"model: {text}"] == 1
+
+
 async def test_marks_of_ours_mean_nothing_from_a_client(gateway: httpx.AsyncClient, user: str) -> None:
     marks = {"adk_chat_appended": True, "adk_chat_turn_failed": True, "of": "mine"}
     answer = await gateway.post("/run_sse", json=body(user, "hello", customMetadata=marks))
