@@ -27,6 +27,7 @@ from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.npm import InstallError
 from adk_chat.dev.reload import directory_of, reloading
 from adk_chat.dev.server import AwayError, DataDir, RestateServer, ServerError, register
+from adk_chat.direct import is_loopback
 from adk_chat.endpoint import (
     FEW_STREAMS,
     STREAMS,
@@ -34,7 +35,6 @@ from adk_chat.endpoint import (
     PortTakenError,
     ServerMissingError,
     check_server,
-    is_loopback,
     listen,
     stop_event,
 )
@@ -242,7 +242,7 @@ async def web(loaded: Loaded, settings: Settings, *, fd: int | None) -> None:
 async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> None:
     """Run everything, but for restate-server where that runs already."""
     data = None if without_server else DataDir(settings.data_dir)  # it is ours as long as this is here
-    data_dir = data.path if data else settings.data_dir.resolve()
+    data_dir = data.path if data else settings.data_dir
     listening = _listen("127.0.0.1", settings.endpoint_port, "--endpoint-port")
     port = listening.getsockname()[1]
     web_listening = _listen("127.0.0.1", settings.port, "--port")
@@ -380,5 +380,5 @@ def _welcome(loaded: Loaded, server: RestateServer, web_url: str, ui: bool) -> s
         f"  Restate UI  {server.admin_url}\n"
         f"Try:\n"
         f"  curl {server.ingress_url.removeprefix('http://')}/Chat/user123/message --json '{message}'\n"
-        f"Ctrl-C stops it; conversations are kept in {os.path.relpath(server.log.parent)}."
+        f"Ctrl-C stops it; conversations are kept in {server.log.parent}."
     )

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Mapping
 import httpx
 from starlette.responses import JSONResponse
 
+from adk_chat.direct import direct_client
 from adk_chat.sessions.addresses import Addresses
 from adk_chat.sessions.contract import CHAT
 from adk_chat.streaming import Broker
@@ -48,7 +49,7 @@ class Readiness:
     async def _check(self) -> dict[str, str]:
         """Each thing that is needed, with "ok" or what is wrong with it."""
         if self._http is None:  # made once: that takes longer than asking
-            self._http = httpx.AsyncClient(headers=self._headers, timeout=_SECONDS)
+            self._http = direct_client(headers=self._headers, timeout=_SECONDS)
         checks: dict[str, Awaitable[str]] = {}
         if self._ingress_url is not None:
             checks["restate"] = self._ingress_is_there(self._http, Addresses(self._ingress_url))

@@ -28,10 +28,10 @@ from google.genai import types
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
+from adk_chat.direct import is_loopback
 from adk_chat.durable import RetryPolicy, install
 from adk_chat.durable.credentials import UserCredentials
 from adk_chat.durable.sealed import Seal
-from adk_chat.endpoint import is_loopback
 from adk_chat.gateway.auth import guarded
 from adk_chat.gateway.bodies import BoundedBodies
 from adk_chat.gateway.cors import checked_origins, cross_origin

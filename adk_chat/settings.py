@@ -33,12 +33,26 @@ def urls(value: str) -> str:
     return ",".join(url(one.strip()) for one in value.split(","))
 
 
+def local(uri: str) -> str:
+    """A URI as ADK writes those of services; what it says of a file does not depend on the current directory."""
+    scheme, colon, path = uri.partition(":")
+    slashes = "///" if scheme == "sqlite" else ""  # of which three begin a relative path
+    file = path.removeprefix(slashes)
+    if not colon or scheme not in ("file", "sqlite") or not path.startswith(slashes) or file.startswith(("/", ":")):
+        return uri
+    return f"{scheme}:{slashes}{Path(file).absolute()}"
+
+
 Url = Annotated[str, AfterValidator(url)]
 Urls = Annotated[str, AfterValidator(urls)]
+ServiceUri = Annotated[str, AfterValidator(local)]
 
 
 class Settings(BaseSettings):
-    """Settings of the service, its endpoint and the development server."""
+    """Settings of the service, its endpoint and the development server.
+
+    Paths are those of the directory that was the current one here: agents that are loaded later may go elsewhere.
+    """
 
     model_config = SettingsConfigDict(env_prefix="ADK_CHAT_", env_file=".env", extra="ignore", populate_by_name=True)
 
@@ -75,7 +89,9 @@ class Settings(BaseSettings):
     restate_token: SecretStr | None = Field(
         None, description="Sent to that Restate as a bearer token, as Restate Cloud wants it."
     )
-    data_dir: Path = Field(Path(".adk-chat"), description="Where `dev` keeps the data of restate-server.")
+    data_dir: Annotated[Path, AfterValidator(Path.absolute)] = Field(
+        Path(".adk-chat"), validate_default=True, description="Where `dev` keeps the data of restate-server."
+    )
     replay_always: bool = Field(False, description="Let Restate replay handlers at every await, to test an agent.")
 
     redis_url: str | None = Field(
@@ -135,12 +151,12 @@ class Settings(BaseSettings):
         8, ge=0, description="Threads for tools that are plain functions; 0 runs them on the event loop."
     )
 
-    artifact_service_uri: str | None = Field(
+    artifact_service_uri: ServiceUri | None = Field(
         None,
         description="Where artifacts are kept, as ADK writes it: file:///path, gs://bucket; else in memory, "
         "and by `dev` in its data directory.",
     )
-    memory_service_uri: str | None = Field(
+    memory_service_uri: ServiceUri | None = Field(
         None, description="The memory service, as ADK writes it: sqlite:///path, rag://id, ...; else in memory."
     )
 

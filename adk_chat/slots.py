@@ -8,6 +8,7 @@ from math import inf
 
 import httpx
 
+from adk_chat.direct import direct_client
 from adk_chat.gateway.invocations import WITHOUT_SLOT
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ async def watch_slots(admin_url: str, headers: Mapping[str, str]) -> None:
     """
     said = -inf
     headers = {**headers, "accept": "application/json"}
-    async with httpx.AsyncClient(headers=headers, timeout=_QUERY_SECONDS, trust_env=False) as client:
+    async with direct_client(headers=headers, timeout=_QUERY_SECONDS) as client:
         while True:
             try:
                 answer = await client.post(f"{admin_url}/query", json={"query": _WAITING})

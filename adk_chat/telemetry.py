@@ -11,6 +11,7 @@ from google.adk.telemetry.setup import maybe_set_otel_providers
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
 
+from adk_chat.direct import blocking_direct_client
 from adk_chat.gateway.invocations import SOURCE, TURNS, WAITING
 
 _QUERY_SECONDS = 2
@@ -58,18 +59,14 @@ def start(*, beside_adk: bool) -> None:
 
 def measure_waiting(admin_url: str, headers: Mapping[str, str]) -> None:
     """Measure how many turns wait, and for what, by asking Restate's admin API at each export."""
+    client = blocking_direct_client(headers={**headers, "accept": "application/json"}, timeout=_QUERY_SECONDS)
 
     def counted(condition: str) -> Callable[[metrics.CallbackOptions], Iterable[metrics.Observation]]:
         query = f"SELECT count(*) AS turns FROM {SOURCE} WHERE {TURNS} AND {condition}"
 
         def count(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
             with suppress(httpx.HTTPError, ValueError, LookupError):  # then there is no point this time
-                answer = httpx.post(
-                    f"{admin_url}/query",
-                    json={"query": query},
-                    headers={**headers, "accept": "application/json"},
-                    timeout=_QUERY_SECONDS,
-                )
+                answer = client.post(f"{admin_url}/query", json={"query": query})
                 yield metrics.Observation(answer.json()["rows"][0]["turns"])
 
         return count

@@ -38,6 +38,27 @@ async def test_two_processes_share_what_a_uri_names(tmp_path: Path) -> None:
     assert found.text == "kept"
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("sqlite:///memory.db", "sqlite:///{}/memory.db"),
+        ("sqlite:////var/memory.db", "sqlite:////var/memory.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("file:kept/here", "file:{}/kept/here"),
+        ("file:///var/kept", "file:///var/kept"),
+        ("gs://bucket", "gs://bucket"),
+        ("memory://", "memory://"),
+    ],
+)
+def test_what_settings_say_of_files_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, meant: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(_env_file=None, memory_service_uri=given, artifact_service_uri=given)
+    assert settings.data_dir == tmp_path / ".adk-chat"
+    assert settings.memory_service_uri == settings.artifact_service_uri == meant.format(tmp_path)
+
+
 def test_a_program_that_uses_the_library_keeps_its_redis_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://somebody-elses")
     assert service().broker is None

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,23 +65,41 @@ def _checked(spec: str | None, model: str | None) -> Loaded:
     try:
         loaded = Loaded([assistant(model)], {}) if spec is None else _load(spec)
         for app in loaded.apps:
-            try:
-                _check_models(app)
-            except Exception as error:
-                if len(loaded.apps) == 1:
-                    raise
-                logger.warning("%s cannot answer: %s", app.name, error)
+            _check_models(app, alone=len(loaded.apps) == 1)
     except AgentError:
         raise
-    except Exception as error:  # whatever somebody else's module does when it is imported
+    except BaseException as error:  # whatever somebody else's module does when it is imported
+        if _is_interrupted():
+            raise
         raise AgentError(f"{spec or 'The assistant'} cannot be loaded.\n{own_traceback(error).strip()}") from error
     return loaded
 
 
-def _check_models(app: App) -> None:
-    for agent in _agents(app.root_agent):
-        if isinstance(agent, LlmAgent) and isinstance(agent.model, str) and agent.model:
-            _resolve(agent.name, agent.model)
+def _is_interrupted() -> bool:
+    """Whether it is a person that wants this to end, by Ctrl-C, and not a module that is imported."""
+    task = asyncio.current_task() if threading.current_thread() is threading.main_thread() else None
+    return task is not None and task.cancelling() > 0
+
+
+def _check_models(app: App, *, alone: bool) -> None:
+    """Refuse an app that cannot answer at all, if it is the only one; say in the log which agents cannot.
+
+    Raises:
+        AgentError: it cannot, and is.
+    """
+    agents = [agent for agent in _agents(app.root_agent) if isinstance(agent, LlmAgent)]
+    failed: dict[str, Exception] = {}
+    for agent in agents:
+        if isinstance(agent.model, str) and agent.model:
+            try:
+                _resolve(agent.name, agent.model)
+            except Exception as why:  # of a class of models that somebody has registered
+                failed[agent.name] = why
+    # Who is not the root may never be asked.
+    if alone and failed and (len(failed) == len(agents) or getattr(app.root_agent, "name", None) in failed):
+        raise next(iter(failed.values()))
+    for name, failure in failed.items():
+        logger.warning("%s of %s cannot answer: %s", name, app.name, failure)
 
 
 def _resolve(agent: str, model: str) -> None:
@@ -96,7 +115,8 @@ def _resolve(agent: str, model: str) -> None:
 def _load(spec: str) -> Loaded:
     directory = Path(spec)
     if directory.is_dir():
-        return _load_directory(directory.resolve())
+        named = directory.name not in ("", "..")  # and a link has a name of its own
+        return _load_directory(directory.parent.resolve() / directory.name if named else directory.resolve())
     module, colon, attribute = spec.partition(":")
     if not colon:
         raise AgentError(f"{spec} is neither a directory nor package.module:attribute.")
@@ -113,22 +133,26 @@ def _load_directory(directory: Path) -> Loaded:
     single = known or (package.is_file() and _ROOT.search(package.read_text()))
     above = directory.parent if single else directory
     load_services_module(str(above))
-    loader = AgentLoader(str(directory if known else above))
+    # ADK's loader takes what it is given alone for what it is a link to.
+    loader = AgentLoader(str(directory if known and not directory.is_symlink() else above))
     names = [directory.name] if single else loader.list_agents()
-    apps: dict[str, App] = {}
-    aliases: dict[str, str] = {}
+    found: dict[str, App] = {}
     for name in names:
         try:
             _prefer_env_of(above / name)
-            app = _as_app(loader.load_agent(name), name)
-        except Exception as error:
-            if len(names) == 1:
+            found[name] = _as_app(loader.load_agent(name), name)
+        except BaseException as error:
+            if len(names) == 1 or _is_interrupted():
                 raise
             logger.warning("%s is left out, since it cannot be loaded.\n%s", name, own_traceback(error).strip())
-            continue
-        if app.name in apps:
-            raise AgentError(f"Two agents in {directory} have the name {app.name}; {name} is one of them.")
-        apps[app.name] = app
+    apps: list[App] = []
+    aliases: dict[str, str] = {}
+    for name, app in found.items():
+        others = {told for other in found if other != name for told in (other, found[other].name)}
+        if app.name != name and app.name in others:
+            logger.warning("The app of %s is called %s, as another one is; here it is %s.", name, app.name, name)
+            app = app.model_copy(update={"name": name})
+        apps.append(app)
         if name != app.name:
             aliases[name] = app.name
     if not apps:
@@ -136,7 +160,7 @@ def _load_directory(directory: Path) -> Loaded:
             f"{directory} has no agent. Name a directory that has an agent.py, an __init__.py or a root_agent.yaml, "
             "with root_agent or app in it; or one that has such directories in it."
         )
-    return Loaded([*apps.values()], aliases)
+    return Loaded(apps, aliases)
 
 
 def _prefer_env_of(agent: Path) -> None:

@@ -11,6 +11,7 @@ from types import TracebackType
 
 import httpx
 
+from adk_chat.direct import direct_client
 from adk_chat.sessions.contract import MAX_BYTES
 
 _GUARD = Path(__file__).with_name("guard.py")
@@ -160,7 +161,7 @@ class RestateServer:
 
     async def _ready(self) -> None:
         assert self._process is not None
-        async with httpx.AsyncClient() as client:
+        async with direct_client() as client:
             for url in (f"{self.admin_url}/health", f"{self.ingress_url}/restate/health"):
                 while not await _answers(client, url):
                     if self._process.returncode is not None:
@@ -192,7 +193,7 @@ async def register(
         AwayError: Restate is not there.
         ServerError: it does not accept the endpoint; the message says why.
     """
-    async with httpx.AsyncClient(timeout=30, headers=headers) as client:
+    async with direct_client(timeout=30, headers=headers) as client:
         try:
             answer = await client.post(f"{admin_url}/deployments", json={"uri": endpoint_url, "force": force})
         except httpx.TransportError as error:
@@ -235,6 +236,8 @@ def _environment(
     if replay_always:
         settings["WORKER__INVOKER__INACTIVITY_TIMEOUT"] = "0s"
     environment = {**_DEFAULTS, **os.environ, **{f"RESTATE_{name}": value for name, value in settings.items()}}
+    # The handlers are here, and no proxy knows the way.
+    environment["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))
     if slots is not None or _LIMIT not in environment:
         environment[_LIMIT] = str(slots or SLOTS)
     return environment

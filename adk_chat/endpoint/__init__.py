@@ -1,6 +1,6 @@
 """Serving Restate handlers over HTTP/2, and draining on SIGTERM."""
 
-from adk_chat.endpoint.listening import PortTakenError, is_loopback, listen, stop_event
+from adk_chat.endpoint.listening import PortTakenError, listen, stop_event
 from adk_chat.endpoint.server import FEW_STREAMS, STREAMS, IdentityKeyError, ServerMissingError, check_server, serve
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "PortTakenError",
     "ServerMissingError",
     "check_server",
-    "is_loopback",
     "listen",
     "serve",
     "stop_event",

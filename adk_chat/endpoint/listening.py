@@ -1,7 +1,6 @@
 """Where a process listens, and when it is to stop."""
 
 import asyncio
-import ipaddress
 import os
 import signal
 import socket
@@ -34,14 +33,6 @@ def listen(host: str, port: int) -> socket.socket:
         raise PortTakenError(f"Port {port} on {host} cannot be used: {error.strerror}.") from error
     listening.listen(BACKLOG)
     return listening
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def stop_event() -> asyncio.Event:

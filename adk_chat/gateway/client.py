@@ -12,6 +12,8 @@ from urllib.parse import quote
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 
+from adk_chat.direct import direct_client, is_loopback
+
 Json = dict[str, Any]
 
 _TIMEOUT_SECONDS = 30
@@ -42,7 +44,9 @@ class GatewayClient:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._url = url.rstrip("/")
         try:
-            self._http = httpx.AsyncClient(base_url=self._url, headers=headers, timeout=_TIMEOUT_SECONDS)
+            near = is_loopback(httpx.URL(self._url).host)
+            client = direct_client if near else httpx.AsyncClient
+            self._http = client(base_url=self._url, headers=headers, timeout=_TIMEOUT_SECONDS)
         except httpx.InvalidURL as error:
             raise self.unreachable(error) from error
 

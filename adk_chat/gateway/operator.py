@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 import click
 import httpx
 
+from adk_chat.direct import blocking_direct_client
 from adk_chat.gateway.invocations import SOURCE, STATUS, TURNS, status_of
 
 Json = dict[str, Any]
@@ -93,7 +94,7 @@ def kill(admin: "_Admin", turn_id: str) -> None:
 class _Admin:
     def __init__(self, url: str, headers: dict[str, str]) -> None:
         self._url = url
-        self._http = httpx.Client(headers={**headers, "accept": "application/json"}, timeout=10)
+        self._http = blocking_direct_client(headers={**headers, "accept": "application/json"}, timeout=10)
 
     def __enter__(self) -> "_Admin":
         return self

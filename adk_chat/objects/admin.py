@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import httpx
 
+from adk_chat.direct import direct_client
+
 logger = logging.getLogger(__name__)
 
 EndOutcome = Literal["hears", "killed", "was killed", "unknown"]
@@ -74,7 +76,7 @@ class AdminApi:
 
     def _client(self) -> httpx.AsyncClient:
         if self._http is None:  # made once: that takes longer than asking
-            self._http = httpx.AsyncClient(headers=self._headers, timeout=2)
+            self._http = direct_client(headers=self._headers, timeout=2)
         return self._http
 
     async def close(self) -> None:

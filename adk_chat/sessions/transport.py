@@ -17,6 +17,7 @@ from opentelemetry import propagate
 from pydantic_core import from_json, to_json
 from restate.extensions import current_context
 
+from adk_chat.direct import direct_client
 from adk_chat.sessions.addresses import Addresses
 from adk_chat.sessions.contract import (
     CHAT,
@@ -304,7 +305,7 @@ class IngressTransport:
         if client is None:
             # A crowd waits for Restate, and not for a connection.
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-            client = self._clients[loop] = httpx.AsyncClient(headers=self._headers, limits=limits)
+            client = self._clients[loop] = direct_client(headers=self._headers, limits=limits)
         return client
 
 

@@ -88,10 +88,66 @@ async def test_one_of_them_is_loaded_as_by_adk(tmp_path: Path, monkeypatch: pyte
 
 async def test_one_that_is_broken_is_left_out_unless_it_is_the_only_one(tmp_path: Path) -> None:
     directory = written(tmp_path, 3, "yaml", "loop")
-    (directory / "inside_3" / "agent.py").write_text("1 / 0")
-    assert "inside_3" not in {app.name for app in (await load(str(directory))).apps}
-    with pytest.raises(AgentError, match="ZeroDivisionError"):
-        await load(str(directory / "inside_3"))
+    broken = {
+        "raises": ("1 / 0", "ZeroDivisionError"),
+        "exits": ("import sys; sys.exit('set A_KEY')", "SystemExit: set A_KEY"),
+        "parses": (
+            "import argparse; p = argparse.ArgumentParser(); p.add_argument('x'); p.parse_args([])",
+            "SystemExit",
+        ),
+        "interrupts": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    }
+    for name, (text, _) in broken.items():
+        (directory / name).mkdir()
+        (directory / name / "agent.py").write_text(text)
+    names = {app.name for app in (await load(str(directory))).apps}
+    assert "inside_3" in names
+    assert names.isdisjoint(broken)
+    for name, (_, said) in broken.items():
+        with pytest.raises(AgentError, match=said):
+            await load(str(directory / name))
     (tmp_path / "nothing").mkdir()
     with pytest.raises(AgentError, match="nothing has no agent"):
         await load(str(tmp_path / "nothing"))
+
+
+async def test_a_link_has_a_name_of_its_own(tmp_path: Path) -> None:
+    directory = written(tmp_path, 4)
+    for name, target in (("link", "package_4"), ("linked_app", "other_4")):
+        (directory / name).symlink_to(directory / target)
+    (app,) = (await load(str(directory / "link"))).apps
+    assert app.name == "link"
+    linked = await load(str(directory / "linked_app"))
+    assert linked.aliases == {"linked_app": "of_another_name_4"}
+
+
+async def test_two_apps_of_one_name_go_by_those_of_their_directories(tmp_path: Path) -> None:
+    (tmp_path / "silent_5.py").write_text(MODEL)
+    for name, called in (("one", "two"), ("two", "three"), ("four", "five"), ("six", "five")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "agent.py").write_text(
+            "from google.adk.apps.app import App\nfrom silent_5 import agent\n"
+            f"app = App(name='{called}', root_agent=agent('{name}'))"
+        )
+    loaded = await load(str(tmp_path))
+    names = {app.name: getattr(app.root_agent, "name", None) for app in loaded.apps}
+    assert names == {"one": "one", "three": "two", "four": "four", "six": "six"}
+    assert loaded.aliases == {"two": "three"}
+
+
+async def test_an_agent_without_a_key_stops_nobody_who_can_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in GEMINI_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    caplog.set_level("WARNING")
+    (tmp_path / "silent_6.py").write_text(MODEL)
+    (tmp_path / "agent.py").write_text("from silent_6 import agent\nroot_agent = agent('root')\n")
+    with (tmp_path / "agent.py").open("a") as file:
+        file.write("from google.adk.agents.llm_agent import LlmAgent\n")
+        file.write("root_agent.sub_agents = [LlmAgent(name='helper', model='gemini-2.5-flash')]\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (app,) = (await load(str(tmp_path))).apps
+    assert getattr(app.root_agent, "name", None) == "root"
+    assert "helper of" in caplog.text
+    assert "there is no key for it" in caplog.text

@@ -25,6 +25,8 @@ from tests.conftest import free_port
 from tests.support import ChatClient, until
 
 ROOT = Path(__file__).parents[2]
+NO_PROXY_THERE = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
+"""Nobody is there. What runs on this machine does without a proxy."""
 AGENT = """
 from google.adk.agents.llm_agent import LlmAgent
 from tests.support import ScriptedModel, obey
@@ -33,16 +35,20 @@ root_agent = LlmAgent(name="mine", model=ScriptedModel(script=obey))
 """
 SLOW_AGENT = """
 import os
+import tempfile
 import time
 from pathlib import Path
 
 from google.adk.agents.llm_agent import LlmAgent
 from tests.support import ScriptedModel, obey
 
+HERE = Path(__file__).parent
+os.chdir(tempfile.mkdtemp(dir=HERE))
+
 
 def block() -> str:
-    Path("began").touch()
-    while not Path("go").exists():
+    (HERE / "began").touch()
+    while not (HERE / "go").exists():
         time.sleep(0.01)
     return "unblocked"
 
@@ -93,7 +99,7 @@ async def dev(
         *(sys.executable, "-m", "adk_chat.cli", "dev", *ports, "--data-dir", str(directory), *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", "GOOGLE_API_KEY": "", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **NO_PROXY_THERE, "PYTHONUNBUFFERED": "1", "GOOGLE_API_KEY": "", "PYTHONPATH": str(ROOT)},
         cwd=cwd,
     )
     started = Dev(process, ingress, port)
@@ -147,10 +153,10 @@ async def test_it_stops_in_time_whatever_runs_and_goes_on_at_the_next_start(bina
     agent.mkdir()
     (agent / "agent.py").write_text(SLOW_AGENT)
     # Turns that run go on at the URL where they began.
-    start = partial(dev, tmp_path / "data", str(agent), cwd=tmp_path, endpoint=free_port())
+    start = partial(dev, Path("data"), str(agent), cwd=tmp_path, endpoint=free_port())
 
     async def began() -> bool:
-        return (tmp_path / "began").exists()
+        return (agent / "began").exists()
 
     async with start() as first:
         await first.read_until("Ctrl-C stops it")
@@ -162,7 +168,7 @@ async def test_it_stops_in_time_whatever_runs_and_goes_on_at_the_next_start(bina
         assert await asyncio.wait_for(first.process.wait(), 20) == 0
         assert time.monotonic() - stopping < DEV_DRAIN_SECONDS + 2  # one to end in, and one for a machine that is busy
         await first.server_is_gone()
-    (tmp_path / "began").unlink()
+    (agent / "began").unlink()
     async with start() as second:
         await second.read_until("Ctrl-C stops it")
         await until(began)
@@ -171,7 +177,7 @@ async def test_it_stops_in_time_whatever_runs_and_goes_on_at_the_next_start(bina
         second.process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(second.process.wait(), 1) == 128 + signal.SIGINT
         await second.server_is_gone()
-    (tmp_path / "go").touch()
+    (agent / "go").touch()
     async with start() as third:
         await third.read_until("Ctrl-C stops it")
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{third.ingress}", timeout=30) as http:
@@ -192,7 +198,7 @@ async def test_serve_waits_for_a_restate_that_is_coming_up(binary: Path, tmp_pat
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "adk_chat.cli", "serve", "--endpoint-port", "0", "--register", server.admin_url),
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", "GOOGLE_API_KEY": ""},
+        env={**os.environ, **NO_PROXY_THERE, "PYTHONUNBUFFERED": "1", "GOOGLE_API_KEY": ""},
     )
     serving = Dev(process, int(server.ingress_url.rpartition(":")[2]), 0)
     try:
