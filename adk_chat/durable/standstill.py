@@ -5,6 +5,7 @@ as soon as it reads from its connections. So when it goes on it has to do that b
 """
 
 import asyncio
+import contextvars
 import time
 from weakref import WeakKeyDictionary
 
@@ -22,6 +23,8 @@ class Standstill:
     def __init__(self) -> None:
         self._seen = time.monotonic()
         self._until = 0.0
+        # It outlives the turn that is the first to ask for it, and would keep what that one has in its context.
+        self._context = contextvars.Context()
         self._tick()
 
     @classmethod
@@ -39,7 +42,7 @@ class Standstill:
 
     def _tick(self) -> None:
         self._left()
-        asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
+        asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick, context=self._context)
 
     def _left(self) -> float:
         """How many seconds it is given still."""

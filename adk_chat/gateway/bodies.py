@@ -5,7 +5,6 @@ Around everything else, so that no route has to look after it, and that nothing 
 
 import asyncio
 import json
-import re
 
 from pydantic_core import from_json
 from starlette.datastructures import Headers
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adk_chat.gateway.access import route_path
 from adk_chat.sessions.contract import MAX_BYTES, MAX_DEPTH
+from adk_chat.sessions.text import whole_characters
 from adk_chat.sessions.transport import RETRY_AFTER
 
 MAX_ARTIFACT_BYTES = 32 * 1024 * 1024
@@ -25,14 +25,6 @@ _PAUSE_SECONDS = 30.0
 """How long a client may pause in the middle of a body."""
 _AWAY = 503
 _WITH_BODY = {"POST", "PATCH", "PUT"}
-
-_SURROGATES = re.compile(
-    rb"(?P<pair>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
-    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\xed[\xa0-\xbf][\x80-\xbf])"
-    rb"|\\.",
-    re.DOTALL,
-)
-_MAY_HAVE_HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
 
 class GoneError(Exception):
@@ -196,8 +188,7 @@ def readable(body: bytes) -> bytes:
     try:
         if (encoding := json.detect_encoding(body)) != "utf-8":
             body = body.decode(encoding, "surrogatepass").encode("utf-8", "surrogatepass")
-        if _MAY_HAVE_HALF.search(body):
-            body = _SURROGATES.sub(lambda found: "\ufffd".encode() if found["half"] else found[0], body)
+        body = whole_characters(body)
         if not body.isascii():
             body.decode()
     except UnicodeDecodeError as error:

@@ -62,9 +62,12 @@ class TurnRunner(Runner):
             RefusedError: the turn did not begin.
             TurnFailedError: the turn ended with an exception.
         """
-        if not session_id.strip():  # which no session has
-            raise SessionNotFoundError(f"Session not found: {session_id}")
         exchange = current_exchange()
+        if not session_id.strip():  # which no session has
+            sentence = f"Session not found: {session_id}"
+            if exchange is not None:
+                exchange.refuse(_NOT_FOUND, sentence)
+            raise SessionNotFoundError(sentence)
         key = TurnKey(user_id=user_id, app_name=self.app_name, session_id=session_id)
         post = Post(
             app_name=self.app_name,

@@ -234,9 +234,7 @@ class _Handlers:
             live = True
             return {"time": time.time(), "no_app_state": self._app_states.had_none(store.app_name)}
 
-        noting = ctx.run_typed("note", note)
-        await store.prefetch(session_id)  # while that is stored
-        noted = await noting
+        noted = await ctx.run_typed("note", note)
         write = await store.create(session_id, request.state, noted["time"], request.events)
         shared = await self._commit(ctx, store, write)
         if shared is None and (await store.app_state_version() or not noted["no_app_state"]):

@@ -14,6 +14,7 @@ from restate.serde import Serde
 from adk_chat.durable import Journal, seams
 from adk_chat.durable.attempt import clear_frames
 from adk_chat.sessions.contract import sentence, sized
+from adk_chat.sessions.text import whole_characters
 from adk_chat.sessions.transport import STATUS
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class _Input(Serde[Any]):
         if len(buf) > self._most:  # to read it would keep all others waiting
             return _Rejected(f"The request takes {len(buf)} bytes; at most {self._most} are accepted.", 413)
         try:
-            return self._model.model_validate_json(bytes(buf) or b"{}")
+            return self._model.model_validate_json(whole_characters(bytes(buf)) or b"{}")
         except ValidationError as error:
             return _Rejected(sentence(error))
 

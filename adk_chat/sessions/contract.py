@@ -274,6 +274,8 @@ class AppendEvents(SessionRequest):
 class KeptRefusal(Request):
     """What the engine keeps under an idempotency key: that a message to `post` was refused."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"invocation_id": "inv_1"}]})
+
     invocation_id: str = Field(pattern="^inv_[0-9A-Za-z]+$", description="Restate's: x-restate-id of the answer.")
 
 

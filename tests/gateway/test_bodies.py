@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +19,7 @@ from adk_chat.sessions.contract import MAX_BYTES
 from tests.conftest import plain
 from tests.gateway.conftest import served
 from tests.gateway.test_trouble import SESSIONS, run
-from tests.support import unique
+from tests.support import ChatClient, unique
 
 JSON = {"content-type": "application/json"}
 DEEP = b'{"d":' * 300 + b"1" + b"}" * 300
@@ -85,6 +86,31 @@ async def test_half_an_emoji_is_shown_as_a_character_that_is_missing(gateway: ht
     assert state == {"k\ufffd": "\ufffd"}
     of_nobody = json.dumps(run("scripted", "half \ud83d", "hello"))
     assert (await gateway.post("/run", content=of_nobody, headers=JSON)).status_code == 404
+
+
+@plain
+async def test_half_an_emoji_is_the_same_at_the_ingress(chat: ChatClient) -> None:
+    async def send(handler: str, body: object) -> Any:
+        answer = await chat.http.post(f"/Chat/{chat.user}/{handler}", content=json.dumps(body), headers=JSON)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    delta = {"k\ude00": "\ud83d", "user:\ud83d": 1}
+    message = {"session_id": "s\ud83d", "message": "a \ud83d b", "state_delta": delta}
+    assert await send("message", message) == "echo a \ufffd b"
+    found = await send("get_session", {"session_id": "s\ud83d"})
+    assert (found["id"], found["state"]) == ("s\ufffd", {"k\ufffd": "\ufffd", "user:\ufffd": 1})
+
+
+@plain
+async def test_a_blank_id_is_that_of_nothing(gateway: httpx.AsyncClient) -> None:
+    user = unique("user")
+    for blank in ("", " ", "\n"):
+        for route in ("/run", "/run_sse"):
+            answer = await gateway.post(route, json={**run("scripted", user, "hello"), "sessionId": blank})
+            assert (answer.status_code, answer.json()) == (404, {"detail": f"Session not found: {blank}"})
+    answer = await gateway.get(f"{SESSIONS.format('scripted', user)}/%20/turns")
+    assert (answer.status_code, "session_id" in answer.text) == (400, True)
 
 
 def test_only_what_is_half_is_replaced() -> None:

@@ -28,9 +28,12 @@ _FIELDS = (
     *("multitask_strategy", "events", "state", "cursor", "turn_id", "after_timestamp", "num_recent_events", "create"),
     *("appName", "userId", "sessionId", "newMessage", "stateDelta", "streaming", "name", "filename", "artifact"),
 )
+_HALVES = ("\ud83d", "a\ude00b", "\ud83d\ud83d\ude00")
+"""Half of an emoji, in JSON; in a URL it has no form."""
 _TEXTS = (
     *("s", "scripted", "user", " ", "", "\0", "a\0b", "%41", "%2F", "a/b", "..", ".", "a[b]", "a b", "ü", "\U0001f600"),
     *("x" * 300, "user:f", "-1", "1", "1e999", "0.5:s", "1.2.3:s", "'; --", "inv_1.x", "\\", "//", "?", "#", "\n"),
+    *_HALVES,
 )
 _PATHS = (
     *("/list-apps", "/run", "/run_sse", "/apps/{}/users/{}/sessions", "/apps/{}/users/{}/sessions/{}"),
@@ -75,21 +78,21 @@ class Nonsense:
     def at_the_ingress(self, user: str) -> httpx.Request:
         """A request to a handler of Chat."""
         handler = self._random.choice(_HANDLERS)
-        user = self._random.choice([user, user, *_TEXTS]) or user
+        user = self._random.choice([user, user, *_TEXTS])
         headers = {"content-type": "application/json"}
         usual = {"session_id": "s", **({"message": "hello"} if handler in ("message", "post") else {})}
         return httpx.Request(
-            "POST", f"http://ingress/Chat/{quote(user, safe='')}/{handler}", content=self.body(usual), headers=headers
+            "POST", f"http://ingress/Chat/{_quoted(user)}/{handler}", content=self.body(usual), headers=headers
         )
 
     def at_the_gateway(self, user: str) -> httpx.Request:
         """A request to ADK's API, or to what there is beside it."""
         names = [self._random.choice([usual, usual, *_TEXTS]) for usual in ("scripted", user, "s", "f", "0")]
         path = self._random.choice(_PATHS)
-        path = path.format(*(quote(name, safe="") for name in names))
+        path = path.format(*map(_quoted, names))
         method = self._random.choice(["GET", "GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS"])
         query = (
-            f"?{self._random.choice(_FIELDS)}={quote(self._random.choice(_TEXTS))}"
+            f"?{self._random.choice(_FIELDS)}={_quoted(self._random.choice(_TEXTS))}"
             if self._random.random() < 0.3
             else ""
         )
@@ -97,10 +100,15 @@ class Nonsense:
         if path.endswith("/artifacts"):
             usual = {"filename": self._random.choice(_TEXTS), "artifact": {"text": "x"}}
         content = self.body(usual) if method in ("POST", "PATCH", "PUT") else b""
-        headers = {"content-type": "application/json"}
+        headers = {b"content-type": b"application/json"}
         if self._random.random() < 0.2:
-            headers[self._random.choice(["last-event-id", "idempotency-key", "origin"])] = "nonsense"
+            name = self._random.choice([b"last-event-id", b"idempotency-key", b"origin"])
+            headers[name] = self._random.choice([b"nonsense", b"", b"%00", b"\xfc", b"x" * 300])
         return httpx.Request(method, f"http://gateway{path}{query}", content=content, headers=headers)
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="", errors="surrogatepass")
 
 
 @plain
@@ -133,7 +141,7 @@ async def _harass(chat: ChatClient, gateway: httpx.AsyncClient) -> None:
                 made.method,
                 url,
                 content=made.content,
-                headers={**made.headers, "host": client.base_url.netloc.decode()},
+                headers={**dict(made.headers.raw), b"Host": client.base_url.netloc},
             )
         except httpx.TransportError as error:
             raise AssertionError(f"cut off: {made.method} {url} {made.content!r}") from error

@@ -323,7 +323,7 @@ async def test_the_playground_opens_with_requests_that_work(chat: ChatClient, se
     }
     assert set(requests) == {
         *("message", "post", "cancel", "running_turn", "get_history", "list_sessions", "get_session", "create_session"),
-        *("append_events", "delete_session", "get_user_state"),
+        *("append_events", "delete_session", "get_user_state", "forget_refusal"),
     }
     await chat.message("session-123", "hello")
     for handler in sorted(requests, key="delete_session".__eq__):
