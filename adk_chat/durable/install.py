@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from adk_chat.durable import code, credentials, locks, order, plugin, seams, spans, state, tool, toolsets
+from adk_chat.durable import code, context_vars, credentials, locks, order, plugin, seams, spans, state, tool, toolsets
 from adk_chat.durable.model import durable
 
 
@@ -24,3 +24,4 @@ def install() -> None:
     spans.install()
     state.install()
     locks.install()
+    context_vars.install()

@@ -18,7 +18,7 @@ from google.adk.platform import uuid as platform_uuid
 from pydantic import BaseModel, model_validator
 from pydantic_core import to_json
 
-from adk_chat.durable import keys, sealed, seams
+from adk_chat.durable import context_vars, keys, sealed, seams
 from adk_chat.durable.attempt import Attempt, clear_frames, retrieve
 from adk_chat.durable.errors import is_cancelled
 from adk_chat.durable.keys import Key, Strand
@@ -249,7 +249,9 @@ class Journal:
             return await self._take(step.result)
         if self.before_step is not None:
             self.before_step()
-        task = asyncio.get_running_loop().create_task(self._act(step.result, action), context=outside_journal())
+        context = outside_journal()
+        before = context.copy()
+        task = asyncio.get_running_loop().create_task(self._act(step.result, action), context=context)
         task.add_done_callback(retrieve)  # who waits for the step is told by the engine
         try:
             return await self._take(step.result)
@@ -259,6 +261,8 @@ class Journal:
             # A step that nobody waits for any more is not completed. A replay that does not ask for it leaves it so.
             task.cancel()
             raise
+        finally:
+            context_vars.give_back(context_vars.changes(before, context))
 
     async def _act(self, handle: int, action: Callable[[], Awaitable[bytes]]) -> bytes:
         self.pump.actions += 1

@@ -8,6 +8,7 @@ wraps as long as no journal is open (`adk_chat.durable.journal`).
 import asyncio
 import gc
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from enum import Enum
 from math import inf
@@ -33,6 +34,7 @@ from google.adk.tools._forwarding_artifact_service import ForwardingArtifactServ
 from google.adk.tools._node_tool import NodeTool
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.tool_context import ToolContext
+from google.adk.utils import _sync_runner
 from google.adk.workflow import _function_node
 from google.adk.workflow._tool_node import _ToolNode
 from opentelemetry import _logs
@@ -454,6 +456,25 @@ def wrap_batches(runner: Callable[[int], BatchRunner | None]) -> None:
         return await original(context, prepared, call_executor=executor, **more)
 
     vars(_batch_executor)["_execute_prepared_function_calls"] = execute
+
+
+def wrap_threads(wrap: Callable[[Callable[..., Any]], tuple[Callable[..., Any], Callable[[], None]]]) -> None:
+    """Let `wrap` replace each function that ADK runs in a thread, and give what to call here when it has ended."""
+    make = _sync_runner._make_executor_sync_callable_runner
+
+    def made(executor: ThreadPoolExecutor) -> Callable[[Callable[..., Any], dict[str, Any]], Awaitable[Any]]:
+        run = make(executor)
+
+        async def run_sync_callable(target: Callable[..., Any], call_args: dict[str, Any]) -> Any:
+            called, end = wrap(target)
+            try:
+                return await run(called, call_args)
+            finally:
+                end()
+
+        return run_sync_callable
+
+    vars(_sync_runner)["_make_executor_sync_callable_runner"] = made
 
 
 def before_tool_node(prepare: Callable[[BaseTool], None]) -> None:

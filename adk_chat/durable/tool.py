@@ -7,6 +7,7 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from contextvars import copy_context
 from types import CodeType, ModuleType
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from pydantic import BaseModel, Field
 from restate.ext import adk as restate_adk
 from restate.extensions import current_context
 
-from adk_chat.durable import seams, state, values
+from adk_chat.durable import context_vars, seams, state, values
 from adk_chat.durable.errors import ErrorRecord, Raisable, is_cancelled
 from adk_chat.durable.journal import MAX_BYTES, Journal
 from adk_chat.durable.keys import digest
@@ -93,6 +94,8 @@ class ToolCall(BaseModel):
     """The arguments, if it has changed them."""
     session_state: dict[str, Any] = {}
     """What it has set in the state of the session itself, past the delta."""
+    context_vars: dict[str, Any] = {}
+    """The context variables that it has set, as `context_vars.dump` makes them."""
 
     def keep(self, context: Context, before: "_Before") -> None:
         """Keep what the call did in `context`.
@@ -173,6 +176,7 @@ async def _once(
 
     async def call() -> bytes:
         before = None if context is None else _Before(context, args)
+        began = copy_context()
         made = ToolCall()
         result: object = None
         try:
@@ -184,6 +188,7 @@ async def _once(
             made.error = ErrorRecord.of(error)
             result = error if isinstance(error, Raisable) else made.error.rebuild()
         made.waited = response is not None and response.waited
+        made.context_vars = context_vars.dump(context_vars.changes(began, copy_context()))
         try:
             made.result = None if made.error else _kept(result, of_tool=context is not None)
             if context is not None and before is not None:
@@ -205,8 +210,10 @@ async def _once(
         data = await journal.step(f"tool {name}", call, digest(about), moved=context is None, known=known)
     recorded = ToolCall.model_validate_json(data)
     journal.advance(recorded.ended)
-    if not ran and context is not None:
-        recorded.apply(context, args)
+    if not ran:
+        context_vars.give_back(context_vars.load(recorded.context_vars))
+        if context is not None:
+            recorded.apply(context, args)
     if recorded.error is not None:
         raise ran[0] if ran and isinstance(ran[0], BaseException) else recorded.error.rebuild()
     return ran[0] if ran else values.decode(recorded.result)

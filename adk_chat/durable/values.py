@@ -3,18 +3,21 @@
 import importlib
 import math
 from base64 import b64decode, b64encode
+from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Any
 
 from google.adk.auth.auth_credential import AuthCredential
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from adk_chat.durable.sealed import current_seal
 
 _TYPE = "$type"
-_SEALED = "sealed"
+_SEALED, _PARTS = "sealed", "parts"
 _VALUE = "value"
 MAX_DEPTH = 170
 """How deep a value may be nested as JSON. It goes into an event, and JSON is read to a depth of 200."""
@@ -68,6 +71,8 @@ def decode(data: Any) -> Any:
         return {key: decode(item) for key, item in data.items()}
     if data[_TYPE] == _SEALED:
         return current_seal().unseal(data[_VALUE])
+    if data[_TYPE] == _PARTS:
+        return _of_parts(data[_VALUE])
     for kind, (_, restore) in _BUILTIN.items():
         if kind.__name__ == data[_TYPE]:
             return restore(data[_VALUE])
@@ -128,6 +133,9 @@ def _encode(value: Any, where: str, depth: int, *, strict: bool) -> Any:
     try:
         return _typed(value, kind)
     except UnjournalableError:
+        # Its parts may be of any kind, which the JSON of the whole does not say.
+        with suppress(UnjournalableError):
+            return _in_parts(value, kind, where, depth)
         if strict:
             raise
     # An iterator would be used up.
@@ -154,6 +162,59 @@ def _typed(value: Any, kind: Any) -> Any:
     return {_TYPE: name, _VALUE: data}
 
 
+def _in_parts(value: Any, kind: Any, where: str, depth: int) -> Any:
+    """A value as its class and its parts.
+
+    Raises:
+        UnjournalableError: it has none, or they have no such form, or what is made of them is not equal.
+    """
+    parts: Any
+    if isinstance(value, defaultdict):
+        factory: Any = value.default_factory
+        parts = [factory and name_of(factory), dict(value)]
+        if factory is not None and resolve(parts[0]) is not factory:
+            raise UnjournalableError(f"{factory!r} cannot be found again.")
+    elif isinstance(value, BaseModel):
+        parts = value.__getstate__()
+    elif is_dataclass(value):
+        parts = {field.name: getattr(value, field.name) for field in fields(value)}
+    elif issubclass(kind, tuple) and hasattr(kind, "_make"):
+        parts = list(value)
+    else:
+        base = next((base for base in _BASES if issubclass(kind, base)), None)
+        if base is None or kind.__new__ is not base.__new__ or getattr(value, "__dict__", None):
+            raise UnjournalableError(f"A {kind.__qualname__} has no parts that could be kept.")
+        parts = base(value)
+    data = {_TYPE: _PARTS, _VALUE: [name_of(kind), _encode(parts, where, depth + 2, strict=True)]}
+    try:
+        equal = resolve(name_of(kind)) is kind and bool(decode(data) == value)
+    except Exception as error:  # whatever its comparison raises
+        raise UnjournalableError(f"A {kind.__qualname__} cannot be made of its parts: {error}") from error
+    if not equal:
+        raise UnjournalableError(f"A {kind.__qualname__} is not equal to what is made of its parts.")
+    return data
+
+
+def _of_parts(data: list[Any]) -> Any:
+    name, parts = data[0], decode(data[1])
+    try:
+        kind = resolve(name)
+    except UnjournalableError:  # its class is gone
+        return parts
+    if issubclass(kind, defaultdict):
+        factory, items = parts
+        return kind(factory and resolve(factory), items)
+    if issubclass(kind, _BASES):
+        return kind._make(parts) if hasattr(kind, "_make") else kind(parts)
+    made = kind.__new__(kind)
+    if issubclass(kind, BaseModel):
+        made.__setstate__(parts)
+    else:
+        for field, part in parts.items():
+            object.__setattr__(made, field, part)
+    return made
+
+
 def _text(text: str, where: str) -> str:
     try:
         text.encode()
@@ -172,7 +233,10 @@ _BUILTIN: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     set: (list, lambda data: set(decode(data))),
     frozenset: (list, lambda data: frozenset(decode(data))),
     dict: (list, lambda data: dict(decode(data))),
+    range: (lambda value: [value.start, value.stop, value.step], lambda data: range(*data)),
 }
+_BASES = (str, int, float, bytes, list, dict, tuple, set, frozenset)
+"""Those whose subclasses are made of such a value."""
 
 
 @lru_cache(maxsize=1024)

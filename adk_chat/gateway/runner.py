@@ -14,7 +14,7 @@ from google.genai import types
 from typing_extensions import override
 
 from adk_chat.gateway.exchange import current_exchange
-from adk_chat.gateway.reader import TurnFailedError, TurnReader
+from adk_chat.gateway.reader import Shown, TurnFailedError, TurnReader
 from adk_chat.gateway.turns import Post, RefusedError, Turns
 from adk_chat.sessions.contract import Json, json_safe
 from adk_chat.sessions.turn_id import TurnKey
@@ -86,7 +86,10 @@ class TurnRunner(Runner):
                 await exchange.accepted(turn_id)
             # Who watches a stream sees it go on; who waits for one answer is told in time that it does not come.
             patience = _PATIENCE_SECONDS if exchange is not None and exchange.waits else math.inf
-            async with aclosing(self._reader.read(turn_id, None, patience)) as shown:
+            read = self._reader.read(turn_id, None, patience)
+            if exchange is not None and exchange.waits:
+                read = _without_void(read)
+            async with aclosing(read) as shown:
                 async for item in shown:
                     if exchange is not None:
                         await exchange.accepted(turn_id)
@@ -111,6 +114,24 @@ class TurnRunner(Runner):
     @override
     async def close(self) -> None:
         """Close nothing: the toolsets and plugins of the app may be at work in a turn of this process."""
+
+
+async def _without_void(read: AsyncGenerator[Shown, None]) -> AsyncGenerator[Shown, None]:
+    """What is shown of a turn, for who gets all of it at once: without partial text that is void."""
+    held: list[Shown] = []
+    async with aclosing(read) as shown:
+        async for item in shown:
+            if item.event is None:
+                held = []
+            elif item.event.get("partial"):
+                held.append(item)
+            else:
+                for before in held:
+                    yield before
+                held = []
+                yield item
+    for left in held:
+        yield left
 
 
 def _parts(message: types.Content | None) -> list[Json]:

@@ -14,6 +14,7 @@ from google.adk.plugins.reflect_retry_tool_plugin import ReflectAndRetryToolPlug
 from google.adk.runners import Runner
 from google.adk.telemetry import tracing
 from google.adk.tools import _forwarding_artifact_service, _node_tool
+from google.adk.utils import _sync_runner
 from google.adk.workflow import _function_node
 from google.adk.workflow._tool_node import _ToolNode
 from opentelemetry._logs import _internal
@@ -38,6 +39,7 @@ def parameters(function: Callable[..., Any]) -> list[str]:
     [
         (BaseLlmFlow, "_get_llm", ["self", "invocation_context"], "making model calls durable"),
         (_caller, "_call_tool_async", ["tool", "args", "tool_context"], "making tool calls durable"),
+        (_sync_runner, "_make_executor_sync_callable_runner", ["executor"], "giving back what a thread has set"),
         (Runner, "_get_or_create_session", ["self", "arguments"], "opening the journal before a run"),
         (
             server_context.ServerInvocationContext,

@@ -5,14 +5,16 @@ import json
 import math
 import re
 import threading
+from collections import defaultdict
+from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 from google.genai import types
-from pydantic import BaseModel, model_serializer
+from pydantic import BaseModel, PrivateAttr, model_serializer
 
 from adk_chat.durable.errors import ErrorRecord, is_transient
 from adk_chat.durable.values import UnjournalableError, UnkeepableError, decode, encode, encode_leniently
@@ -24,6 +26,37 @@ class Color(enum.Enum):
     """An enum."""
 
     RED = "red"
+
+
+class Url(str):
+    """Text of a kind of its own."""
+
+
+class Attributes(dict[str, Any]):
+    """A dictionary of a kind of its own."""
+
+
+class Pair(NamedTuple):
+    """A tuple whose fields say nothing of what they hold."""
+
+    x: Any
+    y: Any
+
+
+class Anything(BaseModel):
+    """A model whose fields say nothing of what they hold."""
+
+    x: Any = None
+    y: Any = None
+    _seen: int = PrivateAttr(default=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The same as a dataclass."""
+
+    x: Any
+    y: Any = None
 
 
 VALUES: list[Any] = [
@@ -47,6 +80,14 @@ VALUES: list[Any] = [
     Point(1, (2, 3)),
     Weather.model_validate({"city": "Oslo", "at": "2026-01-02T03:04:05Z"}),
     types.Part.from_bytes(data=b"\xff", mime_type="image/png"),
+    range(1, 9, 2),
+    defaultdict(list, {"a": [1]}),
+    defaultdict(None, {1: (2,)}),
+    Url("https://example.com"),
+    Attributes(a=(1,)),
+    Pair(date(2026, 1, 2), (1,)),
+    Anything(x=date(2026, 1, 2), y=Anything(x={1, 2})),
+    Box(date(2026, 1, 2), Anything()),
 ]
 
 
@@ -54,6 +95,7 @@ VALUES: list[Any] = [
 def test_a_value_comes_back_equal_and_of_its_type(value: Any) -> None:
     back = decode(json.loads(json.dumps(encode(value))))
     assert (back, type(back)) == (value, type(value))
+    assert getattr(back, "default_factory", None) is getattr(value, "default_factory", None)
 
 
 class Local:

@@ -285,6 +285,31 @@ async def test_what_another_attempt_says_as_well_stays(
     assert (text_of(shown.complete[0]), shown.resets) == ("a b c ", 1)
 
 
+@plain
+async def test_who_waits_for_one_answer_gets_no_text_that_is_void(
+    gateway: httpx.AsyncClient, user: str, broker: MemoryBroker
+) -> None:
+    gate = gates[user] = asyncio.Event()
+    answering = asyncio.create_task(gateway.post("/run", json=body(user, f"gated {user}", streaming=False)))
+
+    async def begun() -> str | None:
+        turns = (await gateway.get(f"/apps/scripted/users/{user}/sessions/s/turns")).json()
+        return turns[0]["turnId"] if turns and await take(broker, turns[0]["turnId"], 2) else None
+
+    await until(begun)
+    turn_id = await begun()
+    assert turn_id is not None
+    for attempt, words in (("one", ["a ", "b "]), ("other", ["a ", "c "])):
+        broker.publish(turn_id, dump(Start(attempt=attempt)))
+        for word in words:
+            content = {"role": "model", "parts": [{"text": word}]}
+            event = {"author": "scripted", "partial": True, "id": attempt, "timestamp": 1.0, "content": content}
+            broker.publish(turn_id, dump(Partial(attempt=attempt, after=1, event=event)))
+    gate.set()
+    texts = [text_of(event) for event in (await answering).json()]
+    assert texts == ["", "a ", "c ", "", f"got {{'passed': '{user}'}}"]
+
+
 async def test_a_client_that_does_not_read_lags_alone(binary: Path, settings: Settings) -> None:
     chunks = [[f"{number:04d}{'x' * 3000}" for number in range(first, first + 10)] for first in range(0, 400, 10)]
     text = " ".join(["stream", *(" ".join([f"@{number}", *chunk]) for number, chunk in enumerate(chunks))])

@@ -4,6 +4,7 @@ import asyncio
 import socketserver
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from google.adk.agents.sequential_agent import SequentialAgent
 from google.adk.events.event import Event
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
+from google.adk.tools.base_tool import BaseTool
+from google.adk.tools.tool_context import ToolContext
 from google.genai import types
 from typing_extensions import override
 
+from tests.fidelity.run import executed
 from tests.fidelity.scenario import Scenario
 from tests.fidelity.scenarios.tools import with_timer
 from tests.fidelity.script import call, parts, script
@@ -252,7 +256,73 @@ async def left(callback_context: CallbackContext) -> None:
     callback_context.state["saved"] = len(await asyncio.gather(*saved))
 
 
+cost: ContextVar[int] = ContextVar("cost", default=0)
+"""What tools note, as libraries for tracing and costs do."""
+
+
+def priced(price: int) -> dict[str, int]:
+    """Cost something, in a plain function."""
+    executed("priced", str(price))
+    cost.set(cost.get() + price)
+    return {"paid": price}
+
+
+async def dear(price: int) -> dict[str, int]:
+    """Cost something, after a while."""
+    await asyncio.sleep(0.01)
+    executed("dear", str(price))
+    cost.set(cost.get() + price)
+    return {"paid": price}
+
+
+class Shop(BaseTool):
+    """Costs something, and fails."""
+
+    def __init__(self) -> None:
+        super().__init__(name="shop", description="Buy something.")
+
+    @override
+    def _get_declaration(self) -> types.FunctionDeclaration:
+        return types.FunctionDeclaration(name=self.name, description=self.description)
+
+    @override
+    async def run_async(self, *, args: dict[str, Any], tool_context: ToolContext) -> Any:
+        executed("shop")
+        cost.set(100)
+        raise ValueError("sold out")
+
+
+def with_cost(tool: BaseTool, args: dict[str, Any], tool_context: ToolContext, tool_response: Any) -> Any:
+    """What the call has cost so far."""
+    return {**tool_response, "cost": cost.get()}
+
+
+def with_cost_of_failure(tool: BaseTool, args: dict[str, Any], tool_context: ToolContext, error: Exception) -> Any:
+    """What the call has cost, though it failed."""
+    return {"error": str(error), "cost": cost.get()}
+
+
+def priced_agent(*answers: Any) -> LlmAgent:
+    """An agent of which everything costs something."""
+    return LlmAgent(
+        name="agent",
+        model=script(*answers),
+        tools=[priced, dear, Shop()],
+        after_tool_callback=with_cost,
+        on_tool_error_callback=with_cost_of_failure,
+    )
+
+
 SCENARIOS = [
+    Scenario(
+        "context variables that tools set",
+        priced_agent(parts(call("priced", price=5)), parts(call("dear", price=7)), parts(call("shop")), "done"),
+        ["go", "again"],
+    ),
+    Scenario(
+        "context variables that parallel tools set",
+        priced_agent(parts(call("priced", price=1), call("dear", price=2), call("shop")), "done"),
+    ),
     Scenario("a lock that is held while a model is asked", branches(locked, released), parallel=True),
     Scenario("a limit on calls at once", branches(limited, released, ("left", "middle", "right")), parallel=True),
     Scenario("an event that another branch sets", branches(told), parallel=True),
