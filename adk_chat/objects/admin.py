@@ -46,14 +46,15 @@ class AdminApi:
             logger.warning("Restate's admin API at %s does not end %s: %r", self._url, invocation_id, error)
             return "unknown"
 
-    async def forget_failed(self, *, invocation_id: str, target: str) -> bool:
-        """Have the engine forget a Restate invocation of `target`, if it has failed.
+    async def forget_failed(self, *, invocation_id: str, of: str) -> bool:
+        """Have the engine forget a Restate invocation of a handler of that object, if it has failed.
 
         Gives whether no such failure is kept now: False where the admin API does not answer as it should.
         """
         try:
             rows = await self._rows("target, completion_result", invocation_id)
-            if rows and (rows[0]["target"], rows[0].get("completion_result")) == (target, "failure"):
+            failed = bool(rows) and rows[0].get("completion_result") == "failure"
+            if failed and rows[0]["target"].rpartition("/")[0] == of:
                 await self._patch(invocation_id, "purge")
             return True
         except httpx.HTTPError as error:

@@ -308,15 +308,13 @@ class _Handlers:
         return await self._store(ctx, request).user_state()
 
     async def forget_refusal(self, ctx: restate.ObjectContext, request: KeptRefusal) -> bool:
-        """Have the engine forget that a message was refused, so that its idempotency key may be used again.
+        """Have the engine forget that a request was refused, so that its idempotency key may be used again.
 
-        Invariant: no `post` of the user ends meanwhile. So what is forgotten is the refusal, and not the success of
-        the same message, sent again since.
+        Invariant: what is forgotten is the refusal, and never what became of the same request, sent again since. That
+        one can only have begun after another call of this handler, and those of one user run one after the other.
         """
         forget = self._config.admin.forget_failed
-        return await ctx.run_typed(
-            "forget", forget, target=f"{CHAT}/{ctx.key()}/post", invocation_id=request.invocation_id
-        )
+        return await ctx.run_typed("forget", forget, of=f"{CHAT}/{ctx.key()}", invocation_id=request.invocation_id)
 
     async def _admitted(self, ctx: AnyContext, request: Message) -> tuple[TurnKey, TurnRequest]:
         """The turn to run, once its strategy has dealt with the one that may be running."""

@@ -272,7 +272,7 @@ class AppendEvents(SessionRequest):
 
 
 class KeptRefusal(Request):
-    """What the engine keeps under an idempotency key: that a message to `post` was refused."""
+    """What the engine keeps under an idempotency key: that a request of the user's was refused."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"invocation_id": "inv_1"}]})
 

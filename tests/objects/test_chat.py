@@ -145,6 +145,22 @@ async def test_a_repeated_request_is_the_same_turn(chat: ChatClient) -> None:
     assert len(await chat.call("get_history", "s2")) == 2
 
 
+async def test_a_refusal_is_forgotten_and_nothing_else(chat: ChatClient) -> None:
+    text = unique("once")
+    key = {"idempotency-key": text + chat.user}
+    body = {"message": text, "session_id": "s", "create": False}
+    refused = await chat.send("message", body, **key)
+    assert refused.status_code == 404
+    forget = {"invocation_id": refused.headers["x-restate-id"]}
+    await chat.call("create_session", {"session_id": "s"})
+    assert await ChatClient(chat.http, chat.user + "x").call("forget_refusal", forget) is True
+    assert (await chat.send("message", body, **key)).status_code == 404
+    for _ in range(2):
+        assert await chat.call("forget_refusal", forget) is True
+        assert await chat.call("message", body, **key) == f"echo {text}"
+    assert len(await chat.call("get_history", "s")) == 2
+
+
 async def test_posted_turns_run_in_order(chat: ChatClient) -> None:
     texts = [unique("post") for _ in range(8)]
     for text in texts:
