@@ -59,7 +59,6 @@ def start(*, beside_adk: bool) -> None:
 
 def measure_waiting(admin_url: str, headers: Mapping[str, str]) -> None:
     """Measure how many turns wait, and for what, by asking Restate's admin API at each export."""
-    client = blocking_direct_client(headers={**headers, "accept": "application/json"}, timeout=_QUERY_SECONDS)
 
     def counted(condition: str) -> Callable[[metrics.CallbackOptions], Iterable[metrics.Observation]]:
         query = f"SELECT count(*) AS turns FROM {SOURCE} WHERE {TURNS} AND {condition}"
@@ -72,6 +71,7 @@ def measure_waiting(admin_url: str, headers: Mapping[str, str]) -> None:
         return count
 
     if is_asked_for():
+        client = blocking_direct_client(headers={**headers, "accept": "application/json"}, timeout=_QUERY_SECONDS)
         gauge = metrics.get_meter("adk_chat").create_observable_gauge
         queued, waiting = counted("status = 'pending'"), counted(WAITING)
         gauge("adk_chat.turns.queued", [queued], "{turn}", "Turns that wait for another one of their session.")

@@ -237,7 +237,8 @@ def _environment(
         settings["WORKER__INVOKER__INACTIVITY_TIMEOUT"] = "0s"
     environment = {**_DEFAULTS, **os.environ, **{f"RESTATE_{name}": value for name, value in settings.items()}}
     # The handlers are here, and no proxy knows the way.
-    environment["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))
+    for name in ("NO_PROXY", "no_proxy"):
+        environment[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
     if slots is not None or _LIMIT not in environment:
         environment[_LIMIT] = str(slots or SLOTS)
     return environment

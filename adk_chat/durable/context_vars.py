@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from functools import lru_cache, wraps
+from types import ModuleType
 from typing import Any
 
 from adk_chat.durable import seams, values
@@ -53,7 +54,8 @@ def load(kept: dict[str, Any]) -> Changes:
 def _name(var: "ContextVar[Any]") -> str | None:
     """Where it is: `module:attribute`. It has no name of its own that others do not have too."""
     for name, module in list(sys.modules.items()):
-        for attribute, value in list(vars(module).items()) if hasattr(module, "__dict__") else []:
+        # Others may do anything when they are looked at, as those do that are imported late.
+        for attribute, value in list(vars(module).items()) if type(module) is ModuleType else []:
             if value is var:
                 return f"{name}:{attribute}"
     return None
