@@ -81,6 +81,7 @@ class RestateSessionService(BaseSessionService):
         Raises:
             AlreadyExistsError: the user has a session of that id in this app.
             TooLargeError: it takes more than 24 MiB as JSON.
+            ValueError: there are more than 20,000 events; append the rest.
         """
         given = [_without_temp(in_time(event)) for event in events if not event.partial]
         request = CreateSession(

@@ -19,6 +19,7 @@ from google.genai import types
 
 from adk_chat import RestateSessionService
 from adk_chat.dev.server import RestateServer
+from adk_chat.sessions.contract import CreateSession
 from tests.sessions.probe import Check, checks
 from tests.support import unique
 
@@ -338,6 +339,11 @@ async def run(request: pytest.FixtureRequest, server: RestateServer) -> AsyncIte
 @pytest.mark.parametrize("name", list(checks))
 async def test_contract(run: Callable[[str, str, str], Any], name: str) -> None:
     await run(name, unique("app"), unique("user"))
+
+
+def test_no_more_events_are_taken_than_can_be_checked_while_others_wait() -> None:
+    with pytest.raises(ValueError, match="has 20001 events; at most 20000 are taken at once"):
+        CreateSession.model_validate({"events": [{}] * 20_001})
 
 
 async def test_a_rewind_leaves_a_key_as_it_was(server: RestateServer) -> None:
