@@ -196,7 +196,10 @@ class ChatService:
     async def warm_up(self) -> None:
         """Make ADK import what it imports late, which would cost the first turn of a process over a second."""
         for app in self.apps.values():
-            getattr(app.root_agent, "canonical_model", None)
+            try:
+                getattr(app.root_agent, "canonical_model", None)
+            except Exception as error:  # of a model that is not known, or whose class wants a key
+                logger.warning("%s cannot answer: %s", app.name, error)
         runner = InMemoryRunner(agent=LlmAgent(name="warm_up", model=_Warm(model="warm")), app_name="warm_up")
         await runner.run_debug("Hello", quiet=True)
         await runner.close()

@@ -59,6 +59,14 @@ def test_what_settings_say_of_files_stays_where_it_was(
     assert settings.memory_service_uri == settings.artifact_service_uri == meant.format(tmp_path)
 
 
+async def test_an_app_whose_model_cannot_be_made_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING")
+    unknown = LlmAgent(name="unknown", model="no-such-model")
+    two = ChatService(scripted_app("scripted"), unknown, settings=Settings(_env_file=None))
+    await two.warm_up()
+    assert "unknown cannot answer: Model no-such-model not found." in caplog.text
+
+
 def test_a_program_that_uses_the_library_keeps_its_redis_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://somebody-elses")
     assert service().broker is None

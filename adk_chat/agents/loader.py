@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,10 +137,11 @@ def _load_directory(directory: Path) -> Loaded:
     # ADK's loader takes what it is given alone for what it is a link to.
     loader = AgentLoader(str(directory if known and not directory.is_symlink() else above))
     names = [directory.name] if single else loader.list_agents()
+    here = dotenv_values(Path(".env").absolute())  # an agent may go elsewhere
     found: dict[str, App] = {}
     for name in names:
         try:
-            _prefer_env_of(above / name)
+            _prefer_env_of(above / name, here)
             found[name] = _as_app(loader.load_agent(name), name)
         except BaseException as error:
             if len(names) == 1 or _is_interrupted():
@@ -163,9 +165,9 @@ def _load_directory(directory: Path) -> Loaded:
     return Loaded(apps, aliases)
 
 
-def _prefer_env_of(agent: Path) -> None:
-    """Let what the agent's own `.env` says count, where that of the current directory says something else."""
-    beside, here = dotenv_values(agent / ".env"), dotenv_values(".env")
+def _prefer_env_of(agent: Path, here: Mapping[str, str | None]) -> None:
+    """Let what the agent's own `.env` says count, where that of the current directory, `here`, says something else."""
+    beside = dotenv_values(agent / ".env")
     for name in beside.keys() & here.keys():
         if os.environ.get(name) == here[name]:
             del os.environ[name]

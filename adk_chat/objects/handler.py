@@ -40,8 +40,14 @@ class _Input(Serde[Any]):
     def deserialize(self, buf: bytes) -> BaseModel | _Rejected:
         if len(buf) > self._most:  # to read it would keep all others waiting
             return _Rejected(f"The request takes {len(buf)} bytes; at most {self._most} are accepted.", 413)
+        data = bytes(buf) or b"{}"
         try:
-            return self._model.model_validate_json(whole_characters(bytes(buf)) or b"{}")
+            try:
+                return self._model.model_validate_json(data)
+            except ValidationError:
+                if (whole := whole_characters(data)) == data:
+                    raise
+                return self._model.model_validate_json(whole)
         except ValidationError as error:
             return _Rejected(sentence(error))
 

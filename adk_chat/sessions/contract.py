@@ -5,6 +5,7 @@ Whatever is ADK's is in ADK's own JSON: camelCase, no nulls, no defaults.
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from google.adk.events.event import Event
@@ -155,9 +156,19 @@ def shallow(value: Json, data: bytes, what: str) -> None:
         raise BadRequestError(f"{what} is nested more than {MAX_DEPTH} levels deep, at {level[0][0].lstrip('.')}...")
 
 
+def limited(events: Sequence[object]) -> None:
+    """Refuse more events than can be checked while everybody else waits.
+
+    Raises:
+        BadRequestError: there are.
+    """
+    if len(events) > MAX_EVENTS:
+        raise BadRequestError(f"{len(events)} events are too many; at most {MAX_EVENTS} are taken at once.")
+
+
 def _identified(events: object) -> object:
-    if isinstance(events, list) and len(events) > MAX_EVENTS:
-        raise ValueError(f"has {len(events)} events; at most {MAX_EVENTS} are taken at once, so append the rest")
+    if isinstance(events, list):
+        limited(events)
     # ADK would make them up, and differently on a replay.
     for event in events if isinstance(events, list) else []:
         if isinstance(event, dict) and not {"id", "timestamp"} <= event.keys():

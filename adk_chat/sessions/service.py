@@ -23,6 +23,7 @@ from adk_chat.sessions.contract import (
     event_json,
     in_time,
     json_safe,
+    limited,
 )
 from adk_chat.sessions.history import GetHistory, newest_first
 from adk_chat.sessions.store import taken_away
@@ -81,8 +82,9 @@ class RestateSessionService(BaseSessionService):
         Raises:
             AlreadyExistsError: the user has a session of that id in this app.
             TooLargeError: it takes more than 24 MiB as JSON.
-            ValueError: there are more than 20,000 events; append the rest.
+            BadRequestError: there are more than 20,000 events; append the rest.
         """
+        limited(events)
         given = [_without_temp(in_time(event)) for event in events if not event.partial]
         request = CreateSession(
             app_name=app_name, session_id=session_id, state=json_safe(state or {}), events=given, any_app=True

@@ -3,6 +3,7 @@
 import inspect
 
 from google.adk.auth import auth_credential
+from google.adk.cli import api_server
 from google.adk.cli.api_server import ApiServer, InMemoryExporter, RunAgentRequest
 from google.adk.cli.dev_server import DevServer
 from google.adk.events import _internal_metadata
@@ -35,6 +36,16 @@ def test_our_runner_takes_what_adks_takes() -> None:
 def test_events_are_shown_as_adks_server_shows_them() -> None:
     assert list(inspect.signature(auth_credential._redact_credential_secrets).parameters) == ["value"]
     assert list(inspect.signature(_internal_metadata.public_event).parameters) == ["event"]
+
+
+def test_a_session_with_events_is_created_as_adks_server_does() -> None:
+    assert list(inspect.signature(_internal_metadata.mark_restored).parameters) == ["event"]
+    assert list(inspect.signature(api_server._validate_session_initialization_events).parameters) == ["events"]
+    made = inspect.getsource(ApiServer._register_production_endpoints)
+    for done in ("_validate_session_initialization_events(req.events)", "session=session, event=mark_restored(event)"):
+        assert done in made, (
+            "ADK's server creates sessions with events in another way; see adk_chat/gateway/imports.py."
+        )
 
 
 def test_the_dev_ui_is_where_it_was() -> None:

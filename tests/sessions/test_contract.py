@@ -19,7 +19,7 @@ from google.genai import types
 
 from adk_chat import RestateSessionService
 from adk_chat.dev.server import RestateServer
-from adk_chat.sessions.contract import CreateSession
+from adk_chat.sessions.contract import BadRequestError, CreateSession
 from tests.sessions.probe import Check, checks
 from tests.support import unique
 
@@ -341,9 +341,12 @@ async def test_contract(run: Callable[[str, str, str], Any], name: str) -> None:
     await run(name, unique("app"), unique("user"))
 
 
-def test_no_more_events_are_taken_than_can_be_checked_while_others_wait() -> None:
-    with pytest.raises(ValueError, match="has 20001 events; at most 20000 are taken at once"):
+async def test_no_more_events_are_taken_than_can_be_checked_while_others_wait() -> None:
+    with pytest.raises(ValueError, match="20001 events are too many; at most 20000 are taken at once"):
         CreateSession.model_validate({"events": [{}] * 20_001})
+    sessions = RestateSessionService("http://127.0.0.1:9")
+    with pytest.raises(BadRequestError):
+        await sessions.import_session(app_name="app", user_id="user", events=[event()] * 20_001)
 
 
 async def test_a_rewind_leaves_a_key_as_it_was(server: RestateServer) -> None:
