@@ -198,8 +198,8 @@ class ChatService:
         for app in self.apps.values():
             try:
                 getattr(app.root_agent, "canonical_model", None)
-            except Exception as error:  # of a model that is not known, or whose class wants a key
-                logger.warning("%s cannot answer: %s", app.name, error)
+            except Exception as error:  # of a model that is not known, or whose class wants a key; its turns say so
+                logger.debug("%s cannot answer: %s", app.name, error)
         runner = InMemoryRunner(agent=LlmAgent(name="warm_up", model=_Warm(model="warm")), app_name="warm_up")
         await runner.run_debug("Hello", quiet=True)
         await runner.close()

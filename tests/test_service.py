@@ -60,7 +60,7 @@ def test_what_settings_say_of_files_stays_where_it_was(
 
 
 async def test_an_app_whose_model_cannot_be_made_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("WARNING")
+    caplog.set_level("DEBUG", "adk_chat.service")
     unknown = LlmAgent(name="unknown", model="no-such-model")
     two = ChatService(scripted_app("scripted"), unknown, settings=Settings(_env_file=None))
     await two.warm_up()

@@ -100,7 +100,7 @@ def _check_models(app: App, *, alone: bool) -> None:
     if alone and failed and (len(failed) == len(agents) or getattr(app.root_agent, "name", None) in failed):
         raise next(iter(failed.values()))
     for name, failure in failed.items():
-        logger.warning("%s of %s cannot answer: %s", name, app.name, failure)
+        logger.warning("%s cannot answer: %s", name if name == app.name else f"{name} of {app.name}", failure)
 
 
 def _resolve(agent: str, model: str) -> None:
