@@ -33,6 +33,14 @@ def urls(value: str) -> str:
     return ",".join(url(one.strip()) for one in value.split(","))
 
 
+def absolute(path: Path) -> Path:
+    """The path from the root; as it is, where the current directory is gone."""
+    try:
+        return path.absolute()
+    except OSError:
+        return path
+
+
 def local(uri: str) -> str:
     """A URI as ADK writes those of services; what it says of a file does not depend on the current directory."""
     scheme, colon, path = uri.partition(":")
@@ -40,7 +48,7 @@ def local(uri: str) -> str:
     file = path.removeprefix(slashes)
     if not colon or scheme not in ("file", "sqlite") or not path.startswith(slashes) or file.startswith(("/", ":")):
         return uri
-    return f"{scheme}:{slashes}{Path(file).absolute()}"
+    return f"{scheme}:{slashes}{absolute(Path(file))}"
 
 
 Url = Annotated[str, AfterValidator(url)]
@@ -89,7 +97,7 @@ class Settings(BaseSettings):
     restate_token: SecretStr | None = Field(
         None, description="Sent to that Restate as a bearer token, as Restate Cloud wants it."
     )
-    data_dir: Annotated[Path, AfterValidator(Path.absolute)] = Field(
+    data_dir: Annotated[Path, AfterValidator(absolute)] = Field(
         Path(".adk-chat"), validate_default=True, description="Where `dev` keeps the data of restate-server."
     )
     replay_always: bool = Field(False, description="Let Restate replay handlers at every await, to test an agent.")

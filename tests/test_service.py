@@ -59,6 +59,13 @@ def test_what_settings_say_of_files_stays_where_it_was(
     assert settings.memory_service_uri == settings.artifact_service_uri == meant.format(tmp_path)
 
 
+def test_a_process_whose_directory_is_gone_has_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert Settings(_env_file=None).data_dir == Path(".adk-chat")
+
+
 async def test_an_app_whose_model_cannot_be_made_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", "adk_chat.service")
     unknown = LlmAgent(name="unknown", model="no-such-model")
