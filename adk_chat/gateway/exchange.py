@@ -38,7 +38,7 @@ class Exchange:
     def __init__(self, route: str, multitask_strategy: str, idempotency_key: str | None, send: Send) -> None:
         self.waits = route == "/run"
         self.multitask_strategy = multitask_strategy
-        self.idempotency_key = None if idempotency_key is None else (route, idempotency_key)
+        self.idempotency_key = idempotency_key
         self._send = send
         self._turn_id: TurnId | None = None
         self._mark = self._before = Mark()

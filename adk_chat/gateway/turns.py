@@ -119,14 +119,14 @@ class Turns:
             if transport is not None:
                 await transport.close()
 
-    async def post(self, key: TurnKey, post: Post, idempotency_key: tuple[str, str] | None = None) -> TurnId:
+    async def post(self, key: TurnKey, post: Post, idempotency_key: str | None = None) -> TurnId:
         """Post a message; its turn is durable then.
 
         Args:
             key: of the session.
             post: the message.
-            idempotency_key: a route and a client's key. The same message to the same session by the same route with
-                the same key is the same turn.
+            idempotency_key: of a client. The same message to the same session with the same key is the same turn,
+                streamed or not.
 
         Raises:
             RefusedError: it was; with 422 where another message came with that key before.
@@ -134,13 +134,15 @@ class Turns:
         if idempotency_key is None:
             return TurnId.parse((await self._call("post", key, post))["turn_id"])
         # Restate knows keys by the user alone, and has no eye for what is sent with one that it knows.
-        scope = [*idempotency_key, key.app_name, key.session_id]
-        sent = post.model_copy(update={"fingerprint": _digest(post.model_dump(mode="json"))})
+        scope = [idempotency_key, key.app_name, key.session_id]
+        said = post.model_dump(mode="json")
+        said["run_config"] = {name: to for name, to in (post.run_config or {}).items() if name != "streaming_mode"}
+        sent = post.model_copy(update={"fingerprint": _digest(said)})
         answer = await self._call("post", key, sent, _digest(scope))
         if answer.get("fingerprint", sent.fingerprint) != sent.fingerprint:
             raise RefusedError(
                 422,
-                f"idempotency-key: {idempotency_key[1]} was sent before with another message to session "
+                f"idempotency-key: {idempotency_key} was sent before with another message to session "
                 f"{key.session_id}. Send this message with a key of its own.",
             )
         return TurnId.parse(answer["turn_id"])

@@ -208,24 +208,26 @@ async def test_a_key_is_of_one_message_to_one_session(gateway: httpx.AsyncClient
     await gateway.post(f"/apps/scripted/users/{user}/sessions", json={"sessionId": "other"})
     key = {"idempotency-key": "k"}
 
-    async def said(text: str, session: str = "s", route: str = "/run") -> tuple[str | None, str]:
-        answer = await gateway.post(route, json=body(user, text, sessionId=session, streaming=False), headers=key)
+    async def said(text: str, session: str = "s", route: str = "/run", **more: Any) -> tuple[str | None, str]:
+        more = {"sessionId": session, "streaming": False, **more}
+        answer = await gateway.post(route, json=body(user, text, **more), headers=key)
         return answer.headers.get(TURN_ID), answer.text
 
     first, again, other, streamed = [
         await said("hello"),
         await said("hello"),
         await said("hello", session="other"),
-        await said("hello", route="/run_sse"),
+        await said("hello", route="/run_sse", streaming=True),
     ]
     assert first == again
-    assert len({turn for turn, _ in (first, other, streamed)}) == 3
+    assert (streamed[0], "echo hello" in streamed[1]) == (first[0], True)
+    assert other[0] != first[0]
     turn, text = await said("something else")
     assert (turn, "idempotency-key: k was sent before with another message to session s" in text) == (None, True), text
     answer = await gateway.post("/run", json=body(user, "something else", streaming=False), headers=key)
     assert answer.status_code == 422
     texts = [text_of(event) for event in await history(gateway, user)]
-    assert texts == ["hello", "echo hello"] * 2  # of /run, and of /run_sse
+    assert texts == ["hello", "echo hello"]
 
 
 async def test_a_refusal_is_not_kept_under_its_key(gateway: httpx.AsyncClient, user: str) -> None:
