@@ -72,7 +72,11 @@ def decode(data: Any) -> Any:
     if data[_TYPE] == _SEALED:
         return current_seal().unseal(data[_VALUE])
     if data[_TYPE] == _PARTS:
-        return _of_parts(data[_VALUE])
+        name, parts = data[_VALUE][0], decode(data[_VALUE][1])
+        try:
+            return _of_parts(name, parts)
+        except Exception:  # its class is gone, or another one by now
+            return parts
     for kind, (_, restore) in _BUILTIN.items():
         if kind.__name__ == data[_TYPE]:
             return restore(data[_VALUE])
@@ -168,39 +172,40 @@ def _in_parts(value: Any, kind: Any, where: str, depth: int) -> Any:
     Raises:
         UnjournalableError: it has none, or they have no such form, or what is made of them is not equal.
     """
-    parts: Any
-    if isinstance(value, defaultdict):
-        factory: Any = value.default_factory
-        parts = [factory and name_of(factory), dict(value)]
-        if factory is not None and resolve(parts[0]) is not factory:
-            raise UnjournalableError(f"{factory!r} cannot be found again.")
-    elif isinstance(value, BaseModel):
-        parts = value.__getstate__()
-    elif is_dataclass(value):
-        parts = {field.name: getattr(value, field.name) for field in fields(value)}
-    elif issubclass(kind, tuple) and hasattr(kind, "_make"):
-        parts = list(value)
-    else:
-        base = next((base for base in _BASES if issubclass(kind, base)), None)
-        if base is None or kind.__new__ is not base.__new__ or getattr(value, "__dict__", None):
-            raise UnjournalableError(f"A {kind.__qualname__} has no parts that could be kept.")
-        parts = base(value)
-    data = {_TYPE: _PARTS, _VALUE: [name_of(kind), _encode(parts, where, depth + 2, strict=True)]}
     try:
-        equal = resolve(name_of(kind)) is kind and bool(decode(data) == value)
-    except Exception as error:  # whatever its comparison raises
+        parts = _encode(_parts(value, kind), where, depth + 2, strict=True)
+        data = {_TYPE: _PARTS, _VALUE: [name_of(kind), parts]}
+        made = decode(data)
+        equal = type(made) is kind and bool(made == value)
+    except UnjournalableError:
+        raise
+    except Exception as error:  # whatever its own attributes or comparison raise
         raise UnjournalableError(f"A {kind.__qualname__} cannot be made of its parts: {error}") from error
     if not equal:
         raise UnjournalableError(f"A {kind.__qualname__} is not equal to what is made of its parts.")
     return data
 
 
-def _of_parts(data: list[Any]) -> Any:
-    name, parts = data[0], decode(data[1])
-    try:
-        kind = resolve(name)
-    except UnjournalableError:  # its class is gone
-        return parts
+def _parts(value: Any, kind: Any) -> Any:
+    if isinstance(value, defaultdict):
+        factory: Any = value.default_factory
+        if factory is not None and resolve(name_of(factory)) is not factory:
+            raise UnjournalableError(f"{factory!r} cannot be found again.")
+        return [factory and name_of(factory), dict(value)]
+    if isinstance(value, BaseModel):
+        return value.__getstate__()
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if issubclass(kind, tuple) and hasattr(kind, "_make"):
+        return list(value)
+    base = next((base for base in _BASES if issubclass(kind, base)), None)
+    if base is None or kind.__new__ is not base.__new__ or getattr(value, "__dict__", None):
+        raise UnjournalableError(f"A {kind.__qualname__} has no parts that could be kept.")
+    return base(value)
+
+
+def _of_parts(name: str, parts: Any) -> Any:
+    kind = resolve(name)
     if issubclass(kind, defaultdict):
         factory, items = parts
         return kind(factory and resolve(factory), items)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any, NamedTuple
 
 import httpx
@@ -113,7 +114,25 @@ class Contrary(BaseModel):
         raise RuntimeError("not to be dumped")
 
 
-@pytest.mark.parametrize("value", [threading.Lock(), Local(), (Local(),), [lambda: None], Contrary()])
+class Unfinished(BaseModel):
+    """Has a field that says nothing of what it holds, and that holds what cannot be kept."""
+
+    lock: Any = None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        threading.Lock(),
+        Local(),
+        (Local(),),
+        [lambda: None],
+        Contrary(),
+        Unfinished(lock=threading.Lock()),
+        defaultdict(partial(list)),
+        defaultdict(lambda: 1),
+    ],
+)
 def test_what_does_not_survive_is_refused(value: Any) -> None:
     with pytest.raises(UnjournalableError):
         encode(value)
@@ -129,6 +148,9 @@ def test_what_does_not_survive_is_kept_as_an_event_would_hold_it() -> None:
     assert list(iterator) == [1, 2]
     assert decode(encode_leniently(Contrary(), "it")) == repr(Contrary())
     assert decode({"$type": "no.such:Class", "value": {"x": 1}}) == {"x": 1}
+    for gone in ("no.such:Class", "json:dumps"):
+        assert decode({"$type": "parts", "value": [gone, {"x": 1}]}) == {"x": 1}
+    assert decode(encode_leniently(defaultdict(partial(list), a=[1]), "it")) == {"a": [1]}
     for value, said in ((circle, "it[0][0]"), ({"deep": ["\ud83d"]}, "it.deep[0] is no text")):
         with pytest.raises(UnkeepableError, match=re.escape(said)):
             encode_leniently(value, "it")
