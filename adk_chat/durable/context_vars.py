@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
-from functools import lru_cache, wraps
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -61,23 +61,24 @@ def _name(var: "ContextVar[Any]") -> str | None:
     return None
 
 
-def _out_of_a_thread(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[[], None]]:
-    """A function to call in a thread, and what to call here when that has ended."""
-    contexts: list[tuple[Context, Context]] = []
+def _out_of_a_thread(run: seams.FunctionRunner) -> seams.FunctionRunner:
+    async def run_function(function: Callable[..., Any], arguments: dict[str, Any]) -> object:
+        contexts: list[tuple[Context, Context]] = []
 
-    @wraps(function)
-    def called(*args: Any, **kwargs: Any) -> Any:
-        before = copy_context()
+        def called(**given: Any) -> Any:
+            before = copy_context()
+            try:
+                return function(**given)
+            finally:
+                contexts.append((before, copy_context()))
+
         try:
-            return function(*args, **kwargs)
+            return await run(called, arguments)
         finally:
-            contexts.append((before, copy_context()))
+            for before, after in contexts:
+                give_back(changes(before, after))
 
-    def end() -> None:
-        for before, after in contexts:
-            give_back(changes(before, after))
-
-    return called, end
+    return run_function
 
 
 def install() -> None:

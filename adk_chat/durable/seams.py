@@ -8,7 +8,6 @@ wraps as long as no journal is open (`adk_chat.durable.journal`).
 import asyncio
 import gc
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, MutableMapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from enum import Enum
 from math import inf
@@ -458,25 +457,6 @@ def wrap_batches(runner: Callable[[int], BatchRunner | None]) -> None:
     vars(_batch_executor)["_execute_prepared_function_calls"] = execute
 
 
-def wrap_threads(wrap: Callable[[Callable[..., Any]], tuple[Callable[..., Any], Callable[[], None]]]) -> None:
-    """Let `wrap` replace each function that ADK runs in a thread, and give what to call here when it has ended."""
-    make = _sync_runner._make_executor_sync_callable_runner
-
-    def made(executor: ThreadPoolExecutor) -> Callable[[Callable[..., Any], dict[str, Any]], Awaitable[Any]]:
-        run = make(executor)
-
-        async def run_sync_callable(target: Callable[..., Any], call_args: dict[str, Any]) -> Any:
-            called, end = wrap(target)
-            try:
-                return await run(called, call_args)
-            finally:
-                end()
-
-        return run_sync_callable
-
-    vars(_sync_runner)["_make_executor_sync_callable_runner"] = made
-
-
 def before_tool_node(prepare: Callable[[BaseTool], None]) -> None:
     """Call `prepare` with the tool of each tool node of a workflow that is about to run."""
     original = _ToolNode._run_tool_with_plugin_callbacks
@@ -502,6 +482,12 @@ def wrap_function_nodes(wrap: Callable[[FunctionRunner], FunctionRunner]) -> Non
         return await wrap(call)(unwrapped or target, kwargs)
 
     vars(_function_node)["_invoke_callable"] = invoke
+
+
+def wrap_threads(wrap: Callable[[FunctionRunner], FunctionRunner]) -> None:
+    """Let `wrap` replace how ADK runs a function in a thread, given it and its arguments by name."""
+    make = _sync_runner._make_executor_sync_callable_runner
+    vars(_sync_runner)["_make_executor_sync_callable_runner"] = lambda executor: wrap(make(executor))
 
 
 # --- ADK: code that models wrote -------------------------------------------------------------------------------

@@ -68,6 +68,8 @@ def turn_routes(turns: Turns, reader: TurnReader, tickets: Tickets, aliases: Map
     @router.get("/apps/{app_name}/users/{user_id}/sessions/{session_id}/turns", response_model_exclude_none=True)
     async def pending(app_name: str, user_id: str, session_id: str) -> list[Pending]:
         """The turns of a session that run or are queued, in the order in which they run."""
+        if not session_id.strip():  # which no session has
+            return []
         key = TurnKey(user_id=user_id, app_name=aliases.get(app_name, app_name), session_id=session_id)
         return await turns.pending(key)
 

@@ -85,11 +85,9 @@ class TurnRunner(Runner):
             if exchange is not None and exchange.multitask_strategy != "reject":
                 await exchange.accepted(turn_id)
             # Who watches a stream sees it go on; who waits for one answer is told in time that it does not come.
-            patience = _PATIENCE_SECONDS if exchange is not None and exchange.waits else math.inf
-            read = self._reader.read(turn_id, None, patience)
-            if exchange is not None and exchange.waits:
-                read = _without_void(read)
-            async with aclosing(read) as shown:
+            waits = exchange is not None and exchange.waits
+            read = self._reader.read(turn_id, None, _PATIENCE_SECONDS if waits else math.inf)
+            async with aclosing(_without_void(read) if waits else read) as shown:
                 async for item in shown:
                     if exchange is not None:
                         await exchange.accepted(turn_id)

@@ -16,7 +16,6 @@ from google.adk.errors.input_validation_error import InputValidationError
 from google.adk.memory.base_memory_service import BaseMemoryService
 from google.adk.runners import Runner
 from google.adk.sessions.session import Session
-from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -39,7 +38,6 @@ from adk_chat.gateway.traces import keep_newest
 from adk_chat.gateway.tracing import TraceContext
 from adk_chat.gateway.turns import Turns, public_sentence
 from adk_chat.readiness import Readiness
-from adk_chat.sessions.contract import sentence
 from adk_chat.sessions.transport import RETRY_AFTER, STATUS, AnswerError, NoAnswerError, status_of
 from adk_chat.streaming import Broker
 
@@ -136,7 +134,6 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     app.add_middleware(EventStreams, ping_seconds=config.ping_seconds)
     app.add_middleware(JsonBodies)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(ValidationError, _meaningless)
     for error in (*STATUS, AnswerError, NoAnswerError, InputValidationError):
         app.add_exception_handler(error, _refused)
     return app
@@ -147,12 +144,6 @@ async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     data = to_json({"detail": jsonable_encoder(error.errors())}, inf_nan_mode="strings")
     return Response(data, 422, media_type="application/json")
-
-
-async def _meaningless(_: Request, error: Exception) -> JSONResponse:
-    """What our own requests to Chat do not take, as a blank id in a path."""
-    assert isinstance(error, ValidationError)
-    return JSONResponse({"detail": sentence(error)}, 400)
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 
 from google.adk.errors import StaleSessionError
 from google.adk.events.event import Event
@@ -13,7 +12,7 @@ from typing_extensions import override
 
 from adk_chat.gateway.transport import GatewayTransport
 from adk_chat.sessions import RestateSessionService
-from adk_chat.sessions.contract import StoredSession
+from adk_chat.sessions.contract import CreateSession, StoredSession
 from adk_chat.sessions.transport import AnswerError
 
 _ATTEMPTS = 8
@@ -48,20 +47,10 @@ class GatewaySessions(RestateSessionService):
             _beginning.reset(token)
 
     @override
-    async def create_session(
-        self,
-        *,
-        app_name: str,
-        user_id: str,
-        state: dict[str, Any] | None = None,
-        session_id: str | None = None,
-    ) -> Session:
-        if app_name not in self._apps:
-            raise AnswerError(404, f"There is no app {app_name} here; there is {', '.join(self._apps)}.")
-        given: dict[str, Any] = {"app_name": app_name, "user_id": user_id, "state": state, "session_id": session_id}
-        if events := _beginning.get():
-            return await self.import_session(events=events, **given)
-        return await super().create_session(**given)
+    async def _create(self, user_id: str, request: CreateSession, events: Sequence[Event] = ()) -> Session:
+        if request.app_name not in self._apps:
+            raise AnswerError(404, f"There is no app {request.app_name} here; there is {', '.join(self._apps)}.")
+        return await super()._create(user_id, request, events or _beginning.get())
 
     @override
     async def append_event(self, session: Session, event: Event) -> Event:

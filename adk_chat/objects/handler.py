@@ -40,16 +40,12 @@ class _Input(Serde[Any]):
     def deserialize(self, buf: bytes) -> BaseModel | _Rejected:
         if len(buf) > self._most:  # to read it would keep all others waiting
             return _Rejected(f"The request takes {len(buf)} bytes; at most {self._most} are accepted.", 413)
-        data = bytes(buf) or b"{}"
+        data = bytes(buf)
         try:
-            try:
-                return self._model.model_validate_json(data)
-            except ValidationError:
-                if (whole := whole_characters(data)) == data:
-                    raise
-                return self._model.model_validate_json(whole)
+            return self._model.model_validate_json(data or b"{}")
         except ValidationError as error:
-            return _Rejected(sentence(error))
+            whole = whole_characters(data)
+            return _Rejected(sentence(error)) if whole == data else self.deserialize(whole)
 
     def serialize(self, obj: Any) -> bytes:
         raise NotImplementedError

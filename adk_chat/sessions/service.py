@@ -66,7 +66,7 @@ class RestateSessionService(BaseSessionService):
         session_id: str | None = None,
     ) -> Session:
         request = CreateSession(app_name=app_name, session_id=session_id, state=json_safe(state or {}), any_app=True)
-        return StoredSession.parse(await self._transport().call("create_session", user_id, request))
+        return await self._create(user_id, request)
 
     async def import_session(
         self,
@@ -84,11 +84,14 @@ class RestateSessionService(BaseSessionService):
             TooLargeError: it takes more than 24 MiB as JSON.
             BadRequestError: there are more than 20,000 events; append the rest.
         """
+        request = CreateSession(app_name=app_name, session_id=session_id, state=json_safe(state or {}), any_app=True)
+        return await self._create(user_id, request, events)
+
+    async def _create(self, user_id: str, request: CreateSession, events: Sequence[Event] = ()) -> Session:
+        if not events:
+            return StoredSession.parse(await self._transport().call("create_session", user_id, request))
         limited(events)
-        given = [_without_temp(in_time(event)) for event in events if not event.partial]
-        request = CreateSession(
-            app_name=app_name, session_id=session_id, state=json_safe(state or {}), events=given, any_app=True
-        )
+        request.events = [_without_temp(in_time(event)) for event in events if not event.partial]
         answer, stored = await self._transport().write("create_session", user_id, request)
         return StoredSession.parse({**answer, "events": stored})
 

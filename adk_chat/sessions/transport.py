@@ -28,7 +28,6 @@ from adk_chat.sessions.contract import (
     KeptRefusal,
     Request,
     TooLargeError,
-    event_json,
     sized,
 )
 
@@ -219,7 +218,10 @@ class IngressTransport:
 
     async def call(self, handler: str, user_id: str, request: Request, idempotency_key: str | None = None) -> Any:
         """See `Transport`; with the idempotency key of an earlier call this is the same call, unless it was refused."""
-        content = sized(request_json(request), "The request")
+        return await self._call(handler, user_id, request_json(request), idempotency_key)
+
+    async def _call(self, handler: str, user_id: str, body: bytes, idempotency_key: str | None = None) -> Any:
+        content = sized(body, "The request")
         path = f"/{CHAT}/{quote(user_id, safe='')}/{handler}"
         headers = {"content-type": "application/json", "idempotency-key": idempotency_key or str(uuid.uuid4())}
         answer = await self.send("POST", path, content, headers)
@@ -233,7 +235,8 @@ class IngressTransport:
 
     async def write(self, handler: str, user_id: str, request: AppendEvents | CreateSession) -> tuple[Json, list[Json]]:
         """See `Transport`."""
-        return await self.call(handler, user_id, request), [event_json(event) for event in request.events]
+        body = request_json(request)
+        return await self._call(handler, user_id, body), from_json(body)["events"]
 
     async def query(self, sql: str) -> Answer:
         """Ask an admin API."""

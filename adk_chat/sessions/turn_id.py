@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict
 
-from adk_chat.sessions.contract import BadRequestError, Json
+from adk_chat.sessions.contract import BadRequestError, Json, SessionId
 
 _EVENT_IDS = uuid.UUID("0b1f3c52-7d0e-5f5c-8a3c-9a4e2d6c1f70")
 _PREFIX = len("xxxxxxxx-xxxx")
@@ -23,7 +23,7 @@ class TurnKey(BaseModel):
 
     user_id: str
     app_name: str
-    session_id: str
+    session_id: SessionId
 
     def __str__(self) -> str:
         return "/".join(quote(part, safe="") for part in (self.user_id, self.app_name, self.session_id))

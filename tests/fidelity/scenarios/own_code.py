@@ -275,21 +275,11 @@ async def dear(price: int) -> dict[str, int]:
     return {"paid": price}
 
 
-class Shop(BaseTool):
-    """Costs something, and fails."""
-
-    def __init__(self) -> None:
-        super().__init__(name="shop", description="Buy something.")
-
-    @override
-    def _get_declaration(self) -> types.FunctionDeclaration:
-        return types.FunctionDeclaration(name=self.name, description=self.description)
-
-    @override
-    async def run_async(self, *, args: dict[str, Any], tool_context: ToolContext) -> Any:
-        executed("shop")
-        cost.set(100)
-        raise ValueError("sold out")
+async def shop() -> None:
+    """Cost something, and fail."""
+    executed("shop")
+    cost.set(100)
+    raise ValueError("sold out")
 
 
 def with_cost(tool: BaseTool, args: dict[str, Any], tool_context: ToolContext, tool_response: Any) -> Any:
@@ -307,7 +297,7 @@ def priced_agent(*answers: Any) -> LlmAgent:
     return LlmAgent(
         name="agent",
         model=script(*answers),
-        tools=[priced, dear, Shop()],
+        tools=[priced, dear, shop],
         after_tool_callback=with_cost,
         on_tool_error_callback=with_cost_of_failure,
     )
