@@ -2,14 +2,16 @@
 
 Everything else in this package uses public names. `tests/durable/test_seams.py` holds each entry of this module
 against the installed versions and says what moved. A wrapper that is installed here falls straight through to what it
-wraps as long as no journal is open (`adk_chat.durable.journal`).
+wraps as long as no journal is open (`adk_chat.durable.journal`), and says by `functools.wraps` what that takes.
 """
 
 import asyncio
 import gc
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from enum import Enum
+from functools import wraps
 from math import inf
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any, cast
@@ -79,6 +81,7 @@ def keep_entries() -> None:
     """Make each state machine of the SDK keep the bytes it receives before its handler runs, which are the journal."""
     notify, begin = vm.VMWrapper.notify_input, vm.VMWrapper.sys_input
 
+    @wraps(notify)
     def notify_input(self: vm.VMWrapper, input_buf: bytes) -> None:
         kept = vars(self)
         if _BEFORE not in kept:
@@ -384,6 +387,7 @@ def wrap_models(wrap: Callable[[BaseLlm, InvocationContext], BaseLlm]) -> None:
     """Let `wrap` replace each model that an ADK flow is about to call, after every callback has run."""
     original = BaseLlmFlow._get_llm
 
+    @wraps(original)
     async def get_llm(self: BaseLlmFlow, invocation_context: InvocationContext) -> BaseLlm:
         return wrap(await original(self, invocation_context), invocation_context)
 
@@ -420,6 +424,7 @@ def wrap_tool_calls(wrap: Callable[[ToolRunner], ToolRunner]) -> None:
     original: ToolRunner = _caller._call_tool_async
     run = wrap(original)
 
+    @wraps(original)
     async def call_tool(tool: BaseTool, args: dict[str, Any], tool_context: ToolContext) -> object:
         return await run(tool, args, tool_context)
 
@@ -461,6 +466,7 @@ def before_tool_node(prepare: Callable[[BaseTool], None]) -> None:
     """Call `prepare` with the tool of each tool node of a workflow that is about to run."""
     original = _ToolNode._run_tool_with_plugin_callbacks
 
+    @wraps(original)
     async def run_tool(self: _ToolNode, *, ctx: Context, args: dict[str, Any]) -> Any:
         prepare(self.tool)
         return await original(self, ctx=ctx, args=args)
@@ -475,6 +481,7 @@ def wrap_function_nodes(wrap: Callable[[FunctionRunner], FunctionRunner]) -> Non
     """Let `wrap` replace how ADK calls the function of a workflow's node, given it and its arguments by name."""
     original = vars(_function_node)["_invoke_callable"]
 
+    @wraps(original)
     async def invoke(target: Callable[..., Any], kwargs: dict[str, Any], *, unwrapped: Any = None) -> Any:
         async def call(_: Callable[..., Any], arguments: dict[str, Any]) -> object:
             return await original(target, arguments, unwrapped=unwrapped)
@@ -487,7 +494,12 @@ def wrap_function_nodes(wrap: Callable[[FunctionRunner], FunctionRunner]) -> Non
 def wrap_threads(wrap: Callable[[FunctionRunner], FunctionRunner]) -> None:
     """Let `wrap` replace how ADK runs a function in a thread, given it and its arguments by name."""
     make = _sync_runner._make_executor_sync_callable_runner
-    vars(_sync_runner)["_make_executor_sync_callable_runner"] = lambda executor: wrap(make(executor))
+
+    @wraps(make)
+    def made(executor: ThreadPoolExecutor) -> FunctionRunner:
+        return wrap(make(executor))
+
+    vars(_sync_runner)["_make_executor_sync_callable_runner"] = made
 
 
 # --- ADK: code that models wrote -------------------------------------------------------------------------------
@@ -517,6 +529,7 @@ def before_run(prepare: Callable[[Runner], Awaitable[None]]) -> None:
     """Call `prepare` as each run of a Runner begins, before ADK reads the session and makes the invocation's id."""
     original = Runner._get_or_create_session
 
+    @wraps(original)
     async def get_or_create_session(self: Runner, **arguments: Any) -> Session:
         await prepare(self)
         return await original(self, **arguments)

@@ -40,7 +40,12 @@ def parameters(function: Callable[..., Any]) -> list[str]:
         (BaseLlmFlow, "_get_llm", ["self", "invocation_context"], "making model calls durable"),
         (_caller, "_call_tool_async", ["tool", "args", "tool_context"], "making tool calls durable"),
         (_sync_runner, "_make_executor_sync_callable_runner", ["executor"], "giving back what a thread has set"),
-        (Runner, "_get_or_create_session", ["self", "arguments"], "opening the journal before a run"),
+        (
+            Runner,
+            "_get_or_create_session",
+            ["self", "user_id", "session_id", "get_session_config"],
+            "opening the journal before a run",
+        ),
         (
             server_context.ServerInvocationContext,
             "create_poll_or_cancel_coroutine",
