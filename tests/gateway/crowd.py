@@ -21,7 +21,7 @@ from adk_chat.streaming import MemoryBroker
 from tests.conftest import hosting
 from tests.gateway.conftest import gateway_config, served
 from tests.gateway.sse import Screen, watching
-from tests.support import gates, scripted_app, text_of, unique, until
+from tests.support import gates, scripted_app, unique, until
 
 STREAMS = 100
 WORDS = [f"{number:02d}{'-' * 1000}" for number in range(8)]
@@ -69,7 +69,8 @@ async def listen(client: httpx.AsyncClient, user: str, gate: str, halfway: async
                 await halfway.wait()
                 gates[gate].set()
     said = [word + " " for word in WORDS]
-    assert [text_of(event) for event in shown.all] == [*said, "".join(said)]
+    parts = [event["content"]["parts"] for event in shown.all]
+    assert parts == [[{"text": text}] for text in (*said, "".join(said))]
     assert len({*ids}) == len(WORDS) + 2  # each word, the whole answer, and the end
     assert shown.complete == (await client.get(f"{path}/s")).json()["events"][1:]
 
