@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from adk_chat.gateway.operator import turns
 from adk_chat.gateway.terminal import chat
-from adk_chat.settings import Settings, url
+from adk_chat.settings import Settings, check_names, url
 
 
 def _option(name: str, **attributes: Any) -> Callable[[Any], Any]:
@@ -66,6 +66,10 @@ def _settings(options: dict[str, Any]) -> Settings:
 def main() -> None:
     """Durable, multi-session chat for Google ADK agents, on Restate."""
     dotenv.load_dotenv(Path(".env"))
+    try:
+        check_names(os.environ)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @main.command()

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import uvloop
 from google.adk.artifacts.file_artifact_service import FileArtifactService
 from pydantic import SecretStr
 
-from adk_chat import garbage, telemetry
+from adk_chat import garbage, logs, telemetry
 from adk_chat.agents.demo_model import DemoModel
 from adk_chat.agents.loader import AgentError, Loaded, load
 from adk_chat.dev.binary import find_restate_server
@@ -39,6 +40,7 @@ from adk_chat.endpoint import (
     stop_event,
 )
 from adk_chat.endpoint import serve as serve_objects
+from adk_chat.gateway.access_log import AccessLog
 from adk_chat.gateway.cors import OriginError
 from adk_chat.gateway.serving import serve_gateway
 from adk_chat.gateway.tokens import AuthError
@@ -51,6 +53,7 @@ from adk_chat.workers import WorkerError, Workers, is_first_worker
 
 DEV_DRAIN_SECONDS = 3
 """How long `dev` lets steps go on when it is to stop."""
+_UNAUTHORIZED = "401 Unauthorized"
 _LEFT_SECONDS = 0.2
 _REGISTER_SECONDS = 120
 _WORKER_SECONDS = 3.0
@@ -113,8 +116,10 @@ class _Ending:
 
     async def of(self, command: Coroutine[Any, Any, None]) -> None:
         """Run the command; what then is left has a moment to end."""
-        await command
-        await asyncio.to_thread(telemetry.stop)
+        try:
+            await command
+        finally:
+            await asyncio.to_thread(telemetry.stop)
         # What it says while it is ended is of no use to anybody.
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         warnings.simplefilter("ignore")
@@ -154,6 +159,7 @@ async def serve(
             readiness=Readiness(None, admin_url, settings.restate_headers, service.broker),
         )
     )
+    say = partial(logs.say, form=settings.log_format)
     at = url or f"http://{settings.endpoint_host}:{port}"
     if admin_url is not None:
         registering = asyncio.create_task(_register(admin_url, at, force, settings))
@@ -162,14 +168,19 @@ async def serve(
             registering.cancel()
             await serving
             return
-        await registering
+        try:
+            await registering
+        except ServerError:
+            stop.set()
+            await serving
+            raise
     watching = None if admin_url is None else asyncio.create_task(watch_slots(admin_url, settings.restate_headers))
     garbage.settle()
     registered = f", registered as {at} with the Restate at {admin_url}" if admin_url else ""
-    click.echo(f"Serving {_names(loaded)} on http://{settings.endpoint_host}:{port}{registered}.")
+    say(f"Serving {_names(loaded)} on http://{settings.endpoint_host}:{port}{registered}.")
     _say_what_is_not_shared(settings)
     if (warning := warning_of_open_port(settings)) is not None and is_first_worker():
-        click.echo(warning, err=True)
+        say(warning, err=True)
     await serving
     if watching is not None:
         watching.cancel()
@@ -187,9 +198,16 @@ async def _register(admin_url: str, endpoint_url: str, force: bool, settings: Se
             if time.monotonic() > end:
                 raise
             if not waiting:
-                click.echo(f"{error} Waiting for it ...")
+                logs.say(f"{error} Waiting for it ...", settings.log_format)
             waiting = True
             await asyncio.sleep(_PAUSE_SECONDS)
+        except ServerError as error:
+            if settings.identity_keys and _UNAUTHORIZED in str(error):
+                raise ServerError(
+                    f"The Restate at {admin_url} does not sign its requests with a key of ADK_CHAT_IDENTITY_KEYS, so "
+                    "it was not let in; its log says at its start which public key it has."
+                ) from error
+            raise
         else:
             return
 
@@ -203,7 +221,13 @@ async def serve_workers(
     with _endpoint_socket(settings) as listening:
         grace = settings.drain_seconds + _WORKER_SECONDS
         workers = Workers(
-            listening, settings.workers, arguments, first=first, environment=known, grace_seconds=grace, say=click.echo
+            listening,
+            settings.workers,
+            arguments,
+            first=first,
+            environment=known,
+            grace_seconds=grace,
+            say=partial(logs.say, form=settings.log_format),
         )
         await workers.run(stop_event())
 
@@ -215,7 +239,12 @@ async def web_workers(settings: Settings, *, arguments: Sequence[str]) -> None:
     shared = {"ADK_CHAT_TICKET_KEY": key}
     with _listen(settings.host, settings.port, "--port") as listening:
         workers = Workers(
-            listening, settings.workers, arguments, environment=shared, grace_seconds=_WORKER_SECONDS, say=click.echo
+            listening,
+            settings.workers,
+            arguments,
+            environment=shared,
+            grace_seconds=_WORKER_SECONDS,
+            say=partial(logs.say, form=settings.log_format),
         )
         await workers.run(stop_event())
 
@@ -232,9 +261,12 @@ async def web(loaded: Loaded, settings: Settings, *, fd: int | None) -> None:
     host = "localhost" if is_loopback(settings.host) else settings.host
     stop = stop_event()
     garbage.settle()
-    click.echo(f"Serving {_names(loaded)} on http://{host}:{port}, over the Restate at {settings.ingress_url}.")
+    logs.say(
+        f"Serving {_names(loaded)} on http://{host}:{port}, over the Restate at {settings.ingress_url}.",
+        settings.log_format,
+    )
     _say_what_is_not_shared(settings)
-    await serve_gateway(gateway, listening, stop)
+    await serve_gateway(AccessLog(gateway) if settings.access_log else gateway, listening, stop)
     watching.cancel()
     await service.close()
 
@@ -271,13 +303,13 @@ async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> No
         watching = asyncio.create_task(watch_slots(server.admin_url, {}))
         garbage.settle()
         web_serving = asyncio.create_task(serve_gateway(gateway, web_listening, stop))
-        click.echo(_welcome(loaded, server, web_url, settings.ui))
+        logs.say(_welcome(loaded, server, web_url, settings.ui), settings.log_format)
         done, _ = await asyncio.wait([serving, web_serving, ended], return_when=asyncio.FIRST_COMPLETED)
         watching.cancel()
         if ended not in done:
             ended.cancel()
             stop.set()
-            click.echo("Stopping ...")
+            logs.say("Stopping ...", settings.log_format)
             done, _ = await asyncio.wait([serving, web_serving])
             await service.close()
             await broker.close()
@@ -297,7 +329,7 @@ async def reload(settings: Settings, *, arguments: Sequence[str]) -> None:
         stop = stop_event()
         ended = asyncio.create_task(server.wait())
         ended.add_done_callback(lambda _: stop.set())
-        await reloading(arguments, directory, data.path, stop, click.echo)
+        await reloading(arguments, directory, data.path, stop, partial(logs.say, form=settings.log_format))
         if ended.done():
             ended.result()
         ended.cancel()
@@ -321,7 +353,7 @@ def _restate_server(data_dir: Path, settings: Settings, runs: bool = False) -> R
     if not runs:
         _listen("127.0.0.1", settings.ingress_port, "--ingress-port").close()
         _listen("127.0.0.1", settings.admin_port, "--admin-port").close()
-        binary = find_restate_server(lambda said: click.echo(said, err=True))
+        binary = find_restate_server(partial(logs.say, form=settings.log_format, err=True))
     return RestateServer(
         binary, data_dir, settings.ingress_port, settings.admin_port, replay_always=settings.replay_always
     )
@@ -340,12 +372,13 @@ def warning_of_open_port(settings: Settings) -> str | None:
 def _say_what_is_not_shared(settings: Settings) -> None:
     if not is_first_worker():
         return
+    say = partial(logs.say, form=settings.log_format)
     if settings.redis_url is None:
-        click.echo("  Without REDIS_URL no partial text streams from `serve` to `web`; answers are shown when stored.")
+        say("  Without REDIS_URL no partial text streams from `serve` to `web`; answers are shown when stored.")
     if settings.artifact_service_uri is None:
-        click.echo("  Without --artifact-service-uri artifacts are in the memory of each process, and not shared.")
+        say("  Without --artifact-service-uri artifacts are in the memory of each process, and not shared.")
     if settings.credential_key is None:
-        click.echo("  Without ADK_CHAT_CREDENTIAL_KEY users are asked again for what they have consented to.")
+        say("  Without ADK_CHAT_CREDENTIAL_KEY users are asked again for what they have consented to.")
 
 
 def _endpoint_socket(settings: Settings) -> socket.socket:
@@ -372,7 +405,8 @@ def _welcome(loaded: Loaded, server: RestateServer, web_url: str, ui: bool) -> s
     model = getattr(loaded.apps[0].root_agent, "model", None) if len(loaded.apps) == 1 else None
     name = "the offline demo model; set GOOGLE_API_KEY or ADK_CHAT_MODEL for a real one"
     with_model = f" with {name if isinstance(model, DemoModel) else getattr(model, 'model', model)}" if model else ""
-    message = '{"message": "Make a poem about durable execution.", "session_id": "session-123"}'
+    app = f'"app_name": "{loaded.apps[0].name}", ' if len(loaded.apps) > 1 else ""
+    message = f'{{"message": "Make a poem about durable execution.", {app}"session_id": "session-123"}}'
     return (
         f"adk_chat is ready: {_names(loaded)}{with_model}.\n"
         f"  {'dev UI    ' if ui else 'ADK API   '}  {web_url}\n"

@@ -38,4 +38,4 @@ def chain(error: BaseException) -> list[BaseException]:
 def _of_a_framework(frame: traceback.FrameSummary) -> bool:
     name = frame.filename
     standard = name.startswith(_STANDARD) and "site-packages" not in name
-    return standard or name.startswith((*_FRAMEWORKS, "<frozen importlib"))
+    return standard or name.startswith((*_FRAMEWORKS, "<frozen "))

@@ -1,12 +1,18 @@
 """The log of the commands: one line a record on stderr, as text or JSON, with the turn that it is about."""
 
 import logging
+import time
 from datetime import UTC, datetime
 
+import click
+from fastapi import HTTPException
 from pydantic_core import to_json
 
 from adk_chat.objects.turn_report import current_turn
+from adk_chat.sessions.transport import STATUS
 from adk_chat.settings import LogFormat, LogLevel
+
+_SERVER_ERROR = 500
 
 
 def configure(level: LogLevel, form: LogFormat) -> None:
@@ -20,11 +26,25 @@ def configure(level: LogLevel, form: LogFormat) -> None:
     logging.getLogger("adk_chat").setLevel(number)
 
 
+def say(message: str, form: LogFormat, *, err: bool = False) -> None:
+    """Tell whoever started the process something, on stdout or stderr: as it is, or as one line of JSON."""
+    if form == "json":
+        level = "WARNING" if err else "INFO"
+        said = {"time": _iso(time.time()), "level": level, "logger": "adk_chat", "message": message.strip()}
+        message = to_json(said).decode()
+    click.echo(message, err=err)
+
+
 def _once(record: logging.LogRecord) -> bool:
-    """ADK logs a failure at each level that it passes, each time with the traceback, and then we do."""
+    """ADK logs a failure at each level that it passes, each time with the traceback, and then we do.
+
+    It logs what was refused to a client as well.
+    """
     error = record.exc_info[1] if record.exc_info else None
     if error is None or not record.name.startswith("google_adk."):
         return True
+    if isinstance(error, tuple(STATUS)) or (isinstance(error, HTTPException) and error.status_code < _SERVER_ERROR):
+        return False
     if type(error).__module__.startswith("adk_chat."):
         record.exc_info = None  # a refusal says all there is to say
         return True
@@ -59,4 +79,8 @@ class _Json(logging.Formatter):
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return _iso(record.created)
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -1,9 +1,10 @@
 """`ChatService`: puts the parts together."""
 
 import asyncio
+import contextlib
 import logging
 import warnings
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from datetime import timedelta
 from typing import NoReturn
 
@@ -207,7 +208,8 @@ class ChatService:
     async def close(self) -> None:
         """Close the toolsets and plugins of each app, and what the service has opened, once no turn runs any more."""
         for app in self.apps.values():
-            runner = Runner(app=app, session_service=InMemorySessionService())
+            with _without_advice():
+                runner = Runner(app=app, session_service=InMemorySessionService())
             try:
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await runner.close()
@@ -241,6 +243,18 @@ def _seal(key: SecretStr | None) -> Seal | None:
 def _credential_service(seal: Seal | None) -> BaseCredentialService:
     with warnings.catch_warnings(action="ignore"):  # that all this is experimental in ADK
         return InMemoryCredentialService() if seal is None else UserCredentials(seal)
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Without what ADK has to say of how an app might run better, which comes too late for one that is closed."""
+    runners = logging.getLogger(f"google_adk.{Runner.__module__}")
+    level = runners.level
+    runners.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        runners.setLevel(level)
 
 
 def _unknown(kind: str, uri: str) -> NoReturn:

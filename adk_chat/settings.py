@@ -1,6 +1,8 @@
 """All settings, in one typed object. Each is also a variable `ADK_CHAT_<NAME>` of the environment or of `.env`."""
 
+import difflib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +12,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 ServerName = Literal["hypercorn", "granian"]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+_PREFIX = "ADK_CHAT_"
+_OTHERS = ("TOKEN", "WORKER")
+"""Variables of ours that are not settings of the service: of the terminal, and of one process of several."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -51,6 +56,20 @@ def local(uri: str) -> str:
     return f"{scheme}:{slashes}{absolute(Path(file))}"
 
 
+def check_names(names: Iterable[str]) -> None:
+    """See that variables which begin as those of settings do are some.
+
+    Raises:
+        ValueError: one is not; the message has the name that is most like it.
+    """
+    known = [_PREFIX + name.upper() for name in (*Settings.model_fields, *_OTHERS)]
+    for name in names:
+        if name.upper().startswith(_PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{name} is not a setting of adk_chat.{meant} All settings are in .env.example.")
+
+
 Url = Annotated[str, AfterValidator(url)]
 Urls = Annotated[str, AfterValidator(urls)]
 ServiceUri = Annotated[str, AfterValidator(local)]
@@ -62,7 +81,7 @@ class Settings(BaseSettings):
     Paths are those of the directory that was the current one here: agents that are loaded later may go elsewhere.
     """
 
-    model_config = SettingsConfigDict(env_prefix="ADK_CHAT_", env_file=".env", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_file=".env", extra="ignore", populate_by_name=True)
 
     agent: str | None = Field(
         None,
@@ -129,6 +148,7 @@ class Settings(BaseSettings):
         15, gt=0, description="How often a stream that has nothing to say says that it is alive."
     )
 
+    access_log: bool = Field(True, description="Whether `web` logs a line for each request.")
     log_level: LogLevel = Field("INFO", description="What is logged.")
     log_format: LogFormat = Field("text", description="How a line of the log looks.")
 

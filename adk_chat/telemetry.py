@@ -3,6 +3,8 @@
 import importlib.util
 import logging
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
@@ -15,9 +17,11 @@ from adk_chat.direct import blocking_direct_client
 from adk_chat.gateway.invocations import SOURCE, TURNS, WAITING
 
 _QUERY_SECONDS = 2
-_FLUSH_MILLISECONDS = 500
+_STOP_SECONDS = 1.0
 _ENDPOINTS = ("", "_TRACES", "_METRICS", "_LOGS")
 _EXPORTER = "opentelemetry.exporter.otlp.proto.http"
+_OF_EXPORTERS = ("opentelemetry.", "urllib3.", "requests.")
+"""Loggers of what exports."""
 
 
 class TelemetryError(Exception):
@@ -54,7 +58,10 @@ def start(*, beside_adk: bool) -> None:
         maybe_set_otel_providers()
     provider = _logs.get_logger_provider()
     if isinstance(provider, LoggerProvider):
-        logging.getLogger().addHandler(LoggingHandler(logger_provider=provider))
+        handler = LoggingHandler(logger_provider=provider)
+        # Exported, what an exporter says of a failure would fail as well, and never come to an end.
+        handler.addFilter(lambda record: not record.name.startswith(_OF_EXPORTERS))
+        logging.getLogger().addHandler(handler)
 
 
 def measure_waiting(admin_url: str, headers: Mapping[str, str]) -> None:
@@ -79,11 +86,20 @@ def measure_waiting(admin_url: str, headers: Mapping[str, str]) -> None:
 
 
 def stop() -> None:
-    """Export what is left."""
-    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider()):
-        flush = getattr(provider, "force_flush", None)
-        if flush is not None:
-            flush(_FLUSH_MILLISECONDS)
+    """Export what is left. Returns within a second: what a collector has not taken by then is dropped.
+
+    The SDK does not keep to the time that it is given, so each provider is shut down in a thread that nobody waits for.
+    """
+    threads = [
+        threading.Thread(target=shutdown, daemon=True)
+        for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider())
+        if (shutdown := getattr(provider, "shutdown", None)) is not None
+    ]
+    end = time.monotonic() + _STOP_SECONDS
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 def _is_installed() -> bool:

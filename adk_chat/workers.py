@@ -7,9 +7,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+import click
+
 from adk_chat.dev import guard
 
-_SERVING = b"Serving"
+_SERVING, _SERVING_JSON = b"Serving", b'"message":"Serving'
 _CHUNK = 65536
 _WORKER = "ADK_CHAT_WORKER"
 """The variable that tells a process which one it is."""
@@ -39,7 +41,7 @@ class Workers:
         first: what the first one is given beside them.
         environment: what all have in theirs, beside that of this process.
         grace_seconds: how long one may take to end.
-        say: is told what happens.
+        say: is told what happens to them; what they say themselves goes to stdout as it is.
     """
 
     def __init__(
@@ -119,10 +121,11 @@ class Workers:
         assert process.stdout is not None
         async for line in _lines(process.stdout):
             again = number > 0 or serving.is_set()
-            if line.startswith(_SERVING) and number == 0:
+            is_first = line.startswith(_SERVING) or _SERVING_JSON in line
+            if is_first and number == 0:
                 serving.set()
-            if not again or not line.startswith(_SERVING):
-                self._say(line.decode(errors="replace"))
+            if not again or not is_first:
+                click.echo(line.decode(errors="replace"))
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:

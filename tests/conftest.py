@@ -261,4 +261,4 @@ async def stored(server: RestateServer, user: str) -> dict[str, Any]:
 async def chat(server: RestateServer) -> AsyncIterator[ChatClient]:
     """A user nobody has heard of."""
     async with httpx.AsyncClient(base_url=server.ingress_url, timeout=60) as http:
-        yield ChatClient(http, unique("user"))
+        yield ChatClient(http, unique("user"), "scripted")

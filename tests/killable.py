@@ -26,6 +26,20 @@ class Killable:
             self._process.kill()
             await self._process.wait()
 
+    def terminate(self) -> None:
+        """SIGTERM."""
+        assert self._process is not None
+        self._process.terminate()
+
+    async def ended(self, seconds: float) -> int:
+        """Its exit code, once it has ended.
+
+        Raises:
+            TimeoutError: it goes on for longer than that.
+        """
+        assert self._process is not None
+        return await asyncio.wait_for(self._process.wait(), seconds)
+
     async def freeze(self, seconds: float) -> None:
         """SIGSTOP for so long."""
         assert self._process is not None

@@ -207,15 +207,20 @@ def choir() -> App:
 
 
 class ChatClient:
-    """One user's Chat, as a program on the other side of the ingress sees it."""
+    """One user's Chat, as a program on the other side of the ingress sees it; and the app, where there are several."""
 
-    def __init__(self, http: httpx.AsyncClient, user: str) -> None:
+    def __init__(self, http: httpx.AsyncClient, user: str, app: str | None = None) -> None:
         self.http = http
         self.user = user
+        self.app = app
 
     async def send(self, handler: str, body: object = None, **headers: str) -> httpx.Response:
-        """POST to a handler."""
-        return await self.http.post(f"/Chat/{self.user}/{handler}", json={} if body is None else body, headers=headers)
+        """POST to a handler, about the client's app unless the body names one."""
+        body = {} if body is None else body
+        if self.app is not None:
+            body = {"session_id": body} if isinstance(body, str) and handler == "get_history" else body
+            body = {"app_name": self.app, **body} if isinstance(body, dict) else body
+        return await self.http.post(f"/Chat/{self.user}/{handler}", json=body, headers=headers)
 
     async def call(self, handler: str, body: object = None, **headers: str) -> Any:
         """POST to a handler that must succeed."""

@@ -5,8 +5,10 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from google.adk.errors.session_not_found_error import SessionNotFoundError
 
 from adk_chat import logs
+from adk_chat.gateway.turns import RefusedError
 from adk_chat.objects.turn_report import current_turn
 from adk_chat.sessions.turn_id import TurnId, TurnKey
 from adk_chat.settings import LogFormat, LogLevel
@@ -54,6 +56,19 @@ def test_a_line_of_json_has_the_turn_and_what_was_raised(capsys: pytest.CaptureF
         "app_name": "app",
         "session_id": "a b",
     }
+
+
+@pytest.mark.parametrize("refusal", [SessionNotFoundError("no"), RefusedError(409, "no")])
+def test_what_was_refused_to_a_client_is_not_logged_by_adk(
+    capsys: pytest.CaptureFixture[str], refusal: Exception
+) -> None:
+    configure("INFO", "text")
+    current_turn.set(None)
+    fail("google_adk.google.adk.cli.api_server", refusal)
+    assert capsys.readouterr().err == ""
+    fail("google_adk.google.adk.cli.api_server", RefusedError(503, "away"))
+    said = capsys.readouterr().err
+    assert (said.count("\n"), "ERROR" in said) == (1, True)
 
 
 def test_a_failure_of_a_turn_is_not_said_by_adk_as_well(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,8 @@
 """What is exported over OTLP, as a collector receives it, with everything replayed at every await."""
 
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,18 @@ from tests.gateway.town import Process
 from tests.http_server import served
 from tests.support import until
 
-TRACE = "0af7651916cd43dd8448eb211c80319c"
+TRACE, CLIENT_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+NESTED = Counter(
+    {
+        ("POST /run", None): 1,
+        ("invoke_workflow assistant", "POST /run"): 1,
+        ("invoke_agent assistant", "invoke_workflow assistant"): 1,
+        ("generate_content demo", "invoke_agent assistant"): 2,
+        ("execute_tool current_time", "invoke_agent assistant"): 1,
+    }
+)
+"""The spans of a turn, and which other one each is in, without FastAPI's own."""
+ENDED_SECONDS = 4.0
 
 
 class Collector:
@@ -53,6 +65,24 @@ class Collector:
         self.logs += [record.body.string_value for record in records]
         return Response()
 
+    def nested(self, trace: str) -> Counter[tuple[str, str | None]]:
+        """The spans of a trace, each with the one that it is in."""
+        spans = {span.span_id: span for span in self.spans if span.trace_id.hex() == trace}
+
+        def shown(span: Any) -> bool:
+            return not span.name.startswith("fastapi.")
+
+        def around(span: Any) -> str | None:
+            parent = spans.get(span.parent_span_id)
+            return None if parent is None else parent.name if shown(parent) else around(parent)
+
+        return Counter((span.name, around(span)) for span in spans.values() if shown(span))
+
+    def roots(self, trace: str) -> set[str]:
+        """The ids of the spans that those of a trace are in which were not exported here."""
+        spans = [span for span in self.spans if span.trace_id.hex() == trace]
+        return {span.parent_span_id.hex() for span in spans} - {span.span_id.hex() for span in spans}
+
     def value(self, name: str, **attributes: str) -> int:
         """The sum of a counter's points with these attributes."""
         points = self.metrics[name].sum.data_points if name in self.metrics else []
@@ -63,37 +93,64 @@ class Collector:
         )
 
 
-@pytest.fixture
-async def exporting(binary: Path, tmp_path: Path) -> AsyncIterator[tuple[Collector, str]]:
-    """A service that exports, and the URL of its gateway."""
-    collector = Collector()
-    async with (
-        served(collector.app) as url,
-        RestateServer(binary, tmp_path, free_port(), free_port(), replay_always=True) as server,
-    ):
-        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_METRIC_EXPORT_INTERVAL": "100", "GOOGLE_API_KEY": ""}
-        environment |= {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_BLRP_SCHEDULE_DELAY": "100"}
+class Exporting:
+    """A service that exports to a collector."""
+
+    def __init__(self, server: RestateServer, collector_url: str) -> None:
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector_url, "OTEL_METRIC_EXPORT_INTERVAL": "100"}
+        environment |= {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_BLRP_SCHEDULE_DELAY": "100", "GOOGLE_API_KEY": ""}
         port = str(free_port())
         over = ("--ingress-url", server.ingress_url, "--admin-url", server.admin_url)
-        processes = [
+        self.processes = [
             Process(environment, "serve", "--endpoint-port", "0", "--register", server.admin_url),
             Process(environment, "web", "--no-ui", "--port", port, *over),
         ]
-        for process in processes:
+        self.url = f"http://127.0.0.1:{port}"
+
+    async def __aenter__(self) -> "Exporting":
+        for process in self.processes:
             await process.start()
-        yield collector, f"http://127.0.0.1:{port}"
-        for process in processes:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for process in self.processes:
             await process.kill()
 
-
-async def test_one_trace_from_the_request_to_the_tool_and_each_thing_once(exporting: tuple[Collector, str]) -> None:
-    collector, url = exporting
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-        await client.post("/apps/assistant/users/ada/sessions", json={"sessionId": "s"})
+    async def run(self, **headers: str) -> None:
+        """A turn with two model calls and a tool call."""
         message = {"parts": [{"text": "What time is it in Tokyo?"}]}
         body = {"appName": "assistant", "userId": "ada", "sessionId": "s", "newMessage": message}
-        headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
-        assert (await client.post("/run", json=body, headers=headers)).is_success
+        async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
+            await client.post("/apps/assistant/users/ada/sessions", json={"sessionId": "s"})
+            assert (await client.post("/run", json=body, headers=headers)).is_success
+
+
+async def test_one_trace_each_thing_once_and_an_end_whoever_is_dead(binary: Path, tmp_path: Path) -> None:
+    collector = Collector()
+    async with RestateServer(binary, tmp_path, free_port(), free_port(), replay_always=True) as server:
+        async with served(collector.app) as collector_url:
+            exporting = await Exporting(server, collector_url).__aenter__()
+            await exporting.run(traceparent=f"00-{TRACE}-{CLIENT_SPAN}-01")
+            await is_exported(collector)
+            assert_each_thing_once(collector)
+            assert collector.nested(TRACE) == NESTED
+            assert collector.roots(TRACE) == {CLIENT_SPAN}
+            await exporting.run()
+            for name in ("POST /run", "invoke_workflow assistant"):
+                await until(partial(has_spans, collector, name, 2))
+            (own,) = {span.trace_id.hex() for span in collector.spans if span.name == "POST /run"} - {TRACE}
+            assert collector.nested(own) == NESTED, "of a client that brings no trace"
+        await exporting.run()
+        for process in exporting.processes:
+            began = time.monotonic()
+            process.terminate()
+            assert await process.ended(10) == 0
+            assert time.monotonic() - began < ENDED_SECONDS, process.arguments
+        await exporting.__aexit__()
+
+
+async def is_exported(collector: Collector) -> None:
+    """Wait for all that is exported of a turn."""
 
     async def all_there() -> bool:
         return bool(
@@ -104,14 +161,15 @@ async def test_one_trace_from_the_request_to_the_tool_and_each_thing_once(export
         )
 
     await until(all_there)
-    spans = Counter(span.name for span in collector.spans if span.trace_id.hex() == TRACE)
-    assert spans == {
-        "POST /run": 1,
-        "invoke_workflow assistant": 1,
-        "invoke_agent assistant": 1,
-        "generate_content demo": 2,
-        "execute_tool current_time": 1,
-    }
+
+
+async def has_spans(collector: Collector, name: str, count: int) -> bool:
+    """Whether so many spans of that name have come."""
+    return [span.name for span in collector.spans].count(name) >= count
+
+
+def assert_each_thing_once(collector: Collector) -> None:
+    """Of one turn, which was replayed at every await."""
     for waiting in ("queued", "waiting"):
         assert collector.metrics[f"adk_chat.turns.{waiting}"].gauge.data_points[0].as_int == 0
     assert collector.value("adk_chat.turns.ended") == 1

@@ -1,6 +1,7 @@
 """Several processes on one port, real ones, killed with SIGKILL."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -33,14 +34,14 @@ def is_there(pid: int) -> bool:
 
 
 @asynccontextmanager
-async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def started(*arguments: str, log_format: str = "text") -> AsyncIterator[asyncio.subprocess.Process]:
     """`adk-chat`, as long as this lasts."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "adk_chat.cli", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         limit=2 * len(LOUD),
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "ADK_CHAT_LOG_FORMAT": log_format},
     )
     try:
         yield process
@@ -73,12 +74,16 @@ async def test_one_that_dies_is_begun_again_and_all_end_together() -> None:
         return len(workers()) == 2
 
     async with (
-        started("serve", "tests.loud_agent:app", "--endpoint-port", str(port), "--workers=2") as process,
+        started(
+            *("serve", "tests.loud_agent:app", "--endpoint-port", str(port), "--workers=2"), log_format="json"
+        ) as process,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as anybody,
     ):
         # All that each of them says comes out, whole.
         said = await read_until(process, LOUD + "1")
         assert (said.count("Serving"), said.count(LOUD + "0\n")) == (1, 1)
+        first, *_ = [json.loads(line) for line in said.splitlines() if not line.startswith(LOUD)]
+        assert (first["level"], first["message"].split()[0]) == ("INFO", "Serving")
         await until(both_run)
         before = workers()
         os.kill(before[1], signal.SIGKILL)

@@ -4,12 +4,18 @@ import asyncio
 import os
 import signal
 import socket
+import time
+from functools import partial
 
 from restate.server import install_shutdown_hook
 
 BACKLOG = 4096
 """How many connections may wait to be accepted; another one is tried again by its system after 1, 3, 7, ... seconds.
 Several processes on one port take few requests a connection, so that a crowd opens hundreds at once."""
+
+
+_ONE_STOP_SECONDS = 1.0
+"""SIGTERMs that come within that are one: systemd sends it to each process of a service, and so does what began us."""
 
 
 class PortTakenError(Exception):
@@ -36,18 +42,22 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def stop_event() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set; another SIGINT ends the process at once.
+    """An event that SIGTERM and SIGINT set. Another SIGINT ends the process at once, and so does a later SIGTERM.
 
     Restate's SDK replaces other handlers of SIGTERM; this one it knows of.
     """
     stop = asyncio.Event()
+    began = 0.0
 
-    def interrupted() -> None:
-        if stop.is_set():
-            os._exit(128 + signal.SIGINT)
-        stop.set()
+    def stopped(signum: signal.Signals) -> None:
+        nonlocal began
+        if not stop.is_set():
+            began = time.monotonic()
+            stop.set()
+        elif signum == signal.SIGINT or time.monotonic() - began > _ONE_STOP_SECONDS:
+            os._exit(128 + signum)
 
     loop = asyncio.get_running_loop()
-    install_shutdown_hook(loop, stop.set, signal.SIGTERM)
-    install_shutdown_hook(loop, interrupted, signal.SIGINT)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        install_shutdown_hook(loop, partial(stopped, signum), signum)
     return stop

@@ -59,7 +59,7 @@ async def serve(
 
     Handlers that only wait are suspended at once, the others when their step is journaled; Restate continues them
     elsewhere. Whatever is not done a moment after that is left behind: Restate begins it again. `GET /health` answers
-    200, and so does `GET /ready` while new work is taken and `readiness`, if given, misses nothing; else 503.
+    200, and so does `GET /ready` while new work is taken, with what `readiness`, if given, has found; else 503.
 
     Raises:
         IdentityKeyError: one of `identity_keys` is not a public key as Restate writes it.

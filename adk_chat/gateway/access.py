@@ -35,6 +35,15 @@ _AMBIGUOUS = re.compile(r"//|/\.{1,2}(/|$)|[\\\x00-\x1f\x7f]")
 
 _NAMES = ("userId", "user_id")
 
+NOTES = "adk_chat.access_log"
+"""Where a scope has what is to be logged of its request, if that is logged."""
+
+
+def note_user(scope: Any, user: str) -> None:
+    """Note whom a request is about, for its line of the log."""
+    if (notes := scope.get(NOTES)) is not None:
+        notes["user"] = user
+
 
 def route_path(scope: Any) -> str:
     """The path as the router behind us sees it: decoded, without the prefix of a proxy."""
@@ -69,6 +78,12 @@ def ticket(scope: Any) -> tuple[TurnId, str] | None:
         return TurnId.parse(match[1]), shown[0]
     except ValueError:
         return None
+
+
+def without_ticket(query: bytes) -> bytes:
+    """The query without its ticket, which is to be in no trace or log."""
+    left = [pair for pair in query.split(b"&") if not pair.startswith(b"ticket=")]
+    return b"&".join(left)
 
 
 def users_in_query(query: bytes) -> set[str]:

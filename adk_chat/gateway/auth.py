@@ -4,7 +4,17 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from adk_chat.gateway.access import Access, BodyError, access, route_path, ticket, users_in_body, users_in_query
+from adk_chat.gateway.access import (
+    Access,
+    BodyError,
+    access,
+    note_user,
+    route_path,
+    ticket,
+    users_in_body,
+    users_in_query,
+    without_ticket,
+)
 from adk_chat.gateway.bodies import GoneError, again, whole
 from adk_chat.gateway.tickets import Tickets
 from adk_chat.gateway.tokens import KeysError, TokenError, Verifier
@@ -51,6 +61,7 @@ class AccessControl:
         if allowed is Access.OPEN or _is_preflight(scope):
             return receive
         subject = await self._subject(scope)
+        note_user(scope, subject)
         if allowed is Access.NOBODY:
             raise _RefusedError(403, "What is asked for is not offered where users are told apart.")
         if (named is not None and named != subject) or users_in_query(scope["query_string"]) - {subject}:
@@ -69,6 +80,7 @@ class AccessControl:
     async def _subject(self, scope: Any) -> str:
         headers = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
         if not headers and (shown := ticket(scope)) is not None:
+            scope["query_string"] = without_ticket(scope["query_string"])
             try:
                 return self._tickets.subject(*shown)
             except TokenError as error:

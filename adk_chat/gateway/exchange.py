@@ -14,10 +14,11 @@ from pydantic_core import from_json, to_json
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from adk_chat.gateway.access import route_path
+from adk_chat.gateway.access import note_user, route_path
 from adk_chat.gateway.bodies import again, whole
 from adk_chat.gateway.event_stream import END, RESET, is_stream
 from adk_chat.gateway.reader import Mark
+from adk_chat.sessions.contract import Json
 from adk_chat.sessions.transport import RETRY_AFTER
 from adk_chat.sessions.turn_id import TurnId
 
@@ -126,7 +127,11 @@ class Exchanges:
             return
         body = await whole(receive)
         key = Headers(scope=scope).get("idempotency-key")
-        exchange = Exchange(route_path(scope), _strategy(body), key, send)
+        request = _read(body)
+        strategy = request.get("multitaskStrategy") or request.get("multitask_strategy") or "enqueue"
+        if user := request.get("userId") or request.get("user_id"):
+            note_user(scope, str(user))
+        exchange = Exchange(route_path(scope), str(strategy), key, send)
         token = _exchange.set(exchange)
         try:
             await self._app(scope, again(body, receive), exchange.send)
@@ -134,14 +139,13 @@ class Exchanges:
             _exchange.reset(token)
 
 
-def _strategy(body: bytes) -> str:
+def _read(body: bytes) -> Json:
+    """What a body says, if it is an object of JSON; whether it makes sense is for ADK's server to say."""
     try:
-        request: Any = from_json(body)
+        request = from_json(body)
     except ValueError:
-        return "enqueue"
-    if not isinstance(request, dict):
-        return "enqueue"
-    return str(request.get("multitaskStrategy") or request.get("multitask_strategy") or "enqueue")
+        return {}
+    return request if isinstance(request, dict) else {}
 
 
 def _shows_artifacts(data: bytes) -> bool:

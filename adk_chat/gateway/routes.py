@@ -27,7 +27,7 @@ def ready_route(readiness: Readiness) -> APIRouter:
 
     @router.get("/ready")
     async def ready() -> JSONResponse:
-        """Whether the gateway can do its work: 200, or 503 and what is missing."""
+        """Whether the gateway can do its work: 200, or 503; and what is missing."""
         return await readiness.answer()
 
     return router

@@ -1,5 +1,6 @@
 """ADK's own server on top of the service: its endpoints, with another session service and another Runner."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -90,11 +91,11 @@ class GatewayConfig:
 
 def gateway_app(config: GatewayConfig) -> FastAPI:
     """The gateway as an ASGI app, without access control and CORS, which go around it."""
-    turns = Turns(config.ingress_url, config.admin_url, config.headers)
+    readiness = Readiness(config.ingress_url, config.admin_url, config.headers, config.broker, config.apps)
+    turns = Turns(config.ingress_url, config.admin_url, config.headers, readiness)
     reader = TurnReader(turns, config.broker)
-    readiness = Readiness(config.ingress_url, config.admin_url, config.headers, config.broker)
     known = {*config.apps, *config.aliases}
-    sessions = GatewaySessions(known, config.ingress_url, config.admin_url, config.headers)
+    sessions = GatewaySessions(known, config.ingress_url, config.admin_url, config.headers, readiness)
     kind = _Dev if config.ui else _Api
     server = kind(
         agent_loader=Apps(config.apps, config.aliases),
@@ -112,7 +113,9 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        watching = asyncio.create_task(readiness.watch())
         yield
+        watching.cancel()
         await turns.close()
         await sessions.close()
         await readiness.close()

@@ -11,6 +11,7 @@ from google.adk.sessions.session import Session
 from typing_extensions import override
 
 from adk_chat.gateway.transport import GatewayTransport
+from adk_chat.readiness import Readiness
 from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.contract import CreateSession, StoredSession
 from adk_chat.sessions.transport import AnswerError
@@ -27,14 +28,20 @@ class GatewaySessions(RestateSessionService):
         ingress_url: where the ingress is.
         admin_url: where the admin API is, if it is known.
         headers: sent with every request to either.
+        readiness: knows whether the handlers answer.
     """
 
     def __init__(
-        self, apps: Collection[str], ingress_url: str, admin_url: str | None, headers: Mapping[str, str]
+        self,
+        apps: Collection[str],
+        ingress_url: str,
+        admin_url: str | None,
+        headers: Mapping[str, str],
+        readiness: Readiness,
     ) -> None:
         super().__init__()
         self._apps = apps
-        self._ingress = GatewayTransport(ingress_url, headers)
+        self._ingress = GatewayTransport(ingress_url, headers, readiness)
         self._admin = GatewayTransport(admin_url, headers) if admin_url else None
 
     @contextmanager

@@ -1,17 +1,32 @@
 """How the gateway reaches Restate: with a client that takes a fifth of the processor that httpx does."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
 from typing_extensions import override
 
+from adk_chat.readiness import Readiness
 from adk_chat.sessions.transport import CONNECT_SECONDS, Answer, IngressTransport, UnansweredError, kept_of
 
 
 class GatewayTransport(IngressTransport):
-    """As `IngressTransport`, for one event loop; it has to be closed."""
+    """As `IngressTransport`, for one event loop; it has to be closed.
 
-    _session: aiohttp.ClientSession | None = None
+    Args:
+        url: see there.
+        headers: see there.
+        readiness: what knows whether the handlers answer, if it is they who are asked.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str] | None = None, readiness: Readiness | None = None) -> None:
+        super().__init__(url, headers)
+        self._readiness = readiness
+        self._session: aiohttp.ClientSession | None = None
+
+    @override
+    async def why_not_in_time(self) -> str:
+        return "" if self._readiness is None else f". Its handlers: {(await self._readiness.handlers()).said}"
 
     @override
     async def request(

@@ -17,6 +17,7 @@ from pydantic_core import to_json
 
 from adk_chat.gateway import invocations
 from adk_chat.gateway.transport import GatewayTransport
+from adk_chat.readiness import Readiness
 from adk_chat.sessions.contract import Json, SessionRequest
 from adk_chat.sessions.history import GetHistory, newest_first
 from adk_chat.sessions.transport import (
@@ -106,11 +107,18 @@ class Turns:
         ingress_url: where the ingress is.
         admin_url: where the admin API is.
         headers: sent with every request to either.
+        readiness: knows whether the handlers answer, if it is there.
     """
 
-    def __init__(self, ingress_url: str, admin_url: str | None, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        ingress_url: str,
+        admin_url: str | None,
+        headers: Mapping[str, str] | None = None,
+        readiness: Readiness | None = None,
+    ) -> None:
         self._ingress_url = ingress_url
-        self._chat = GatewayTransport(ingress_url, headers)
+        self._chat = GatewayTransport(ingress_url, headers, readiness)
         self._admin = GatewayTransport(admin_url, headers) if admin_url else None
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from restate.serde import BytesSerde
 from adk_chat.objects.admin import AdminApi
 from adk_chat.objects.app_state import AppStates
 from adk_chat.objects.ending import AnyContext, ends, is_running, send_cancel
-from adk_chat.objects.handler import handler, terminal
+from adk_chat.objects.handler import M, handler, of_app, terminal
 from adk_chat.objects.requests import (
     HISTORY_BYTES,
     TRACE_HEADERS,
@@ -67,6 +67,9 @@ OUTAGE = InvocationRetryPolicy(
 )
 """Outlasts an endpoint that is down for two days; Restate's default pauses after an hour. Nothing else relies on it."""
 
+_AT_ONCE = InvocationRetryPolicy(max_attempts=1, on_max_attempts="kill")
+"""Who asks whether the handlers are there does not wait until they are."""
+
 
 @dataclass(frozen=True)
 class ChatConfig:
@@ -96,20 +99,25 @@ def chat_object(config: ChatConfig) -> restate.VirtualObject:
         inactivity_timeout=config.inactivity_timeout,
     )
     handlers = _Handlers(config)
+
+    def shown(request: type[M]) -> type[M]:
+        return request if len(config.apps) == 1 else of_app(request, config.apps[0])
+
     turns: dict[str, Any] = {"journal_retention": config.journal_retention}
     # The engine keeps every answer for a day, whether or not a request has an idempotency key.
     reading: dict[str, Any] = {"kind": "shared", "idempotency_retention": timedelta(0)}
-    handler(chat, Message, kind="shared", most=MAX_BYTES, **turns)(handlers.message)
-    handler(chat, Message, most=MAX_BYTES, **turns)(handlers.post)
-    handler(chat, CancelTurn, kind="shared")(handlers.cancel)
-    handler(chat, SessionRequest, **reading)(handlers.running_turn)
-    handler(chat, History, **reading)(handlers.get_history)
-    handler(chat, ListSessions, **reading)(handlers.list_sessions)
-    handler(chat, GetSession, **reading)(handlers.get_session)
-    handler(chat, CreateSession, most=MAX_BYTES)(handlers.create_session)
-    handler(chat, AppendEvents, most=MAX_BYTES)(handlers.append_events)
-    handler(chat, SessionRequest)(handlers.delete_session)
-    handler(chat, Request, **reading)(handlers.get_user_state)
+    handler(chat, shown(Message), kind="shared", most=MAX_BYTES, **turns)(handlers.message)
+    handler(chat, shown(Message), most=MAX_BYTES, **turns)(handlers.post)
+    handler(chat, shown(CancelTurn), kind="shared")(handlers.cancel)
+    handler(chat, shown(SessionRequest), **reading)(handlers.running_turn)
+    handler(chat, shown(History), **reading)(handlers.get_history)
+    handler(chat, shown(ListSessions), **reading)(handlers.list_sessions)
+    handler(chat, shown(GetSession), **reading)(handlers.get_session)
+    handler(chat, shown(CreateSession), most=MAX_BYTES)(handlers.create_session)
+    handler(chat, shown(AppendEvents), most=MAX_BYTES)(handlers.append_events)
+    handler(chat, shown(SessionRequest))(handlers.delete_session)
+    handler(chat, shown(Request), **reading)(handlers.get_user_state)
+    handler(chat, Request, invocation_retry_policy=_AT_ONCE, **reading)(handlers.list_apps)
     handler(chat, KeptRefusal, idempotency_retention=timedelta(0))(handlers.forget_refusal)
     handler(chat, TurnEvents, ingress_private=True)(handlers.append_turn)
     handler(chat, LoadSession, ingress_private=True)(handlers.load_session)
@@ -307,6 +315,10 @@ class _Handlers:
         """The state that all sessions of the user share, keys without prefix."""
         return await self._store(ctx, request).user_state()
 
+    async def list_apps(self, ctx: restate.ObjectSharedContext, request: Request) -> Json:
+        """The apps of the service; the answer comes from the handlers themselves, and reads nothing."""
+        return {"apps": list(self._config.apps), "aliases": dict(self._config.aliases)}
+
     async def forget_refusal(self, ctx: restate.ObjectContext, request: KeptRefusal) -> bool:
         """Have the engine forget that a request was refused, so that its idempotency key may be used again.
 
@@ -392,7 +404,10 @@ class _Handlers:
         return SessionStore(ObjectState(ctx), ctx.key(), self._app(request), self._config.apps[0])
 
     def _app(self, request: Request) -> str:
-        app = request.app_name or self._config.apps[0]
+        apps = self._config.apps
+        if request.app_name is None and len(apps) > 1:
+            raise restate.TerminalError(f"app_name: is missing; there are several apps: {', '.join(apps)}.", 400)
+        app = request.app_name or apps[0]
         app = self._config.aliases.get(app, app)
         self._limit("app_name", app)
         return app

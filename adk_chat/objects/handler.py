@@ -1,13 +1,14 @@
 """Registering handlers whose bad input is a 4xx with one sentence and never a retry."""
 
 import functools
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import restate
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
 from restate.serde import Serde
 
@@ -20,6 +21,7 @@ from adk_chat.sessions.transport import STATUS
 logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
+_NOTHING = (b"", b"null")
 ENGINE_BYTES = 32 * 1024 * 1024
 """The most that the engine takes."""
 
@@ -42,7 +44,7 @@ class _Input(Serde[Any]):
             return _Rejected(f"The request takes {len(buf)} bytes; at most {self._most} are accepted.", 413)
         data = bytes(buf)
         try:
-            return self._model.model_validate_json(data or b"{}")
+            return self._model.model_validate_json(b"{}" if data.strip() in _NOTHING else data)
         except ValidationError as error:
             whole = whole_characters(data)
             return _Rejected(sentence(error)) if whole == data else self.deserialize(whole)
@@ -74,6 +76,24 @@ def terminal(error: BaseException) -> restate.TerminalError | None:
         logger.error("A handler failed: a bug, or damaged data.", exc_info=error)
         return restate.TerminalError(f"This is a bug of adk_chat, or its data is damaged: {error!r}. See its log.", 500)
     return restate.TerminalError(str(error), status)
+
+
+def of_app(request: type[M], app: str) -> type[M]:
+    """The same request, whose examples in the playground of the Restate UI name an app."""
+    extra = request.model_config.get("json_schema_extra")
+
+    def named(schema: dict[str, Any]) -> None:
+        if callable(extra):
+            cast(Callable[[dict[str, Any]], None], extra)(schema)
+        else:
+            schema.update(extra or {})
+        of_session = (
+            {"session_id": example} if isinstance(example, str) else example for example in schema["examples"]
+        )
+        schema["examples"] = [{"app_name": app, **example} for example in of_session]
+
+    attributes = {"model_config": ConfigDict(json_schema_extra=named), "__doc__": request.__doc__}
+    return cast(type[M], type(request.__name__, (request,), {**attributes, "__module__": request.__module__}))
 
 
 def handler(
@@ -109,6 +129,10 @@ def handler(
                     clear_frames(over)
                 raise
 
+        signature = inspect.signature(function, eval_str=True)
+        ctx, body = signature.parameters.values()
+        shown = signature.replace(parameters=[ctx, body.replace(annotation=request)])
+        run.__signature__ = shown  # type: ignore[attr-defined]
         register_run = virtual_object.handler(input_serde=_Input(request, most), output_serde=_Output(), **options)
         return cast(Callable[[Any, M], Awaitable[Any]], register_run(run))
 

@@ -216,7 +216,7 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]}, ser_json_inf_nan="constants")
 
-    app_name: AppName | None = Field(None, description="The app; by default the service's first.")
+    app_name: AppName | None = Field(None, description="The app; may be left out where there is but one.")
 
 
 class SessionRequest(Request):

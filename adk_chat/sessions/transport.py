@@ -254,14 +254,23 @@ class IngressTransport:
                 return await self.attempt(method, path, content, headers, SECONDS)
             except UnansweredError as error:
                 # A Restate, or an endpoint, that has not answered for so long does not do so when it is asked again.
-                if attempt == _ATTEMPTS - 1 or error.timed_out:
+                if error.timed_out:
+                    raise NoAnswerError(
+                        f"Restate at {self._addresses} has taken {method} {path}, and not answered it within "
+                        f"{SECONDS:g} s{await self.why_not_in_time()}.",
+                        timed_out=True,
+                    ) from error
+                if attempt == _ATTEMPTS - 1:
                     raise NoAnswerError(
                         f"No answer from Restate at {self._addresses} ({error}). "
-                        "Is restate-server running, and are the handlers? Its ingress is ADK_CHAT_INGRESS_URL.",
-                        timed_out=error.timed_out,
+                        "Is restate-server running, and are the handlers? Its ingress is ADK_CHAT_INGRESS_URL."
                     ) from error
                 await asyncio.sleep(0.1 * 2**attempt)
         raise AssertionError
+
+    async def why_not_in_time(self) -> str:
+        """What is known of why Restate, which is there, does not answer, as the end of a sentence."""
+        return "; see whether the endpoint of the handlers answers"
 
     async def attempt(
         self, method: str, path: str, content: bytes | None, headers: dict[str, str], seconds: float

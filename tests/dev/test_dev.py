@@ -21,7 +21,7 @@ from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.npm import InstallError
 from adk_chat.dev.server import RestateServer
 from adk_chat.endpoint import listen
-from tests.conftest import free_port
+from tests.conftest import free_port, plain
 from tests.support import ChatClient, until
 
 ROOT = Path(__file__).parents[2]
@@ -281,6 +281,7 @@ async def test_an_agent_that_cannot_be_used_is_said_in_a_line(tmp_path: Path) ->
         (".", " has no agent. Name a directory that has an agent.py"),
         ("tests.dev.test_dev:unknown_model", "cannot be loaded.\nValueError: Model no-such-model not found."),
         ("tests.dev.test_dev:keyless", "keyless uses gemini-2.5-flash, and there is no key for it: set GOOGLE_API_KEY"),
+        ("tests.dev.test_dev:unset", '    os.environ["NO_SUCH_VARIABLE"]\n'),
         ("tests.dev.test_dev:broken", '    raise ValueError("two\\nlines")\nValueError: two\nlines'),
     ],
 )
@@ -312,6 +313,29 @@ def test_what_is_wrong_with_an_option_is_said_in_a_line(arguments: str, said: st
     assert refused.exit_code == (0 if said == "adk-chat " else 1)
     assert said in refused.output
     assert len(refused.output.strip().splitlines()) == 1
+
+
+def test_a_setting_that_is_misspelt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("adk_chat_prot", "8001")
+    refused = CliRunner().invoke(main, ["web"])
+    said = "adk_chat_prot is not a setting of adk_chat. Did you mean ADK_CHAT_PORT? All settings are in .env.example."
+    assert (refused.exit_code, refused.output) == (1, f"Error: {said}\n")
+
+
+@plain
+async def test_a_restate_with_another_key_is_said_in_a_line(server: RestateServer) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "adk_chat.cli", "serve", "--endpoint-port", "0", "--register", server.admin_url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "ADK_CHAT_IDENTITY_KEYS": "publickeyv1_w7YHemBctH5Ck2nQRQ47iBBqhNHy4FV7t2Usbye2A6f"},
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1
+    assert said.decode() == (
+        f"Error: The Restate at {server.admin_url} does not sign its requests with a key of ADK_CHAT_IDENTITY_KEYS, so "
+        "it was not let in; its log says at its start which public key it has.\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -370,6 +394,8 @@ def __getattr__(name: str) -> object:
         return LlmAgent(name="unknown", model="no-such-model")
     if name == "keyless":
         return LlmAgent(name="keyless", model="gemini-2.5-flash")
+    if name == "unset":
+        os.environ["NO_SUCH_VARIABLE"]
     if name == "broken":
         raise ValueError("two\nlines")
     raise AttributeError(name)

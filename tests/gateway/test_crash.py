@@ -149,6 +149,39 @@ async def test_redis_is_killed_and_the_answer_arrives(town: Town) -> None:
         async for event in events:
             shown.show(event)
     assert shown.complete[0]["content"]["parts"][0]["text"] == await talk.stored(0) == TEXT
+    lost = [(200, "degraded", "Redis does not answer")] * 4
+    assert await ready(town, "streams") == lost, "nobody is taken out of service for that"
+    await town.redis.start()
+    await asyncio.sleep(0.9)  # and then nobody says so any more
+    assert await ready(town, "streams") == [(200, "ok", "ok")] * 4
+
+
+async def ready(town: Town, what: str) -> list[tuple[int, str, str]]:
+    """What each process says of itself, and of one thing that it needs."""
+    async with httpx.AsyncClient(timeout=10) as client:
+        urls = [*town.endpoint_urls, *(str(gateway.base_url) for gateway in town.clients)]
+        answers = await asyncio.gather(*(client.get(f"{url}/ready") for url in urls))
+    return [(answer.status_code, answer.json()["status"], answer.json()[what]) for answer in answers]
+
+
+async def test_a_gateway_is_not_ready_when_no_endpoint_answers(town: Town) -> None:
+    gateway = town.clients[0]
+    for endpoint in town.endpoints:
+        await endpoint.kill()
+
+    async def seen() -> bool:
+        return (await gateway.get("/ready")).status_code == 503
+
+    await until(seen, 5)
+    said = (await gateway.get("/ready")).json()
+    assert (said["status"], said["restate"]) == ("unavailable", "ok")
+    assert said["handlers"] == f"the endpoint at http://127.0.0.1:{town.balancer.port} does not answer"
+    await town.mended()
+
+    async def back() -> bool:
+        return (await gateway.get("/ready")).status_code == 200
+
+    await until(back, 5)
 
 
 async def test_a_stream_begun_through_one_gateway_is_read_through_the_other(town: Town) -> None:

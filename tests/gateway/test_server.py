@@ -25,9 +25,10 @@ from adk_chat.gateway.turns import RefusedError, Turns
 from adk_chat.sessions.contract import MAX_BYTES
 from adk_chat.sessions.turn_id import TurnId
 from adk_chat.settings import Settings
+from adk_chat.streaming import MemoryBroker
 from adk_chat.streaming.redis_broker import RedisBroker
 from tests.conftest import free_port, plain, query
-from tests.gateway.conftest import gateway_config, served
+from tests.gateway.conftest import APPS, gateway_config, served
 from tests.support import ChatClient, Json, scripted_app, text_of, unique, until
 
 NOT_OFFERED = [
@@ -169,15 +170,22 @@ async def test_what_belongs_to_the_agents_outlives_the_gateway(server: RestateSe
 
 @plain
 async def test_a_gateway_is_ready_when_what_it_needs_is_there(
-    gateway: httpx.AsyncClient, server: RestateServer
+    gateway: httpx.AsyncClient, server: RestateServer, broker: MemoryBroker
 ) -> None:
     answer = await gateway.get("/ready")
-    assert (answer.status_code, answer.json()) == (200, {"restate": "ok", "handlers": "ok", "streams": "ok"})
+    said = {"status": "ok", "restate": "ok", "handlers": "ok", "streams": "ok"}
+    assert (answer.status_code, answer.json()) == (200, said)
     lonely = replace(gateway_config(server), broker=RedisBroker(f"redis://127.0.0.1:{free_port()}"))
     async with served(gateway_app(lonely)) as client:
         answer = await client.get("/ready")
-        assert answer.status_code == 503
-        assert answer.json() == {"restate": "ok", "handlers": "ok", "streams": "Redis does not answer"}
+        lost = {**said, "status": "degraded", "streams": "Redis does not answer"}
+        assert (answer.status_code, answer.json()) == (200, lost), "turns go on"
+    stranger = scripted_app("stranger")
+    other = replace(gateway_config(server, broker), apps={**APPS, "stranger": stranger})
+    async with served(gateway_app(other)) as client:
+        answer = await client.get("/ready")
+        assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+        assert answer.json()["handlers"].endswith("and not stranger, shown here")
 
 
 @plain

@@ -71,6 +71,7 @@ class Town:
         reached = {**environment, "ADK_CHAT_INGRESS_URL": self.server.ingress_url}
         reached |= {"ADK_CHAT_ADMIN_URL": self.server.admin_url}
         self.endpoints = [Process(reached, "serve", agent, "--endpoint-port", str(port), log=log) for port in ports]
+        self.endpoint_urls = [f"http://127.0.0.1:{port}" for port in ports]
         web_ports = [free_port(), free_port()]
         ingress = cluster.ingress_urls if cluster else self.server.ingress_url
         over = ("--ingress-url", ingress, "--admin-url", self.server.admin_url)

@@ -100,7 +100,10 @@ async def test_lists_can_be_read_in_pages(chat: ChatClient) -> None:
             "events.0.timestamp",
         ),
         ("append_events", '{"session_id": "s", "events": [{"id": "x", "timestamp": 1}]}', 404, "not found"),
-        ("get_history", '"nobody"', 404, "not found"),
+        ("get_history", '{"session_id": "nobody"}', 404, "not found"),
+        ("get_history", '"nobody"', 400, "app_name: is missing; there are several apps: scripted, second"),
+        ("post", '{"message": "x", "session_id": "s", "app_name": null}', 400, "app_name: is missing"),
+        ("list_sessions", "null", 400, "app_name: is missing"),
         ("get_history", '{"session_id": "s", "limit": 0}', 400, "limit"),
         ("list_sessions", '{"cursor": "yesterday"}', 400, "cursor"),
     ],
@@ -109,6 +112,8 @@ async def test_lists_can_be_read_in_pages(chat: ChatClient) -> None:
 async def test_bad_input_is_refused_in_a_sentence_and_stores_nothing(
     chat: ChatClient, server: RestateServer, handler: str, body: str, status: int, said: str
 ) -> None:
+    if "app_name" not in body:
+        body = body.replace('"session_id"', '"app_name": "scripted", "session_id"')
     response = await chat.http.post(
         f"/Chat/{chat.user}/{handler}", content=body, headers={"content-type": "application/json"}
     )
@@ -175,7 +180,7 @@ async def test_posted_turns_run_in_order(chat: ChatClient) -> None:
 
 
 async def test_concurrent_turns_of_many_users_keep_each_session_in_order(chat: ChatClient) -> None:
-    users = [ChatClient(chat.http, f"{chat.user}-{number}") for number in range(4)]
+    users = [ChatClient(chat.http, f"{chat.user}-{number}", chat.app) for number in range(4)]
     await asyncio.gather(*(user.message(f"s{n}", f"{verb} {n}") for user in users for verb in "ab" for n in (1, 2)))
     for user in users:
         for n in (1, 2):
@@ -285,7 +290,7 @@ async def test_a_rename_during_a_turn_is_merged(chat: ChatClient, server: Restat
 
 
 async def test_app_state_reaches_the_turns_of_other_users(chat: ChatClient) -> None:
-    other, name = ChatClient(chat.http, unique("user")), unique("shown")
+    other, name = ChatClient(chat.http, unique("user"), chat.app), unique("shown")
     await other.message("s", "hello", app_name="second")
     await chat.message("s", "hello", app_name="second", state_delta={"app:shown": name})
     session = await other.call("get_session", {"session_id": "s", "app_name": "second"})
@@ -295,7 +300,7 @@ async def test_app_state_reaches_the_turns_of_other_users(chat: ChatClient) -> N
 
 
 async def test_users_in_turn_count_in_app_state(chat: ChatClient) -> None:
-    users, name = [chat, *(ChatClient(chat.http, unique("user")) for _ in range(2))], unique("count")
+    users, name = [chat, *(ChatClient(chat.http, unique("user"), chat.app) for _ in range(2))], unique("count")
     for _ in range(2):
         for user in users:
             await user.message("s", f'call count_up {{"name": "{name}"}}', app_name="counting")
@@ -339,13 +344,14 @@ async def test_the_playground_opens_with_requests_that_work(chat: ChatClient, se
     }
     assert set(requests) == {
         *("message", "post", "cancel", "running_turn", "get_history", "list_sessions", "get_session", "create_session"),
-        *("append_events", "delete_session", "get_user_state", "forget_refusal"),
+        *("append_events", "delete_session", "get_user_state", "forget_refusal", "list_apps"),
     }
     await chat.message("session-123", "hello")
     for handler in sorted(requests, key="delete_session".__eq__):
         (example,) = requests[handler]["examples"]
         expected = 409 if handler == "create_session" else 200
-        assert (await chat.send(handler, example)).status_code in (expected, 202), handler
+        answer = await chat.http.post(f"/Chat/{chat.user}/{handler}", json=example)
+        assert answer.status_code in (expected, 202), answer.text
         assert len(str(requests[handler])) < 3000, f"nobody reads the schema of {handler}"
 
 

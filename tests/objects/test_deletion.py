@@ -170,7 +170,7 @@ async def test_nothing_acknowledged_is_lost_and_nothing_deleted_comes_back(
     chat: ChatClient, server: RestateServer
 ) -> None:
     async def user(seed: int) -> None:
-        client = Client(ChatClient(chat.http, unique("user")), server, seed)
+        client = Client(ChatClient(chat.http, unique("user"), chat.app), server, seed)
         await asyncio.gather(client.run(10), client.run(10))
         # The session takes the next message, behind all that was queued.
         assert await client.chat.message("s", "last") == "echo last"

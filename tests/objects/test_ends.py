@@ -390,7 +390,7 @@ async def knows_no_admin(binary: Path, settings: Settings) -> AsyncIterator[Rest
 @pytest.mark.usefixtures("stuck")
 async def test_cancel_says_what_it_cannot_do(knows_no_admin: RestateServer) -> None:
     async with httpx.AsyncClient(base_url=knows_no_admin.ingress_url, timeout=60) as http:
-        chat = ChatClient(http, unique("user"))
+        chat = ChatClient(http, unique("user"), "scripted")
         turn_id = await until_stuck(chat, knows_no_admin)
         answer = await chat.send("cancel", {"session_id": "s"})
         assert (answer.status_code, "with adk-chat turns kill" in answer.text) == (503, True), answer.text

@@ -298,7 +298,7 @@ async def test_what_restate_ext_adk_has_stored_is_read_and_goes_on(chat: ChatCli
 
 @pytest.mark.parametrize("text", ["with space", "ünïcode/slash?&#", "a::b%"])
 async def test_any_id_works_from_end_to_end(chat: ChatClient, text: str) -> None:
-    user = ChatClient(chat.http, "%20".join((chat.user, "x")))
+    user = ChatClient(chat.http, "%20".join((chat.user, "x")), chat.app)
     assert await user.message(text, "hello") == "echo hello"
     assert await user.texts(text) == ["hello", "echo hello"]
     assert await user.message(text, "count") == "3"
