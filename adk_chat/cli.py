@@ -10,6 +10,7 @@ import click
 import dotenv
 from pydantic import ValidationError
 
+from adk_chat.gateway.deployments import deployments
 from adk_chat.gateway.operator import turns
 from adk_chat.gateway.terminal import chat
 from adk_chat.settings import Settings, check_names, url
@@ -178,6 +179,7 @@ def _alone(arguments: list[str]) -> list[str]:
 
 main.add_command(chat)
 main.add_command(turns)
+main.add_command(deployments)
 
 
 def _run(command: str, settings: Settings, **more: Any) -> None:

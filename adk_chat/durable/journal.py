@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import restate
 from google.adk import platform
+from google.adk.events.event import Event
 from google.adk.platform import time as platform_time
 from google.adk.platform import uuid as platform_uuid
 from pydantic import BaseModel, model_validator
@@ -27,6 +28,7 @@ from adk_chat.durable.outside import outside_journal
 from adk_chat.durable.pump import BrokenOffError, ClosedError, Pump
 from adk_chat.durable.retry import RetryPolicy
 from adk_chat.durable.sealed import Seal, current_seal
+from adk_chat.durable.wave import Wave
 
 T = TypeVar("T")
 
@@ -107,12 +109,15 @@ class Journal:
         self.step_timeout = None if step_timeout is None else step_timeout.total_seconds()
         self.before_step: Callable[[], None] | None = None
         """Called before a new step begins, if it is set; it may record values and send."""
+        self.on_model_retry: Callable[[Event], None] | None = None
+        """Called with a partial event when a model has failed and is asked again, if it is set; not by a replay."""
         self._id = context.request().id
         self.id_prefix = id_prefix or str(uuid.uuid5(_IDS, self._id))[:8]
         self.runs = 0
         """How many runs of a Runner have begun in this attempt, one within another too."""
         self.errors_of_models: list[BaseException] = []
         """What calls of models have raised in this attempt."""
+        self._wave: Wave | None = None
         self._attempt = attempt
         self._thread = threading.get_ident()
         self._closed = False
@@ -205,6 +210,12 @@ class Journal:
             return await self._attempt.run(code)
         finally:
             self.pump.tell_at_end()
+
+    def wave(self) -> Wave:
+        """The calls that begin now, in branches beside each other."""
+        if self._wave is None or self._wave.moment != self.pump.handed_out:
+            self._wave = Wave(self.pump.handed_out)
+        return self._wave
 
     def restart(self) -> RestartError:
         """End the attempt so that another one is made; gives what to raise."""
@@ -351,7 +362,7 @@ class Journal:
         self._closed = self.pump.over is None
         keys.enter(None)
         await self.pump.stop()
-        self.before_step = None
+        self.before_step = self.on_model_retry = None
         self.at_end.come(for_good=not again)
         if isinstance(raised, seams.AttemptOver) and not self._attempt.goes_on:
             clear_frames(raised)

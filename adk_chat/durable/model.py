@@ -3,18 +3,21 @@
 import asyncio
 import contextlib
 import itertools
+import logging
 import time
+import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
 from google.adk.agents.invocation_context import InvocationContext
+from google.adk.events.event import Event
 from google.adk.flows.llm_flows.functions import generate_client_function_call_id
 from google.adk.models.base_llm import BaseLlm
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from opentelemetry import metrics
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json, to_json
 
 from adk_chat.durable import values
@@ -22,7 +25,11 @@ from adk_chat.durable.errors import ErrorRecord, Raisable, is_cancelled, is_tran
 from adk_chat.durable.journal import MAX_BYTES, Journal
 from adk_chat.durable.keys import digest
 from adk_chat.durable.toolsets import AbsentTool
+from adk_chat.sessions.turn_end import MODEL_RETRY
 
+logger = logging.getLogger(__name__)
+
+_ERROR_CHARACTERS = 300
 _RICH, _KIND = "$rich", "$kind"
 """Beside the JSON of a response: fields whose values are of any kind, and its class if that is not ADK's own."""
 
@@ -38,6 +45,16 @@ class ModelCall(BaseModel):
     """As `_dumped` makes them."""
     error: ErrorRecord | None = None
     transient: bool = False
+
+
+class ModelRetry(BaseModel):
+    """That a model call has failed by what may pass, and is made again."""
+
+    model: str
+    error: str = Field(description="The name of the exception and what it says, at most 300 characters.")
+    attempt: int = Field(description="Which attempt comes next.")
+    max_attempts: int
+    seconds: float = Field(description="How long it is until then.")
 
 
 _retries = metrics.get_meter("adk_chat").create_counter(
@@ -57,6 +74,7 @@ class DurableModel(BaseLlm):
     journal: object
     agent: str
     branch: str | None
+    invocation_id: str
 
     async def generate_content_async(
         self, llm_request: LlmRequest, stream: bool = False
@@ -86,11 +104,12 @@ class DurableModel(BaseLlm):
             pause = journal.retry.pause(attempt, made.ended - began) if made.transient else None
             if pause is None:
                 break
-            if handed_out:
-                raise journal.restart()
             if call.raised is not None:
                 _retries.add(1, {"model": self.model})
+                self._say_retry(journal, call.raised, attempt, pause.total_seconds())
                 call.raised = None  # whose frames have the call
+            if handed_out:
+                raise journal.restart()
             await journal.sleep(pause, "until the model is asked again")
         for number in range(handed_out, len(made.responses)):
             yield call.given[number] if call.given else _restored(made.responses[number])
@@ -98,6 +117,33 @@ class DurableModel(BaseLlm):
             error = call.raised or made.error.rebuild()
             journal.errors_of_models.append(error)
             raise error
+
+    def _say_retry(self, journal: Journal, error: BaseException, attempt: int, seconds: float) -> None:
+        """Say in the log, and to who watches the turn, that the model is asked again."""
+        retry = ModelRetry(
+            model=self.model,
+            error=" ".join(f"{type(error).__name__}: {error}".split())[:_ERROR_CHARACTERS],
+            attempt=attempt + 1,
+            max_attempts=journal.retry.max_attempts,
+            seconds=seconds,
+        )
+        logger.warning(
+            "%s, of %s, has failed: %s. It is asked again in %g s, for attempt %d of %d at most.",
+            *(retry.model, self.agent, retry.error, retry.seconds, retry.attempt, retry.max_attempts),
+        )
+        if journal.on_model_retry is not None:
+            # Its id and time are no ids and times of the journal, which a replay would not make.
+            journal.on_model_retry(
+                Event(
+                    id=str(uuid.uuid4()),
+                    timestamp=time.time(),
+                    invocation_id=self.invocation_id,
+                    author=self.agent,
+                    branch=self.branch,
+                    partial=True,
+                    custom_metadata={MODEL_RETRY: retry.model_dump(mode="json")},
+                )
+            )
 
 
 class _Call:
@@ -165,7 +211,14 @@ def durable(model: BaseLlm, invocation: InvocationContext) -> BaseLlm:
     if journal is None or isinstance(model, DurableModel):
         return model
     agent = getattr(invocation.agent, "name", "agent")
-    return DurableModel(model=model.model, inner=model, journal=journal, agent=agent, branch=invocation.branch)
+    return DurableModel(
+        model=model.model,
+        inner=model,
+        journal=journal,
+        agent=agent,
+        branch=invocation.branch,
+        invocation_id=invocation.invocation_id,
+    )
 
 
 def _name_function_calls(response: LlmResponse) -> None:

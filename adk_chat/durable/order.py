@@ -9,7 +9,6 @@ others to have begun, before ADK hears of it and cancels them.
 """
 
 import asyncio
-import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,6 +18,7 @@ from google.adk.agents.run_config import ToolThreadPoolConfig
 
 from adk_chat.durable import seams
 from adk_chat.durable.journal import Journal
+from adk_chat.durable.wave import awaiting, noting
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Call:
         try:
             if self._number:
                 await self._begun[self._number - 1].wait()
-            return await _noting(call, lambda: None if self._steps else self.wait())
+            return await noting(call, lambda: None if self._steps else self.wait())
         except Exception:
             self.wait()
             await self._begun[-1].wait()
@@ -77,28 +77,7 @@ class Call:
 
     def noting(self, code: Awaitable[T]) -> Awaitable[T]:
         """Code of a step of it: what that waits for, the call waits for."""
-        return _noting(_awaiting(code), self.wait)
-
-
-async def _awaiting(code: Awaitable[T]) -> T:
-    return await code
-
-
-@types.coroutine
-def _noting(code: Coroutine[Any, Any, T], waits: Callable[[], None]) -> Generator[Any, Any, T]:
-    """Run code in this task, and say each time that it waits for something."""
-    step, given = code.send, None
-    while True:
-        try:
-            awaited = step(given)
-        except StopIteration as ended:
-            result: T = ended.value
-            return result
-        waits()
-        try:
-            given, step = (yield awaited), code.send
-        except BaseException as raised:
-            given, step = raised, code.throw
+        return noting(awaiting(code), self.wait)
 
 
 def _runner(calls: int) -> "Callable[[int, Coroutine[Any, Any, T]], Coroutine[Any, Any, T]] | None":
@@ -111,5 +90,5 @@ def _runner(calls: int) -> "Callable[[int, Coroutine[Any, Any, T]], Coroutine[An
 
 def install() -> None:
     """Let ADK run the calls of one response in their order."""
-    seams.drives(_noting, "code")
+    seams.drives(noting, "code")
     seams.wrap_batches(_runner)

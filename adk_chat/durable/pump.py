@@ -92,6 +92,8 @@ class Pump:
         self._began = time.monotonic()
         self._never = vm.sys_signal("adk_chat never")
         self._waits: list[_Wait] = []
+        self.handed_out = 0
+        """How many results code was told of."""
         self._watched: dict[int, Callable[[], None]] = {}
         self._woken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._unsent: list[asyncio.Future[None]] = []
@@ -263,6 +265,7 @@ class Pump:
         self._waits.remove(first)
         self.cancel_point.give(filter(self.is_completed, seams.handles(first.future)))
         self._changed_at = time.monotonic()
+        self.handed_out += 1
         if not first.told.done():
             first.told.set_result(None)
         if len(due) > 1:

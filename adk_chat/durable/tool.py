@@ -173,6 +173,22 @@ async def _once(
     """
     ran: list[object] = []
     response = Call.current()
+    wave = journal.wave()
+    place = wave.join() if response is None else 0
+
+    def made_by() -> Awaitable[object]:
+        if in_thread:
+            return run()
+        return response.noting(run()) if response is not None else wave.run(place, run())
+
+    def waited() -> bool:
+        return response.waited if response is not None else not wave.is_in(place)
+
+    def waits() -> None:
+        if response is not None:
+            response.wait()
+        else:
+            wave.leave(place)
 
     async def call() -> bytes:
         before = None if context is None else _Before(context, args)
@@ -181,13 +197,13 @@ async def _once(
         result: object = None
         try:
             async with asyncio.timeout(journal.step_timeout):
-                result = await (run() if response is None or in_thread else response.noting(run()))
+                result = await made_by()
         except BaseException as error:
             if is_cancelled(error):
                 raise
             made.error = ErrorRecord.of(error)
             result = error if isinstance(error, Raisable) else made.error.rebuild()
-        made.waited = response is not None and response.waited
+        made.waited = waited()
         made.context_vars = context_vars.dump(context_vars.changes(began, copy_context()))
         try:
             made.result = None if made.error else _kept(result, of_tool=context is not None)
@@ -203,11 +219,15 @@ async def _once(
         return data
 
     def known(data: bytes) -> None:
-        if response is not None and ToolCall.model_validate_json(data).waited:
-            response.wait()
+        if ToolCall.model_validate_json(data).waited:
+            waits()
 
-    with response.in_step() if response is not None else nullcontext():
-        data = await journal.step(f"tool {name}", call, digest(about), moved=context is None, known=known)
+    try:
+        with response.in_step() if response is not None else nullcontext():
+            data = await journal.step(f"tool {name}", call, digest(about), moved=context is None, known=known)
+        await wave.end(place)
+    finally:
+        wave.leave(place)
     recorded = ToolCall.model_validate_json(data)
     journal.advance(recorded.ended)
     if not ran:
@@ -242,8 +262,11 @@ def _durable_tool(run: seams.ToolRunner) -> seams.ToolRunner:
 
 def _is_plain(tool: BaseTool) -> bool:
     function = getattr(tool, "func", None)
-    kinds = (function, getattr(function, "__call__", None))  # noqa: B004
-    return function is not None and not any(map(inspect.iscoroutinefunction, kinds))
+    return function is not None and not _is_coroutine_function(function)
+
+
+def _is_coroutine_function(function: object) -> bool:
+    return any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None))))  # noqa: B004
 
 
 def _threads(context: Context) -> ToolThreadPoolConfig | None:
@@ -276,7 +299,10 @@ def _durable_function(run: seams.FunctionRunner) -> seams.FunctionRunner:
         if journal is None or with_context or _function_needs_restate(function):
             return await run(function, arguments)
         name = getattr(function, "__name__", type(function).__name__)
-        return await _once(journal, name, arguments, lambda: run(function, arguments), None, arguments)
+        in_thread = not _is_coroutine_function(function)
+        return await _once(
+            journal, name, arguments, lambda: run(function, arguments), None, arguments, in_thread=in_thread
+        )
 
     return run_function
 

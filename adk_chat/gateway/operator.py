@@ -1,16 +1,14 @@
-"""`adk-chat turns`: what an operator asks about turns, of Restate's admin API. Light, so that it answers at once."""
+"""`adk-chat turns`: what an operator asks about turns, of Restate's admin API."""
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
 import click
-import httpx
 
-from adk_chat.direct import blocking_direct_client
+from adk_chat.gateway.admin_client import AdminClient, admin_group, quoted, with_admin
 from adk_chat.gateway.invocations import SOURCE, STATUS, TURNS, status_of
 
 Json = dict[str, Any]
@@ -18,37 +16,27 @@ Json = dict[str, Any]
 _SUFFIX = re.compile(r" \[[0-9a-f ]+\]$")
 """Of a step's name, by which a replay finds it; see adk_chat.durable.keys."""
 _BEGUN, _DONE = "Command: Run", "Notification: Run"
+_MOST_CHARACTERS = 1_000_000
+"""Of what a step has come to, as the admin API shows it; what is longer is no error."""
+_ERROR_CHARACTERS = 200
 _COLUMNS = (
     f"id, target_service_key, {STATUS}, created_at, retry_count, last_failure, next_retry_at, completion_result, "
-    "completion_failure"
+    "completion_failure, endpoint"
 )
 
 
-@click.group()
-@click.option(
-    "--admin-url",
-    envvar="ADK_CHAT_ADMIN_URL",
-    default="http://localhost:9070",
-    show_default=True,
-    help="Restate's admin API. [ADK_CHAT_ADMIN_URL]",
-)
-@click.option("--token", envvar="ADK_CHAT_RESTATE_TOKEN", help="A bearer token for it, as Restate Cloud wants it.")
-@click.pass_context
-def turns(context: click.Context, admin_url: str, token: str | None) -> None:
+@admin_group
+def turns() -> None:
     """Look at turns that run, wait, are retried or paused, and end them."""
-    headers = {"authorization": f"Bearer {token}"} if token else {}
-    context.obj = context.with_resource(_Admin(admin_url.rstrip("/"), headers))
 
 
 @turns.command(name="list")
 @click.option("--user", help="Only those of this user.")
-@click.pass_obj
-def list_turns(admin: "_Admin", user: str | None) -> None:
-    """List the turns that have not ended, the oldest first."""
-    of_user = f" AND starts_with(target_service_key, '{quote(user, safe='')}/')" if user else ""
-    rows = admin.query(
-        f"SELECT {_COLUMNS} FROM {SOURCE} WHERE {TURNS} AND status != 'completed'{of_user} ORDER BY created_at"
-    )
+@with_admin
+def list_turns(admin: AdminClient, user: str | None) -> None:
+    """List the turns that have not ended, the oldest first, and where each runs."""
+    of_user = f" AND starts_with(target_service_key, {quoted(quote(user, safe='') + '/')})" if user else ""
+    rows = _turns(admin, f"status != 'completed'{of_user}")
     for row in rows:
         click.echo(_line(row))
     waiting = sum(status_of(row["status"]) == "waiting" for row in rows)
@@ -62,109 +50,123 @@ def list_turns(admin: "_Admin", user: str | None) -> None:
 
 @turns.command()
 @click.argument("turn_id")
-@click.pass_obj
-def show(admin: "_Admin", turn_id: str) -> None:
-    """Show a turn and its steps."""
-    row = admin.find(turn_id)
+@with_admin
+def show(admin: AdminClient, turn_id: str) -> None:
+    """Show a turn and its steps, with what has failed and was tried again."""
+    row = _find(admin, turn_id)
     click.echo(_line(row))
     if row.get("completion_failure"):
         click.echo(f"  ended with: {row['completion_failure']}")
-    for name, done in admin.steps(row["id"]):
-        click.echo(f"  {name}{'' if done else '  (not done)'}")
+    for step in _steps(admin, row["id"]):
+        click.echo(f"  {step}")
 
 
 @turns.command()
 @click.argument("turn_id")
-@click.pass_obj
-def cancel(admin: "_Admin", turn_id: str) -> None:
+@with_admin
+def cancel(admin: AdminClient, turn_id: str) -> None:
     """Cancel a turn: what it has said is kept, marked as interrupted."""
-    admin.end(admin.find(turn_id), "cancel")
+    _end(admin, _find(admin, turn_id), "cancel")
     click.echo("It is being cancelled. One that is paused, or whose endpoint is away, takes `kill`.")
 
 
 @turns.command()
 @click.argument("turn_id")
-@click.pass_obj
-def kill(admin: "_Admin", turn_id: str) -> None:
+@with_admin
+def kill(admin: AdminClient, turn_id: str) -> None:
     """End a turn at once, whatever state it is in: what it has stored stays, and nothing more comes of it."""
-    admin.end(admin.find(turn_id), "kill")
+    _end(admin, _find(admin, turn_id), "kill")
     click.echo("Killed.")
 
 
-class _Admin:
-    def __init__(self, url: str, headers: dict[str, str]) -> None:
-        self._url = url
-        self._http = blocking_direct_client(headers={**headers, "accept": "application/json"}, timeout=10)
+def _turns(admin: AdminClient, condition: str) -> list[Json]:
+    """The turns of which that holds, the oldest first, each with the URL where it runs."""
+    deployments = (
+        "LEFT JOIN (SELECT id AS deployment, endpoint FROM sys_deployment) ON deployment = pinned_deployment_id"
+    )
+    return admin.query(
+        f"SELECT {_COLUMNS} FROM {SOURCE} {deployments} WHERE {TURNS} AND {condition} ORDER BY created_at"
+    )
 
-    def __enter__(self) -> "_Admin":
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
-
-    def query(self, sql: str) -> list[Json]:
-        """The rows of a query."""
-        with self._answering():
-            answer = self._http.post(f"{self._url}/query", json={"query": sql})
-            answer.raise_for_status()
-            rows: list[Json] = answer.json()["rows"]
-            return rows
-
-    def find(self, turn_id: str) -> Json:
-        """The turn of that id, or of that Restate invocation."""
-        invocation_id = turn_id.partition(".")[0]
-        # Asked for `id` itself, Restate answers with an error where it cannot be the id of any Restate invocation.
-        rows = self.query(f"SELECT {_COLUMNS} FROM {SOURCE} WHERE {TURNS} AND id || '' = '{_sql(invocation_id)}'")
-        if not rows:
-            raise click.ClickException(f"{turn_id} is no turn that runs, waits or ended lately.")
-        return rows[0]
-
-    def steps(self, invocation_id: str) -> list[tuple[str, bool]]:
-        """The steps of a turn that have begun, and whether each is done."""
-        rows = self.query(
-            f"SELECT entry_type, name, entry_lite_json FROM sys_journal WHERE id = '{invocation_id}' ORDER BY index"
+def _find(admin: AdminClient, turn_id: str) -> Json:
+    """The turn of that id, or of that Restate invocation, or that which it has begun, as `message` does."""
+    invocation_id = quoted(turn_id.partition(".")[0])
+    # Asked for `id` itself, Restate answers with an error where it cannot be the id of any Restate invocation.
+    rows = _turns(admin, f"(id || '' = {invocation_id} OR invoked_by_id || '' = {invocation_id})")
+    if not rows:
+        raise click.ClickException(
+            f"{turn_id} is no turn that runs, waits or ended lately. A turn's id is in the header x-turn-id of the "
+            "gateway's answers, in the answer of `post`, and in `adk-chat turns list`."
         )
-        entries = [
-            (row["entry_type"], _SUFFIX.sub("", row.get("name") or ""), json.loads(row.get("entry_lite_json") or "{}"))
-            for row in rows
-        ]
-        done = {entry["Notification"]["id"]["CompletionId"] for kind, _, entry in entries if kind == _DONE}
-        return [
-            (str(name), entry["Command"]["Run"]["completion_id"] in done)
-            for kind, name, entry in entries
-            if kind == _BEGUN
-        ]
+    return rows[0]
 
-    def end(self, row: Json, how: str) -> None:
-        """Cancel or kill a turn."""
-        if row["status"] == "completed":
-            raise click.ClickException("It has ended already.")
-        with self._answering():
-            self._http.patch(f"{self._url}/invocations/{row['id']}/{how}").raise_for_status()
 
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
-        try:
-            yield
-        except httpx.HTTPStatusError as error:
-            raise click.ClickException(
-                f"Restate's admin API at {self._url} answered HTTP {error.response.status_code}: {error.response.text}"
-            ) from error
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise click.ClickException(
-                f"No answer from Restate's admin API at {self._url} ({error}); say with --admin-url where it is."
-            ) from error
+@dataclass
+class _Step:
+    """A step that has begun."""
+
+    name: str
+    done: bool
+    error: str | None = None
+    attempt: int = 1
+
+    def __str__(self) -> str:
+        again = f", attempt {self.attempt}" if self.attempt > 1 else ""
+        failed = f"  (failed: {self.error})" if self.error else ""
+        return f"{self.name}{again}{failed}{'' if self.done else '  (not done)'}"
+
+
+def _steps(admin: AdminClient, invocation_id: str) -> list[_Step]:
+    rows = admin.query(
+        "SELECT entry_type, name, entry_lite_json, "
+        f"CASE WHEN entry_type = '{_DONE}' AND length(entry_json) < {_MOST_CHARACTERS} THEN entry_json END AS whole "
+        f"FROM sys_journal WHERE id = {quoted(invocation_id)} ORDER BY index"
+    )
+    results = {
+        json.loads(row["entry_lite_json"])["Notification"]["id"]["CompletionId"]: row.get("whole")
+        for row in rows
+        if row["entry_type"] == _DONE
+    }
+    steps: list[_Step] = []
+    for row in rows:
+        if row["entry_type"] != _BEGUN:
+            continue
+        name = _SUFFIX.sub("", row.get("name") or "")
+        completion = json.loads(row["entry_lite_json"])["Command"]["Run"]["completion_id"]
+        step = _Step(name, completion in results, _error(results.get(completion)))
+        before = next((before for before in reversed(steps) if before.name == name), None)
+        if before is not None and before.error and name.startswith("model "):
+            step.attempt = before.attempt + 1
+        steps.append(step)
+    return steps
+
+
+def _error(result: str | None) -> str | None:
+    """What a model or a tool has raised, of which the result of its step has a record."""
+    try:
+        data = json.loads(result or "")["Notification"]["Completion"]["Run"]["result"]["Success"]
+        record = json.loads(bytes(data))["error"]
+        kind = re.split("[.:]", record["type"])[-1]
+        text = " ".join(f"{kind}: {record['message']}".split())
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return text[:_ERROR_CHARACTERS]
+
+
+def _end(admin: AdminClient, row: Json, how: str) -> None:
+    """Cancel or kill a turn."""
+    if row["status"] == "completed":
+        raise click.ClickException("It has ended already.")
+    admin.request("PATCH", f"/invocations/{row['id']}/{how}")
 
 
 def _line(row: Json) -> str:
     user, app, session = (unquote(part) for part in row["target_service_key"].split("/"))
     status = status_of(row["status"])
     attempts = f", attempt {row['retry_count']}" if (row.get("retry_count") or 0) > 1 and status != "ended" else ""
-    line = f"{row['id']}  {status}{attempts}  since {row['created_at'][:19]}  {app}, user {user}, session {session}"
+    at = f", at {row['endpoint'].rstrip('/')}" if row.get("endpoint") else ""
+    line = f"{row['id']}  {status}{attempts}  since {row['created_at'][:19]}  {app}, user {user}, session {session}{at}"
     if status in ("retrying", "paused") and row.get("last_failure"):
         line += f"\n  {row['last_failure']}"
     return line
-
-
-def _sql(text: str) -> str:
-    return text.replace("'", "''")

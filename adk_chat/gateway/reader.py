@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from adk_chat.gateway.turns import Outcome, RefusedError, Turns
 from adk_chat.sessions.contract import Json
-from adk_chat.sessions.turn_end import raised
+from adk_chat.sessions.turn_end import is_model_retry, raised
 from adk_chat.sessions.turn_id import TurnId
 from adk_chat.streaming import Broker, Entry, LostError
 from adk_chat.streaming.entries import Complete, End, Failure, Partial, Start, parse
@@ -198,6 +198,8 @@ class _Reading:
         return partial.after < self._completed.get(_speaker(partial.event), 0)
 
     def _partial(self, event: Json) -> list[Shown]:
+        if is_model_retry(event):  # which is not a part of anything
+            return [Shown(event, self._mark)]
         speaker = _speaker(event)
         preview = self._previews.setdefault(speaker, [])
         repeated = self._repeated.get(speaker)

@@ -17,6 +17,7 @@ from adk_chat.gateway.exchange import current_exchange
 from adk_chat.gateway.reader import Shown, TurnFailedError, TurnReader
 from adk_chat.gateway.turns import Post, RefusedError, Turns
 from adk_chat.sessions.contract import Json, json_safe
+from adk_chat.sessions.turn_end import is_model_retry
 from adk_chat.sessions.turn_id import TurnKey
 
 _NOT_FOUND = 404
@@ -115,14 +116,15 @@ class TurnRunner(Runner):
 
 
 async def _without_void(read: AsyncGenerator[Shown, None]) -> AsyncGenerator[Shown, None]:
-    """What is shown of a turn, for who gets all of it at once: without partial text that is void."""
+    """What is shown of a turn, for who gets all of it at once: without what is void by then."""
     held: list[Shown] = []
     async with aclosing(read) as shown:
         async for item in shown:
             if item.event is None:
                 held = []
             elif item.event.get("partial"):
-                held.append(item)
+                if not is_model_retry(item.event):
+                    held.append(item)
             else:
                 for before in held:
                     yield before

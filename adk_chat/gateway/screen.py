@@ -9,6 +9,8 @@ import click
 Json = dict[str, Any]
 
 _LINE = 100
+_MODEL_RETRY = "adk_chat_model_retry"
+"""As in adk_chat.sessions.turn_end, which is not imported: the terminal starts at once, and knows the gateway alone."""
 # What the model says must not move the cursor or set the title of the window.
 _CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
@@ -32,6 +34,9 @@ class Screen:
 
     def event(self, event: Json) -> None:
         """What the agent did."""
+        if (retry := (event.get("customMetadata") or {}).get(_MODEL_RETRY)) is not None:
+            self.note(_line(f"({retry['model']} has failed, and is asked again in {retry['seconds']:g} s)"))
+            return
         if event.get("partial"):
             self._say_partial(event)
             return

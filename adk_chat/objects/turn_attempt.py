@@ -242,9 +242,12 @@ class TurnAttempt:
             recent = await recent_events(self._ctx, self._key) if self._killed else []
         cancellation = Cancellation(journal, abort)
         live = self._stream = self._live(running)
+        if live is not None:
+            journal.on_model_retry = live.partial
         outbox = self._outbox = Outbox(self._ctx, journal, self._key, head, live)
         sessions = self._sessions = TurnSessions(
-            journal, self._key, session, outbox, live, cancellation, self._config.outside
+            *(journal, self._key, session, len(session.events) >= head.count),
+            *(outbox, live, cancellation, self._config.outside),
         )
         for turn in self._killed:
             for event in ended_events(turn, recent, self._author, journal.time()):

@@ -18,6 +18,7 @@ from adk_chat.objects.copier import Copier
 from adk_chat.objects.outbox import Outbox
 from adk_chat.objects.requests import HISTORY_BYTES, LoadedSession, LoadSession, SessionHead, TurnRequest
 from adk_chat.sessions.contract import CHAT, Json
+from adk_chat.sessions.history import within
 from adk_chat.sessions.transport import request_json
 from adk_chat.sessions.turn_id import TurnKey
 
@@ -251,14 +252,8 @@ class TurnHistory:
         self._cache.expect(str(self._key), head.created or events[0]["timestamp"], pending)
 
     def _shown(self, found: Events) -> list[Event]:
-        events = found.events
-        if self._after is not None:
-            older = [number for number, event in enumerate(events) if event.timestamp < self._after]
-            events = events[older[-1] + 1 :] if older else events
-        if self._last is not None:
-            events = events[-self._last :] if self._last else []
         # Code of an agent may change what it is given.
-        return [event.copier.copy() for event in events]
+        return [event.copier.copy() for event in within(found.events, self._last, self._after)]
 
     async def _had(self, ctx: restate.ObjectContext, have: Have) -> Events:
         created, until = self._request.head.created, have.first + have.count

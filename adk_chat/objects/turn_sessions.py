@@ -1,6 +1,7 @@
 """The session service of a running turn: its own session is at hand, and what is appended goes to Chat in batches."""
 
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
 from google.adk.events.event import Event
@@ -24,6 +25,7 @@ from adk_chat.sessions.contract import (
     shallow,
     sized,
 )
+from adk_chat.sessions.history import within
 from adk_chat.sessions.store import ScopedState, taken_away, without_temp
 from adk_chat.sessions.transport import ContextTransport, Transport, handler_context
 from adk_chat.sessions.turn_end import APPENDED, unmarked
@@ -37,6 +39,7 @@ class TurnSessions(RestateSessionService):
         journal: of the attempt.
         key: of the turn.
         session: the session that the turn has found.
+        whole: whether that has all of its events.
         outbox: where events go.
         live: who may be watching.
         cancellation: of the turn.
@@ -49,6 +52,7 @@ class TurnSessions(RestateSessionService):
         journal: Journal,
         key: TurnKey,
         session: StoredSession,
+        whole: bool,
         outbox: Outbox,
         live: LiveTurn | None,
         cancellation: Cancellation,
@@ -65,6 +69,10 @@ class TurnSessions(RestateSessionService):
         self.session.state = RecordedState(self.session.state)
         self._before = to_json(self.session.state)
         self._state_bytes = len(self._before)
+        self._whole = whole
+        self._runs = False
+        self._actions: list[Json] = []
+        """Those of `events`, as they are stored."""
         self.events: list[Event] = []
         """What this turn has brought forth."""
         self.new: set[str] = set()
@@ -80,9 +88,24 @@ class TurnSessions(RestateSessionService):
     async def get_session(
         self, *, app_name: str, user_id: str, session_id: str, config: GetSessionConfig | None = None
     ) -> Session | None:
-        if self._is_own(app_name, user_id, session_id):
+        """As ever, but of the turn's own session a copy with all that is stored by then, or on its way.
+
+        What code has only put into the state is not in it. The first who asks is ADK's Runner: it is given the session
+        itself that the turn goes on with.
+        """
+        if not self._is_own(app_name, user_id, session_id):
+            return await super().get_session(app_name=app_name, user_id=user_id, session_id=session_id, config=config)
+        if not self._runs:
+            self._runs = True
             return self.session
-        return await super().get_session(app_name=app_name, user_id=user_id, session_id=session_id, config=config)
+        config = config or GetSessionConfig()
+        here = self.session.events
+        if not self._whole and (config.num_recent_events is None or config.num_recent_events > len(here)):
+            stored = await super().get_session(app_name=app_name, user_id=user_id, session_id=session_id)
+            before = stored.events if stored is not None else []
+            of_turn = {event.id for event in self.events}
+            here = [*(event for event in before if event.id not in of_turn), *self.events]
+        return self._stored(within(here, config.num_recent_events, config.after_timestamp))
 
     @override
     async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> ListSessionsResponse:
@@ -90,8 +113,24 @@ class TurnSessions(RestateSessionService):
         listed = (await super().list_sessions(app_name=app_name, user_id=user_id)).sessions
         if app_name == self._key.app_name and user_id in (None, self._key.user_id):
             listed = [one for one in listed if not self._is_own(one.app_name, one.user_id, one.id)]
-            listed.append(self.session.model_copy(update={"events": []}))
+            listed.append(self._stored([]))
         return ListSessionsResponse(sessions=listed)
+
+    def _stored(self, events: Sequence[Event]) -> Session:
+        """The turn's session with these events, as it is stored, or will be in a moment."""
+        state: Json = from_json(self._before)
+        for actions in self._actions:
+            state.update(actions.get("stateDelta", {}))
+            for key in taken_away(actions):
+                state.pop(key, None)
+        return Session(
+            id=self._key.session_id,
+            app_name=self._key.app_name,
+            user_id=self._key.user_id,
+            state=state,
+            events=[event.model_copy(deep=True) for event in events],
+            last_update_time=self.session.last_update_time,
+        )
 
     def _is_own(self, *of: str) -> bool:
         return of == (self._key.app_name, self._key.user_id, self._key.session_id)
@@ -161,6 +200,7 @@ class TurnSessions(RestateSessionService):
             self.session.state.pop(key, None)
         self.session.last_update_time = event.timestamp
         self.events.append(event)
+        self._actions.append(dumped.get("actions", {}))
         if self._live is not None:
             self._live.appended(dumped)
 

@@ -1,6 +1,7 @@
 """Reading a session's events page by page, where one answer may not hold them all."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
 
 from pydantic import Field
 
@@ -17,6 +18,24 @@ class GetHistory(SessionRequest):
     after_timestamp: float | None = Field(
         None, description="Only events from this time on, in seconds since the epoch."
     )
+
+
+class Timed(Protocol):
+    """What has the time of an event, in seconds since the epoch."""
+
+    @property
+    def timestamp(self) -> float: ...  # noqa: D102
+
+
+T = TypeVar("T", bound=Timed)
+
+
+def within(events: Sequence[T], last: int | None, after: float | None) -> Sequence[T]:
+    """Of events, oldest first, so many of the newest, from that time on; None for all."""
+    if after is not None:
+        older = [number for number, event in enumerate(events) if event.timestamp < after]
+        events = events[older[-1] + 1 :] if older else events
+    return events if last is None else events[-last:] if last else []
 
 
 Page = Callable[[int, str | None], Awaitable[list[Json]]]

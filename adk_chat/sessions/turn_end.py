@@ -11,6 +11,8 @@ TURN_FAILED = "adk_chat_turn_failed"
 """In the metadata of the event that is stored where ADK's Runner raised and had stored nothing that says so."""
 APPENDED = "adk_chat_appended"
 """In the metadata of an event that code of an agent has appended by itself, and that ADK's Runner does not yield."""
+MODEL_RETRY = "adk_chat_model_retry"
+"""In the metadata of a partial event that says nothing: a model has failed, and is asked again. It is not stored."""
 _MARKS = {TURN_FAILED, APPENDED}
 NOT_BEGUN = "The turn was cancelled before it began."
 KILLED = "killed"
@@ -47,6 +49,11 @@ def raised(status: int, sentence: str, shown: int) -> Raised | None:
     if found is not None:
         return Raised(found[1], found[2])
     return None if shown else Raised(None, sentence)
+
+
+def is_model_retry(event: Json) -> bool:
+    """Whether a partial event says that a model is asked again, and nothing else."""
+    return MODEL_RETRY in event.get("customMetadata", {})
 
 
 def is_shown(event: Json) -> bool:

@@ -91,8 +91,9 @@ async def test_half_an_emoji_is_shown_as_a_character_that_is_missing(gateway: ht
 
 @plain
 async def test_half_an_emoji_is_the_same_at_the_ingress(chat: ChatClient) -> None:
-    async def send(handler: str, body: object) -> Any:
-        answer = await chat.http.post(f"/Chat/{chat.user}/{handler}", content=json.dumps(body), headers=JSON)
+    async def send(handler: str, body: dict[str, Any]) -> Any:
+        content = json.dumps({"app_name": "scripted", **body})
+        answer = await chat.http.post(f"/Chat/{chat.user}/{handler}", content=content, headers=JSON)
         assert answer.status_code == 200, answer.text
         return answer.json()
 

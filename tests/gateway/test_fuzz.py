@@ -80,7 +80,11 @@ class Nonsense:
         handler = self._random.choice(_HANDLERS)
         user = self._random.choice([user, user, *_TEXTS])
         headers = {"content-type": "application/json"}
-        usual = {"session_id": "s", **({"message": "hello"} if handler in ("message", "post") else {})}
+        usual = {
+            "app_name": "scripted",
+            "session_id": "s",
+            **({"message": "hello"} if handler in ("message", "post") else {}),
+        }
         return httpx.Request(
             "POST", f"http://ingress/Chat/{_quoted(user)}/{handler}", content=self.body(usual), headers=headers
         )

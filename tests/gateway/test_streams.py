@@ -1,6 +1,7 @@
 """Watching turns: live, from where one left, after the end, and when something is lost on the way."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from adk_chat.dev.server import RestateServer
 from adk_chat.gateway import reader
 from adk_chat.gateway.exchange import TURN_ID
 from adk_chat.gateway.server import gateway_app
+from adk_chat.sessions.turn_end import MODEL_RETRY
 from adk_chat.sessions.turn_id import TurnId
 from adk_chat.settings import Settings
 from adk_chat.streaming import MemoryBroker
@@ -19,6 +21,7 @@ from adk_chat.streaming.entries import Partial, Start, dump, parse
 from tests.conftest import hosting, plain
 from tests.gateway.conftest import gateway_config, served
 from tests.gateway.sse import Screen, screen, watching
+from tests.gemini import unreachable_app
 from tests.streaming.reading import take
 from tests.support import ChatClient, Json, calls, gates, scripted_app, text_of, unique, until
 
@@ -185,6 +188,32 @@ async def test_strategies_are_heeded_by_run_and_run_sse(gateway: httpx.AsyncClie
     failing = {**body(user, "error", multitask_strategy="reject"), "appName": "choir"}
     failed = await gateway.post("/run_sse", json=failing)
     assert (failed.status_code, TURN_ID in failed.headers, screen(failed.text).ended) == (200, True, True)
+
+
+@plain
+async def test_a_model_that_is_asked_again_is_said_to_who_watches_and_logged(
+    server: RestateServer, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("GOOGLE_API_KEY", "none")
+    caplog.set_level("WARNING", "adk_chat.durable.model")
+    name, app = unique("user"), unreachable_app()
+    asked = body(name, "hello", appName="unreachable")
+    async with served(gateway_app(replace(gateway_config(server, broker), apps={app.name: app}))) as client:
+        await client.post(f"/apps/unreachable/users/{name}/sessions", json={"sessionId": "s"})
+        shown = screen((await client.post("/run_sse", json=asked)).text)
+        whole = await client.post("/run", json=asked)
+        stored = (await client.get(f"/apps/unreachable/users/{name}/sessions/s")).text
+    retries = [event["customMetadata"][MODEL_RETRY] for event in shown.all if MODEL_RETRY in str(event)]
+    assert [(retry["model"], retry["attempt"], retry["max_attempts"]) for retry in retries] == [
+        ("gemini-2.5-flash", 2, 3),
+        ("gemini-2.5-flash", 3, 3),
+    ]
+    assert "ClientConnectorError: Cannot connect" in retries[0]["error"]
+    assert MODEL_RETRY not in whole.text + stored
+    logged = [record.getMessage() for record in caplog.records if "is asked again" in record.getMessage()]
+    assert len(logged) == 4
+    assert logged[0].startswith("gemini-2.5-flash, of unreachable, has failed: ClientConnectorError: Cannot connect")
 
 
 @plain

@@ -137,4 +137,4 @@ async def test_a_restate_behind_a_token_is_given_it() -> None:
     ):
         asked = [f"{SESSIONS.format('scripted', 'ada')}/s", f"{SESSIONS.format('scripted', 'ada')}/s/turns"]
         assert [(await client.get(path)).status_code for path in asked] == [418, 503]
-    assert given == ["Bearer secret"] * 2
+    assert {*given} == {"Bearer secret"}

@@ -1,6 +1,7 @@
 """ADK 2's workflow graphs."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from google.adk.agents.context import Context
@@ -10,6 +11,7 @@ from google.adk.events.event import Event
 from google.adk.events.request_input import RequestInput
 from google.adk.tools.function_tool import FunctionTool
 from google.adk.workflow import START, JoinNode, RetryConfig, Workflow, node
+from google.genai import types
 from pydantic import BaseModel
 
 from tests.fidelity.run import called, current, executed
@@ -154,6 +156,32 @@ def flow(*edges: Any, **attributes: Any) -> Workflow:
     return Workflow(name="flow", edges=list(edges), **attributes)
 
 
+async def marked(node_input: str) -> str:
+    """A coroutine that waits for nothing."""
+    return f"{node_input}!"
+
+
+def longer(node_input: str) -> int:
+    """A plain function."""
+    return len(node_input)
+
+
+async def brief(node_input: str) -> str:
+    """One that waits, so that others go on before it."""
+    await asyncio.sleep(0.05)
+    return node_input[:1]
+
+
+def price_of(node_input: str) -> str:
+    """Another one."""
+    return f"{node_input} costs 5"
+
+
+async def triggered(node_input: Any) -> AsyncGenerator[Event, None]:
+    """Say what it was triggered by."""
+    yield Event(content=types.Content(role="model", parts=[types.Part(text=f"by {node_input}")]))
+
+
 retried = RetryConfig(max_attempts=3, initial_delay=0.01)
 
 SCENARIOS = [
@@ -192,6 +220,7 @@ SCENARIOS = [
     Scenario("a function that is retried", flow((START, node(flaky, retry_config=retried), told))),
     Scenario("a function that fails", flow((START, hopeless)), fails=True),
     Scenario("a function that fails for good", flow((START, node(hopeless, retry_config=retried))), fails=True),
+    Scenario("branches that begin at once", flow((START, (marked, brief, longer, price_of), triggered))),
     Scenario("a function that yields", flow((START, count, told))),
     Scenario("a tool as a node", flow((START, parse, FunctionTool(tag)))),
     Scenario("many workers", flow((START, split, node(work, parallel_worker=True), gathered)), parallel=True),
