@@ -24,6 +24,7 @@ from pydantic import SecretStr
 from adk_chat import garbage, logs, telemetry
 from adk_chat.agents.demo_model import DemoModel
 from adk_chat.agents.loader import AgentError, Loaded, load
+from adk_chat.blocked import BlockedWatch
 from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.npm import InstallError
 from adk_chat.dev.reload import directory_of, reloading
@@ -176,12 +177,14 @@ async def serve(
             raise
     watching = None if admin_url is None else asyncio.create_task(watch_slots(admin_url, settings.restate_headers))
     garbage.settle()
+    blocked = BlockedWatch()
     registered = f", registered as {at} with the Restate at {admin_url}" if admin_url else ""
     say(f"Serving {_names(loaded)} on http://{settings.endpoint_host}:{port}{registered}.")
     _say_what_is_not_shared(settings)
     if (warning := warning_of_open_port(settings)) is not None and is_first_worker():
         say(warning, err=True)
     await serving
+    blocked.stop()
     if watching is not None:
         watching.cancel()
     await service.close()
@@ -302,10 +305,12 @@ async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> No
         telemetry.measure_waiting(server.admin_url, {})
         watching = asyncio.create_task(watch_slots(server.admin_url, {}))
         garbage.settle()
+        blocked = BlockedWatch()
         web_serving = asyncio.create_task(serve_gateway(gateway, web_listening, stop))
         logs.say(_welcome(loaded, server, web_url, settings.ui), settings.log_format)
         done, _ = await asyncio.wait([serving, web_serving, ended], return_when=asyncio.FIRST_COMPLETED)
         watching.cancel()
+        blocked.stop()
         if ended not in done:
             ended.cancel()
             stop.set()

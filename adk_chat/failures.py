@@ -3,6 +3,7 @@
 import importlib
 import sysconfig
 import traceback
+from collections.abc import Sequence
 from itertools import dropwhile
 
 import google.adk
@@ -33,6 +34,12 @@ def chain(error: BaseException) -> list[BaseException]:
     while (cause := found[-1].__cause__ or found[-1].__context__) is not None and cause not in found:
         found.append(cause)
     return found
+
+
+def called_frames(frames: Sequence[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """Of frames, the outermost first, those of code that ADK has called last, and of what that calls."""
+    last = next((n for n in reversed(range(len(frames))) if frames[n].filename.startswith(_FRAMEWORKS)), -1)
+    return list(frames[last + 1 :])
 
 
 def _of_a_framework(frame: traceback.FrameSummary) -> bool:

@@ -129,6 +129,7 @@ class ChatService:
             journal_retention=retention,
             inactivity_timeout=None if settings.replay_always else _WAITING,
             admin=self._admin,
+            artifact_service=self.artifact_service,
         )
         turn = TurnConfig(
             apps=self.apps,

@@ -1,5 +1,6 @@
 """Export of traces, metrics and logs over OTLP, where the standard `OTEL_*` variables ask for it."""
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -56,6 +57,9 @@ def start(*, beside_adk: bool) -> None:
         return
     if not beside_adk:
         maybe_set_otel_providers()
+        with suppress(ImportError):  # as ADK's server does
+            google_genai = importlib.import_module("opentelemetry.instrumentation.google_genai")
+            google_genai.GoogleGenAiSdkInstrumentor().instrument()
     provider = _logs.get_logger_provider()
     if isinstance(provider, LoggerProvider):
         handler = LoggingHandler(logger_provider=provider)

@@ -27,8 +27,13 @@ def program(name: str) -> str:
 
 def command(start: str) -> str:
     """A line of a command."""
-    (line,) = re.findall(rf"^    ({re.escape(start)}.*)$", README, re.MULTILINE)
-    return str(line)
+    (line,) = commands(start)
+    return line
+
+
+def commands(start: str) -> list[str]:
+    """The lines of commands that begin so."""
+    return re.findall(rf"^    ({re.escape(start)}.*)$", README, re.MULTILINE)
 
 
 class Ports:
@@ -39,12 +44,13 @@ class Ports:
             "8080": str(free_port()),
             "9070": str(free_port()),
             "9080": str(free_port()),
+            "9090": str(free_port()),
             "8000": str(free_port()),
         }
 
     def moved(self, text: str) -> str:
         """The text with the ports of here."""
-        return re.sub(r"\b(8080|9070|9080|8000)\b", lambda port: self.of[port[0]], text)
+        return re.sub(r"\b(8080|9070|9080|9090|8000)\b", lambda port: self.of[port[0]], text)
 
 
 @asynccontextmanager
@@ -85,7 +91,8 @@ async def ports(binary: Path, tmp_path: Path) -> AsyncIterator[Ports]:
 
 
 async def test_a_program_of_ones_own_and_adk_on_its_sessions(ports: Ports, tmp_path: Path) -> None:
-    (tmp_path / "my_service.py").write_text(ports.moved(program("my_service.py")))
+    for name in ("my_chat.py", "my_service.py"):
+        (tmp_path / name).write_text(ports.moved(program(name)))
     agents = tmp_path / "agents"
     (agents / "helper").mkdir(parents=True)
     (agents / "services.py").write_text(program("services.py"))
@@ -94,13 +101,18 @@ async def test_a_program_of_ones_own_and_adk_on_its_sessions(ports: Ports, tmp_p
         'root_agent = LlmAgent(name="helper", model=DemoModel())\n'
     )
     adk = ports.moved(command("adk web")).replace("adk web", "api_server").replace("path/to/agents", str(agents))
-    async with running(tmp_path, *command("python my_service.py").split()[1:]):
+    async with (
+        running(tmp_path, *command("python my_chat.py").split()[1:]),
+        running(tmp_path, *command("python my_service.py").split()[1:]),
+    ):
 
         async def serving() -> bool:
-            return listens(ports.of["9080"])
+            return listens(ports.of["9080"]) and listens(ports.of["9090"])
 
         await until(serving)
-        assert "Chat" in await shell(ports.moved(command("curl localhost:9070/deployments")))
+        service, chat = commands("curl localhost:9070/deployments")
+        assert "Chat" in await shell(ports.moved(chat))
+        assert "Chat" not in await shell(ports.moved(service)), "it would be taken away from what serves it"
         assert "the journal knows" in await shell(ports.moved(command("curl localhost:8080/Poet/ada")))
         assert "You said" in await shell(ports.moved(command("curl localhost:8080/Chat/ada/")))
         async with (

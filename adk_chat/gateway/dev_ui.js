@@ -1,9 +1,12 @@
 // Beside ADK's dev UI, which takes it that a turn ends with whoever watches it. Here it does not, so:
-// the UI's stop button cancels the turn; and when a turn ends that is not watched (any more), because the page was loaded
-// in the middle of it or the connection broke, the session is shown again.
+// the UI's stop button cancels the turn; a turn that is not watched (any more), because the page was loaded in the middle
+// of it, the connection broke or it was stopped, is shown in a panel, with a button that stops it; and when such a turn
+// ends the session is shown again.
 (() => {
   const SESSION = /^(.*\/)(apps\/[^/]+\/users\/[^/]+\/sessions)\/([^/?]+)$/;
   const PAUSE_MS = 1000;
+  const NOTE_MS = 8000;
+  const TAIL = 160; // characters of an answer that the panel shows
   const followed = new Set();
   const request = window.fetch.bind(window);
   const open = XMLHttpRequest.prototype.open;
@@ -24,7 +27,11 @@
   function watched(response, turn, { signal, body }) {
     const reader = response.body.getReader();
     let over = false;
-    signal.addEventListener("abort", () => over || request(ofTurn(response.url, turn, "cancel"), { method: "POST" }));
+    signal.addEventListener("abort", () => {
+      if (over) return;
+      request(ofTurn(response.url, turn, "cancel"), { method: "POST" });
+      follow(sessionOf(response.url, JSON.parse(body)), turn);
+    });
     const stream = new ReadableStream({
       async pull(controller) {
         try {
@@ -52,22 +59,85 @@
     if (followed.has(turn)) return;
     followed.add(turn);
     const [, base, sessions, id] = SESSION.exec(session);
-    await ended(ofTurn(base, turn, "events"));
     const wanted = decodeURIComponent(id);
-    if (shown() === wanted && (await latest(base + sessions)) === wanted) refresh();
+    const view = panel(() => request(ofTurn(base, turn, "cancel"), { method: "POST" }));
+    const show = (text) => (shown() === wanted ? view.say(text) : view.hide());
+    show("");
+    const last = await ended(ofTurn(base, turn, "events"), show);
+    view.hide();
+    if (shown() !== wanted) return;
+    if (last?.errorCode === "INVOCATION_ABORTED") note("The turn was cancelled.");
+    if ((await latest(base + sessions)) === wanted) refresh();
   }
 
-  async function ended(events) {
+  // Waits for the end of a turn, and says meanwhile what it says; gives its last event.
+  async function ended(events, show) {
     for (;;) {
       try {
         const response = await request(events);
-        await response.text();
-        if (response.status < 500) return;
+        const last = response.ok && response.body ? await heard(response.body, show) : await response.text();
+        if (response.status < 500) return last;
       } catch {
         // The gateway is away.
       }
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     }
+  }
+
+  async function heard(body, show) {
+    let [rest, text, last] = ["", "", undefined];
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return last;
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) {
+        const lines = block.split("\n");
+        const data = lines.find((line) => line.startsWith("data: "));
+        if (!data || lines.some((line) => line.startsWith("event: "))) {
+          text = ""; // a reset, or the end
+          continue;
+        }
+        const event = JSON.parse(data.slice(6));
+        const said = (event.content?.parts ?? []).map((part) => (part.thought ? "" : (part.text ?? ""))).join("");
+        text = event.partial ? text + said : "";
+        if (!event.partial) last = event;
+        show(text);
+      }
+    }
+  }
+
+  // A panel over the page that says that an answer is being given, and how it ends so far, with a button that stops it.
+  function panel(stop) {
+    const box = document.createElement("div");
+    const label = document.createElement("span");
+    const button = document.createElement("button");
+    box.setAttribute("role", "status");
+    box.id = "adk-chat-turn";
+    box.style.cssText =
+      "position:fixed;right:24px;bottom:112px;z-index:999;max-width:380px;padding:10px 14px;border-radius:10px;" +
+      "background:#303134;color:#e8eaed;font:13px/1.5 sans-serif;box-shadow:0 2px 10px #0008;overflow-wrap:anywhere";
+    button.textContent = "Stop";
+    button.style.cssText = "margin-left:10px;padding:2px 10px;border-radius:6px;border:1px solid #8ab4f8;color:#8ab4f8;background:none;cursor:pointer";
+    button.addEventListener("click", () => {
+      button.remove();
+      stop?.();
+    });
+    box.append(label, ...(stop ? [button] : []));
+    return {
+      say(text) {
+        label.textContent = text.length > TAIL ? `... ${text.slice(-TAIL)}` : text || "The agent is answering ...";
+        if (!box.isConnected) document.body.append(box);
+      },
+      hide: () => box.remove(),
+    };
+  }
+
+  function note(text) {
+    const view = panel();
+    view.say(text);
+    setTimeout(view.hide, NOTE_MS);
   }
 
   function ofTurn(base, turn, what) {

@@ -11,6 +11,7 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from google.adk.apps.app import App
 from google.adk.artifacts.base_artifact_service import BaseArtifactService
+from google.adk.artifacts.in_memory_artifact_service import InMemoryArtifactService
 from google.adk.cli.api_server import ApiServer
 from google.adk.cli.dev_server import DevServer
 from google.adk.errors.input_validation_error import InputValidationError
@@ -95,13 +96,17 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     turns = Turns(config.ingress_url, config.admin_url, config.headers, readiness)
     reader = TurnReader(turns, config.broker)
     known = {*config.apps, *config.aliases}
-    sessions = GatewaySessions(known, config.ingress_url, config.admin_url, config.headers, readiness)
+    artifacts = GatewayArtifacts(config.artifact_service, config.aliases)
+    in_memory = isinstance(config.artifact_service, InMemoryArtifactService)
+    sessions = GatewaySessions(
+        *(known, config.ingress_url, config.admin_url, config.headers, readiness), artifacts if in_memory else None
+    )
     kind = _Dev if config.ui else _Api
     server = kind(
         agent_loader=Apps(config.apps, config.aliases),
         session_service=sessions,
         memory_service=config.memory_service,
-        artifact_service=GatewayArtifacts(config.artifact_service, config.aliases),
+        artifact_service=artifacts,
         # Agents, which would want it, do not run here.
         credential_service=cast(Any, None),
         # Evaluations are not offered.

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from google.adk.artifacts.base_artifact_service import BaseArtifactService
 from google.adk.errors import StaleSessionError
 from google.adk.events.event import Event
 from google.adk.sessions.session import Session
@@ -13,6 +14,7 @@ from typing_extensions import override
 from adk_chat.gateway.transport import GatewayTransport
 from adk_chat.readiness import Readiness
 from adk_chat.sessions import RestateSessionService
+from adk_chat.sessions.artifacts import delete_artifacts
 from adk_chat.sessions.contract import CreateSession, StoredSession
 from adk_chat.sessions.transport import AnswerError
 
@@ -29,6 +31,7 @@ class GatewaySessions(RestateSessionService):
         admin_url: where the admin API is, if it is known.
         headers: sent with every request to either.
         readiness: knows whether the handlers answer.
+        own_artifacts: an artifact service that the handlers, which delete those of a session, may not reach.
     """
 
     def __init__(
@@ -38,9 +41,11 @@ class GatewaySessions(RestateSessionService):
         admin_url: str | None,
         headers: Mapping[str, str],
         readiness: Readiness,
+        own_artifacts: BaseArtifactService | None = None,
     ) -> None:
         super().__init__()
         self._apps = apps
+        self._own_artifacts = own_artifacts
         self._ingress = GatewayTransport(ingress_url, headers, readiness)
         self._admin = GatewayTransport(admin_url, headers) if admin_url else None
 
@@ -58,6 +63,12 @@ class GatewaySessions(RestateSessionService):
         if request.app_name not in self._apps:
             raise AnswerError(404, f"There is no app {request.app_name} here; there is {', '.join(self._apps)}.")
         return await super()._create(user_id, request, events or _beginning.get())
+
+    @override
+    async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
+        await super().delete_session(app_name=app_name, user_id=user_id, session_id=session_id)
+        if self._own_artifacts is not None:
+            await delete_artifacts(self._own_artifacts, app_name, user_id, session_id)
 
     @override
     async def append_event(self, session: Session, event: Event) -> Event:

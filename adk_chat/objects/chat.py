@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 import restate
+from google.adk.artifacts.base_artifact_service import BaseArtifactService
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
@@ -36,6 +37,7 @@ from adk_chat.objects.requests import (
 )
 from adk_chat.objects.run_config import streams
 from adk_chat.objects.state import ObjectState
+from adk_chat.sessions.artifacts import delete_artifacts
 from adk_chat.sessions.contract import (
     CHAT,
     MAX_BYTES,
@@ -83,6 +85,7 @@ class ChatConfig:
     journal_retention: timedelta
     inactivity_timeout: timedelta | None
     admin: AdminApi
+    artifact_service: BaseArtifactService
 
 
 def chat_object(config: ChatConfig) -> restate.VirtualObject:
@@ -121,6 +124,7 @@ def chat_object(config: ChatConfig) -> restate.VirtualObject:
     handler(chat, KeptRefusal, idempotency_retention=timedelta(0))(handlers.forget_refusal)
     handler(chat, TurnEvents, ingress_private=True)(handlers.append_turn)
     handler(chat, LoadSession, ingress_private=True)(handlers.load_session)
+    handler(chat, SessionRequest, ingress_private=True)(handlers.sweep_artifacts)
     return chat
 
 
@@ -298,7 +302,7 @@ class _Handlers:
         return LoadedSession(**dict(head), first=until - len(events), events=events)
 
     async def delete_session(self, ctx: restate.ObjectContext, request: SessionRequest) -> None:
-        """Delete a session and its events; its app: and user: state stay.
+        """Delete a session, its events and its artifacts; its app: and user: state and the user's artifacts stay.
 
         All turns end with 404 whose messages were accepted before: one that runs when it has something to store, one
         that is queued when it begins. A session that is created again under the same id is another.
@@ -310,6 +314,23 @@ class _Handlers:
         key = TurnKey(user_id=ctx.key(), app_name=store.app_name, session_id=request.session_id)
         deleted = Deleted(deletions=await store.index.deletions())
         ctx.generic_send(TURN, "forget", deleted.model_dump_json().encode(), key=str(key))
+        await self._delete_artifacts(ctx, key)
+
+    async def sweep_artifacts(self, ctx: restate.ObjectContext, request: SessionRequest) -> None:
+        """Internal: delete what a turn has saved whose session was deleted meanwhile.
+
+        Invariant: a session that was created again keeps its artifacts. None is created while this runs.
+        """
+        store = self._store(ctx, request)
+        if await store.read(request.session_id) is None:
+            key = TurnKey(user_id=ctx.key(), app_name=store.app_name, session_id=request.session_id)
+            await self._delete_artifacts(ctx, key)
+
+    async def _delete_artifacts(self, ctx: restate.ObjectContext, key: TurnKey) -> None:
+        async def delete() -> None:
+            await delete_artifacts(self._config.artifact_service, key.app_name, key.user_id, key.session_id)
+
+        await ctx.run_typed("delete artifacts", delete)
 
     async def get_user_state(self, ctx: restate.ObjectSharedContext, request: Request) -> Json:
         """The state that all sessions of the user share, keys without prefix."""

@@ -15,7 +15,7 @@ from adk_chat.objects.state import ObjectState
 from adk_chat.objects.turn_attempt import TurnAttempt, TurnConfig
 from adk_chat.objects.turn_history import RECENT_EVENTS, load
 from adk_chat.objects.turn_state import TurnState
-from adk_chat.sessions.contract import CHAT, event_json
+from adk_chat.sessions.contract import CHAT, SessionRequest, event_json
 from adk_chat.sessions.transport import request_json
 from adk_chat.sessions.turn_id import TurnKey
 
@@ -82,6 +82,9 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
         """Forget all about a session that was deleted; not about one that was created since."""
         if ((await TurnState.read(ObjectState(ctx))).deletions or 0) < max(1, request.deletions):
             ctx.clear_all()
+        key = TurnKey.parse(ctx.key())
+        session = SessionRequest(app_name=key.app_name, session_id=key.session_id)
+        ctx.generic_send(CHAT, "sweep_artifacts", request_json(session), key=key.user_id)
 
     @handler(turn, Nothing, kind="shared", journal_retention=timedelta(0))
     async def status(ctx: restate.ObjectSharedContext, request: Nothing) -> RunningTurn:

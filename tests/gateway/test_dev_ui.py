@@ -65,6 +65,11 @@ def said(page: Page) -> Locator:
     return page.locator("app-chat-panel")
 
 
+def turn(page: Page) -> Locator:
+    """What the script beside ADK's page shows of a turn that the page does not watch."""
+    return page.locator("#adk-chat-turn")
+
+
 async def session_of(page: Page, client: httpx.AsyncClient) -> str:
     """Where the session is in ADK's API that the page shows."""
     await expect(page).to_have_url(re.compile("session="))
@@ -93,8 +98,23 @@ async def test_an_answer_streams_and_a_reload_in_its_middle_sees_it_complete(pag
     await page.reload()
     await expect(said(page).get_by_text(f"stream once upon @{name} a time")).to_be_visible()
     await expect(said(page).get_by_text("once upon", exact=True)).to_be_hidden()
+    await expect(turn(page)).to_contain_text("once upon")
     gate.set()
     await expect(said(page).get_by_text("once upon a time", exact=True)).to_be_visible()
+    await expect(turn(page)).to_be_hidden()
+
+
+async def test_a_turn_that_runs_when_the_page_is_loaded_can_be_stopped(page: Page, client: httpx.AsyncClient) -> None:
+    name = unique("gate")
+    gates[name] = asyncio.Event()
+    await say(page, f"wait {name}")
+    await expect(said(page).get_by_text(f"wait {name}")).to_be_visible()
+    session = await session_of(page, client)
+    await page.reload()
+    await expect(turn(page)).to_contain_text("The agent is answering ...")
+    await turn(page).get_by_role("button", name="Stop").click()
+    await expect(turn(page)).to_contain_text("The turn was cancelled.")
+    assert (await client.get(f"{session}/turns")).json() == []
 
 
 async def test_a_tool_call_and_the_state_are_shown_and_the_state_is_edited(
@@ -179,6 +199,7 @@ async def test_the_stop_button_cancels_the_turn(page: Page, client: httpx.AsyncC
         return not (await client.get(f"{session}/turns")).json()
 
     await until(ended)
+    await expect(turn(page)).to_contain_text("The turn was cancelled.")
     assert (await client.get(session)).json()["events"][1]["interrupted"] is True
     await say(page, "hello")
     await expect(said(page).get_by_text("echo hello")).to_be_visible()

@@ -3,14 +3,21 @@
 import asyncio
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
+from google.adk.agents.llm_agent import LlmAgent
+from google.adk.artifacts.file_artifact_service import FileArtifactService
+from google.adk.tools.tool_context import ToolContext
+from google.genai import types
 
+from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
 from adk_chat.sessions.turn_id import event_id_prefix
-from tests.conftest import plain
-from tests.support import ChatClient, Json, gates, unique, until
+from adk_chat.settings import Settings
+from tests.conftest import hosting, plain, unfinished
+from tests.support import ChatClient, Json, ScriptedModel, calls, gates, obey, unique, until
 
 SESSION = {"session_id": "s"}
 
@@ -179,3 +186,49 @@ async def test_nothing_acknowledged_is_lost_and_nothing_deleted_comes_back(
         client.audit(history, str(history))
 
     await asyncio.gather(*(user(seed) for seed in range(8)))
+
+
+async def test_the_artifacts_of_a_deleted_session_are_gone_and_no_others(
+    binary: Path, settings: Settings, tmp_path: Path
+) -> None:
+    async def late(name: str, tool_context: ToolContext) -> str:
+        """Save an artifact when the test says so."""
+        await gates[name].wait()
+        await tool_context.save_artifact("late.txt", types.Part(text="late"))
+        calls[f"tool: {name}"] += 1
+        return "saved"
+
+    agent = LlmAgent(name="late", model=ScriptedModel(script=obey), tools=[late])
+    artifacts = FileArtifactService(tmp_path)
+    service = ChatService(agent, settings=settings, artifact_service=artifacts)
+
+    async def names(session: str) -> list[str]:
+        return await artifacts.list_artifact_keys(app_name="late", user_id=chat.user, session_id=session)
+
+    async def save(session: str, name: str) -> None:
+        await artifacts.save_artifact(
+            app_name="late", user_id=chat.user, session_id=session, filename=name, artifact=types.Part(text=name)
+        )
+
+    async with hosting(binary, service.objects) as server, httpx.AsyncClient(base_url=server.ingress_url) as http:
+        chat = ChatClient(http, unique("user"))
+        for again in (False, True):
+            name = gate()
+            await chat.call("create_session", SESSION)
+            for session, file in (("s", "a.txt"), ("s", "a.txt"), ("s", "user:b.txt"), ("t", "c.txt")):
+                await save(session, file)
+            turn = (await chat.call("post", {"message": f'call late {{"name": "{name}"}}', **SESSION}))["turn_id"]
+            await waits(chat, name)
+            await chat.call("delete_session", SESSION)
+            assert await names("s") == ["user:b.txt"]
+            if again:
+                await chat.call("create_session", SESSION)
+                await save("s", "new.txt")
+            gates[name].set()
+            assert (await ended(chat, turn)).status_code == 404
+            assert calls[f"tool: {name}"] == 1
+            assert await unfinished(server) == []
+            assert (await names("s"), await names("t")) == (
+                ["late.txt", "new.txt", "user:b.txt"] if again else ["user:b.txt"],
+                ["c.txt", "user:b.txt"],
+            )

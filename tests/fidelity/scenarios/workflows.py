@@ -166,12 +166,6 @@ def longer(node_input: str) -> int:
     return len(node_input)
 
 
-async def brief(node_input: str) -> str:
-    """One that waits, so that others go on before it."""
-    await asyncio.sleep(0.05)
-    return node_input[:1]
-
-
 def price_of(node_input: str) -> str:
     """Another one."""
     return f"{node_input} costs 5"
@@ -220,7 +214,7 @@ SCENARIOS = [
     Scenario("a function that is retried", flow((START, node(flaky, retry_config=retried), told))),
     Scenario("a function that fails", flow((START, hopeless)), fails=True),
     Scenario("a function that fails for good", flow((START, node(hopeless, retry_config=retried))), fails=True),
-    Scenario("branches that begin at once", flow((START, (marked, brief, longer, price_of), triggered))),
+    Scenario("branches that begin at once", flow((START, (marked, longer, price_of), triggered))),
     Scenario("a function that yields", flow((START, count, told))),
     Scenario("a tool as a node", flow((START, parse, FunctionTool(tag)))),
     Scenario("many workers", flow((START, split, node(work, parallel_worker=True), gathered)), parallel=True),
