@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 import uvloop
@@ -47,7 +47,7 @@ from adk_chat.gateway.serving import serve_gateway
 from adk_chat.gateway.tokens import AuthError
 from adk_chat.readiness import Readiness
 from adk_chat.service import ChatService, ServiceUriError
-from adk_chat.settings import Settings
+from adk_chat.settings import LogFormat, Settings
 from adk_chat.slots import watch_slots
 from adk_chat.streaming import BrokerError, open_broker
 from adk_chat.workers import WorkerError, Workers, is_first_worker
@@ -79,6 +79,20 @@ _ERRORS = (
 """Of which the message is all that the person at the keyboard needs."""
 
 
+class _StartError(click.ClickException):
+    """What kept a command from starting, said as its log would say it."""
+
+    def __init__(self, message: str, form: LogFormat) -> None:
+        super().__init__(message)
+        self._form = form
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        if self._form == "json":
+            logs.say(self.message, self._form, level="ERROR")
+        else:
+            super().show(file)
+
+
 def run(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, **more: Any) -> None:
     """Run one of the commands below, for the agent that the settings name.
 
@@ -94,7 +108,7 @@ def run(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, *
         said = str(error)
         if "MAKELEVEL" in os.environ and " --" in said:
             said += ' From make, options go into ARGS, as in: make run ARGS="--port 8001".'
-        raise click.ClickException(said) from error
+        raise _StartError(said, settings.log_format) from error
     finally:
         ending.leave()
 
@@ -182,7 +196,7 @@ async def serve(
     say(f"Serving {_names(loaded)} on http://{settings.endpoint_host}:{port}{registered}.")
     _say_what_is_not_shared(settings)
     if (warning := warning_of_open_port(settings)) is not None and is_first_worker():
-        say(warning, err=True)
+        say(warning, level="WARNING")
     await serving
     blocked.stop()
     if watching is not None:
@@ -358,7 +372,7 @@ def _restate_server(data_dir: Path, settings: Settings, runs: bool = False) -> R
     if not runs:
         _listen("127.0.0.1", settings.ingress_port, "--ingress-port").close()
         _listen("127.0.0.1", settings.admin_port, "--admin-port").close()
-        binary = find_restate_server(partial(logs.say, form=settings.log_format, err=True))
+        binary = find_restate_server(partial(logs.say, form=settings.log_format, level="WARNING"))
     return RestateServer(
         binary, data_dir, settings.ingress_port, settings.admin_port, replay_always=settings.replay_always
     )

@@ -26,13 +26,12 @@ def configure(level: LogLevel, form: LogFormat) -> None:
     logging.getLogger("adk_chat").setLevel(number)
 
 
-def say(message: str, form: LogFormat, *, err: bool = False) -> None:
-    """Tell whoever started the process something, on stdout or stderr: as it is, or as one line of JSON."""
+def say(message: str, form: LogFormat, *, level: LogLevel = "INFO") -> None:
+    """Tell whoever started the process something, as it is or as a line of JSON; on stderr if it is above INFO."""
     if form == "json":
-        level = "WARNING" if err else "INFO"
         said = {"time": _iso(time.time()), "level": level, "logger": "adk_chat", "message": message.strip()}
         message = to_json(said).decode()
-    click.echo(message, err=err)
+    click.echo(message, err=level != "INFO")
 
 
 def _once(record: logging.LogRecord) -> bool:

@@ -26,7 +26,7 @@ _HANDLERS_SECONDS = 3.0
 _WATCH_SECONDS = 15.0
 _OK = "ok"
 _NO_REDIS = "Redis does not answer"
-_FULL = "Restate runs all the handlers that it may; others wait for a slot"
+FULL = "Restate runs all the handlers that it may; others wait for a slot"
 _NOT_REGISTERED = "not registered; adk-chat serve --register does that"
 _USER = "adk_chat.ready"
 """Whose Chat is asked; nothing is stored for it."""
@@ -109,7 +109,7 @@ class Readiness:
         before = _OK
         while True:
             said = (await self.handlers()).said
-            if said not in (before, _FULL):  # of which `watch_slots` speaks
+            if said not in (before, FULL):  # of which `watch_slots` speaks
                 logger.warning("The handlers are there again." if said == _OK else f"The handlers: {said}.")
                 before = said
             await asyncio.sleep(_WATCH_SECONDS)
@@ -191,7 +191,7 @@ class Readiness:
             with contextlib.suppress(httpx.HTTPError, ValueError, LookupError):
                 answer = await self._client().post(f"{self._admin_url}/query", json={"query": query})
                 if answer.json()["rows"][0]["waiting"]:
-                    return Check(_FULL, needed=False)
+                    return Check(FULL, needed=False)
         return Check(f"{await self._endpoint()} does not answer")
 
     async def _endpoint(self) -> str:

@@ -1,5 +1,6 @@
 """ChatService, put together from settings."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from google.adk.agents.readonly_context import ReadonlyContext
 from google.adk.apps.app import App
 from google.adk.auth.auth_credential import AuthCredential, AuthCredentialTypes
 from google.adk.plugins.base_plugin import BasePlugin
+from google.adk.runners import Runner
+from google.adk.sessions.in_memory_session_service import InMemorySessionService
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.base_toolset import BaseToolset
 from google.genai import types
@@ -72,6 +75,16 @@ async def test_an_app_whose_model_cannot_be_made_stops_no_other(caplog: pytest.L
     two = ChatService(scripted_app("scripted"), unknown, settings=Settings(_env_file=None))
     await two.warm_up()
     assert "unknown cannot answer: Model no-such-model not found." in caplog.text
+
+
+async def test_advice_about_apps_is_not_given_when_they_are_closed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    agents = [LlmAgent(name=name, model="demo") for name in ("left", "right")]
+    agent = LlmAgent(name="nobody_asked", model="demo", sub_agents=[*agents])
+    await ChatService(agent.model_copy(), settings=Settings(_env_file=None)).close()
+    assert "can transfer between agents" not in caplog.text
+    Runner(app=App(name="asked", root_agent=agent), session_service=InMemorySessionService())
+    assert "can transfer between agents" in caplog.text
 
 
 def test_a_program_that_uses_the_library_keeps_its_redis_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:

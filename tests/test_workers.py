@@ -99,9 +99,12 @@ async def test_one_that_dies_is_begun_again_and_all_end_together() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 async def test_what_cannot_serve_says_so_once() -> None:
-    async with started("web", "tests.nothing:app", "--port", str(free_port()), "--workers", "2") as process:
+    command = ("web", "tests.nothing:app", "--port", str(free_port()), "--workers", "2")
+    async with started(*command, log_format="json") as process:
         _, said = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 1
+        lines = [json.loads(line) for line in said.splitlines()]
+        assert {line["level"] for line in lines} == {"ERROR"}
         assert said.decode().count("cannot be loaded") == 1
 
 

@@ -1,13 +1,14 @@
 // Beside ADK's dev UI, which takes it that a turn ends with whoever watches it. Here it does not, so:
 // the UI's stop button cancels the turn; a turn that is not watched (any more), because the page was loaded in the middle
 // of it, the connection broke or it was stopped, is shown in a panel, with a button that stops it; and when such a turn
-// ends the session is shown again.
+// ends the session is shown again. The panel also says when a model has failed and is asked again.
 (() => {
   const SESSION = /^(.*\/)(apps\/[^/]+\/users\/[^/]+\/sessions)\/([^/?]+)$/;
   const PAUSE_MS = 1000;
   const NOTE_MS = 8000;
   const TAIL = 160; // characters of an answer that the panel shows
   const followed = new Set();
+  let noted; // what was said last of something that is over
   const request = window.fetch.bind(window);
   const open = XMLHttpRequest.prototype.open;
 
@@ -37,6 +38,7 @@
         try {
           const { done, value } = await reader.read();
           over = done;
+          if (value) sayRetry(new TextDecoder().decode(value));
           done ? controller.close() : controller.enqueue(value);
         } catch (error) {
           if (!signal.aborted) follow(sessionOf(response.url, JSON.parse(body)), turn);
@@ -47,6 +49,12 @@
       cancel: (reason) => reader.cancel(reason),
     });
     return new Response(stream, response);
+  }
+
+  // What the UI passes over: that a model has failed, and is asked again.
+  function sayRetry(chunk) {
+    const retry = /"adk_chat_model_retry":\{"model":"([^"]*)".*?"seconds":([\d.]+)/.exec(chunk);
+    if (retry) note(`${retry[1]} has failed, and is asked again in ${retry[2]} s.`);
   }
 
   async function followFirst(session) {
@@ -135,9 +143,10 @@
   }
 
   function note(text) {
-    const view = panel();
-    view.say(text);
-    setTimeout(view.hide, NOTE_MS);
+    noted?.hide();
+    noted = panel();
+    noted.say(text);
+    setTimeout(noted.hide, NOTE_MS);
   }
 
   function ofTurn(base, turn, what) {

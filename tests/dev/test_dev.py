@@ -145,7 +145,9 @@ async def test_a_conversation_survives_restarts_of_any_kind(binary: Path, tmp_pa
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{third.ingress}", timeout=30) as http:
             assert len(await ChatClient(http, "user123").call("get_history", "session-123")) == 6
         third.process.terminate()
-        assert await asyncio.wait_for(third.process.wait(), 10) == 0
+        assert third.process.stdout is not None
+        said = await asyncio.wait_for(third.process.stdout.read(), 10)
+        assert await third.process.wait() == 0, said.decode()
 
 
 async def test_it_stops_in_time_whatever_runs_and_goes_on_at_the_next_start(binary: Path, tmp_path: Path) -> None:
@@ -317,7 +319,7 @@ def test_what_is_wrong_with_an_option_is_said_in_a_line(arguments: str, said: st
 
 def test_a_setting_that_is_misspelt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("adk_chat_prot", "8001")
-    refused = CliRunner().invoke(main, ["web"])
+    refused = CliRunner().invoke(main, ["turns", "list", "--admin-url", "http://127.0.0.1:9"])
     said = "adk_chat_prot is not a setting of adk_chat. Did you mean ADK_CHAT_PORT? All settings are in .env.example."
     assert (refused.exit_code, refused.output) == (1, f"Error: {said}\n")
 

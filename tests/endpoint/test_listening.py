@@ -48,4 +48,7 @@ def test_what_does_not_end_is_ended_by_a_second_signal(again: signal.Signals, co
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
         process.send_signal(again)
-        assert process.wait(10) == code
+        try:
+            assert process.wait(10) == code
+        finally:
+            process.kill()

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
+import pytest
 import pytest_asyncio
 from fastapi import FastAPI
 from playwright.async_api import Browser, Locator, Page, expect
@@ -18,6 +19,7 @@ from adk_chat.gateway.server import gateway_app
 from adk_chat.streaming import MemoryBroker
 from tests.conftest import plain
 from tests.gateway.conftest import PATIENCE_MS, gateway_config, served
+from tests.gemini import unreachable_app
 from tests.support import gates, unique, until
 
 pytestmark = plain
@@ -203,6 +205,23 @@ async def test_the_stop_button_cancels_the_turn(page: Page, client: httpx.AsyncC
     assert (await client.get(session)).json()["events"][1]["interrupted"] is True
     await say(page, "hello")
     await expect(said(page).get_by_text("echo hello")).to_be_visible()
+
+
+async def test_a_model_that_is_asked_again_is_said_in_the_panel_alone(
+    anybody: Page, server: RestateServer, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("GOOGLE_API_KEY", "none")
+    app = unreachable_app()
+    config = replace(gateway_config(server, broker), apps={app.name: app}, ui=True)
+    async with served(gateway_app(config)) as client:
+        where = f"{client.base_url}/dev-ui/?app=unreachable&userId={unique('user')}"
+        await anybody.goto(where, wait_until="domcontentloaded")
+        await switch_on_streaming(anybody)
+        await say(anybody, "hello")
+        await expect(turn(anybody)).to_contain_text("gemini-2.5-flash has failed, and is asked again in")
+        await expect(said(anybody).get_by_text("ClientConnectorError")).to_be_visible()
+        await expect(said(anybody).get_by_text("#3", exact=True)).to_be_hidden()
 
 
 async def test_an_answer_is_shown_when_its_connection_breaks(anybody: Page, ui: FastAPI) -> None:

@@ -170,8 +170,9 @@ async def test_what_belongs_to_the_agents_outlives_the_gateway(server: RestateSe
 
 @plain
 async def test_a_gateway_is_ready_when_what_it_needs_is_there(
-    gateway: httpx.AsyncClient, server: RestateServer, broker: MemoryBroker
+    gateway: httpx.AsyncClient, server: RestateServer, broker: MemoryBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, "adk_chat.readiness")
     answer = await gateway.get("/ready")
     said = {"status": "ok", "restate": "ok", "handlers": "ok", "streams": "ok"}
     assert (answer.status_code, answer.json()) == (200, said)
@@ -186,6 +187,7 @@ async def test_a_gateway_is_ready_when_what_it_needs_is_there(
         answer = await client.get("/ready")
         assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
         assert answer.json()["handlers"].endswith("and not stranger, shown here")
+        assert "and not stranger, shown here." in caplog.text
 
 
 @plain

@@ -23,6 +23,7 @@ from adk_chat.dev.server import RestateServer
 from adk_chat.durable import idle
 from adk_chat.gateway.invocations import TURNS
 from adk_chat.objects.app_state import APP_STATE
+from adk_chat.readiness import FULL, Check, Readiness
 from adk_chat.settings import Settings
 from tests.conftest import hosting, query
 from tests.support import ChatClient, ScriptedModel, function_call, gates, last_text, obey, reply, unique, until
@@ -142,6 +143,10 @@ async def test_that_all_slots_are_taken_is_said(
             await until(said)
         await until(listed)
         watching.cancel()
+        readiness = Readiness(small.ingress_url, small.admin_url)
+        # To take a gateway out of service for that would help nobody.
+        assert await readiness.handlers() == Check(FULL, needed=False)
+        await readiness.close()
         gates[first].set()
 
         async def waits_for_a_call() -> bool:
