@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from datetime import timedelta
@@ -46,7 +47,7 @@ from adk_chat.objects.turn import turn_object
 from adk_chat.objects.turn_attempt import TurnConfig
 from adk_chat.objects.turn_history import SessionCache
 from adk_chat.sessions import RestateSessionService
-from adk_chat.settings import Settings
+from adk_chat.settings import Settings, check_names
 from adk_chat.streaming import Broker, open_broker
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class ChatService:
 
     Raises:
         AuthError: the settings of access control do not make sense.
+        ValueError: a variable of the environment begins with ADK_CHAT_ and is no setting.
     """
 
     def __init__(
@@ -96,6 +98,8 @@ class ChatService:
         install()
         if not apps:
             raise ValueError("ChatService needs at least one app or agent.")
+        if settings is None:
+            check_names(os.environ)
         self.settings = settings or Settings()
         self._tokens = verifier(self.settings)
         self.apps = {app.name: app for app in map(_as_app, apps)}

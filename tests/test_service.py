@@ -77,6 +77,12 @@ async def test_an_app_whose_model_cannot_be_made_stops_no_other(caplog: pytest.L
     assert "unknown cannot answer: Model no-such-model not found." in caplog.text
 
 
+def test_a_program_is_refused_a_setting_that_is_misspelt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADK_CHAT_CREDENTAL_KEY", "x" * 32)
+    with pytest.raises(ValueError, match=r"Did you mean ADK_CHAT_CREDENTIAL_KEY\?"):
+        ChatService(scripted_app("scripted"))
+
+
 async def test_advice_about_apps_is_not_given_when_they_are_closed(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     agents = [LlmAgent(name=name, model="demo") for name in ("left", "right")]

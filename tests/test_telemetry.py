@@ -116,37 +116,56 @@ class Exporting:
         for process in self.processes:
             await process.kill()
 
-    async def run(self, **headers: str) -> None:
-        """A turn with two model calls and a tool call."""
-        message = {"parts": [{"text": "What time is it in Tokyo?"}]}
-        body = {"appName": "assistant", "userId": "ada", "sessionId": "s", "newMessage": message}
-        async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
-            await client.post("/apps/assistant/users/ada/sessions", json={"sessionId": "s"})
-            assert (await client.post("/run", json=body, headers=headers)).is_success
-
 
 async def test_one_trace_each_thing_once_and_an_end_whoever_is_dead(binary: Path, tmp_path: Path) -> None:
     collector = Collector()
     async with RestateServer(binary, tmp_path, free_port(), free_port(), replay_always=True) as server:
         async with served(collector.app) as collector_url:
             exporting = await Exporting(server, collector_url).__aenter__()
-            await exporting.run(traceparent=f"00-{TRACE}-{CLIENT_SPAN}-01")
+            await run(exporting.url, traceparent=f"00-{TRACE}-{CLIENT_SPAN}-01")
             await is_exported(collector)
             assert_each_thing_once(collector)
             assert collector.nested(TRACE) == NESTED
             assert collector.roots(TRACE) == {CLIENT_SPAN}
-            await exporting.run()
+            await run(exporting.url)
             for name in ("POST /run", "invoke_workflow assistant"):
                 await until(partial(has_spans, collector, name, 2))
             (own,) = {span.trace_id.hex() for span in collector.spans if span.name == "POST /run"} - {TRACE}
             assert collector.nested(own) == NESTED, "of a client that brings no trace"
-        await exporting.run()
+        await run(exporting.url)
         for process in exporting.processes:
             began = time.monotonic()
             process.terminate()
             assert await process.ended(10) == 0
             assert time.monotonic() - began < ENDED_SECONDS, process.arguments
         await exporting.__aexit__()
+
+
+async def test_dev_has_one_trace_as_well(binary: Path, tmp_path: Path) -> None:
+    collector = Collector()
+    async with served(collector.app) as collector_url:
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector_url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+        ports = {name: free_port() for name in ("port", "ingress-port", "admin-port", "endpoint-port")}
+        given = [word for name, number in ports.items() for word in (f"--{name}", str(number))]
+        environment |= {"GOOGLE_API_KEY": "", "RESTATE_SERVER_BIN": str(binary)}
+        dev = Process(environment, "dev", *given, "--data-dir", str(tmp_path), begins=b"adk_chat is ready")
+        await dev.start()
+        await run(f"http://127.0.0.1:{ports['port']}")
+        await until(partial(has_spans, collector, "POST /run", 1))
+        await until(partial(has_spans, collector, "invoke_workflow assistant", 1))
+        (trace,) = {span.trace_id.hex() for span in collector.spans if span.name == "POST /run"}
+        assert collector.nested(trace) == NESTED
+        dev.terminate()
+        assert await dev.ended(10) == 0
+
+
+async def run(url: str, **headers: str) -> None:
+    """A turn with two model calls and a tool call."""
+    message = {"parts": [{"text": "What time is it in Tokyo?"}]}
+    body = {"appName": "assistant", "userId": "ada", "sessionId": "s", "newMessage": message}
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        await client.post("/apps/assistant/users/ada/sessions", json={"sessionId": "s"})
+        assert (await client.post("/run", json=body, headers=headers)).is_success
 
 
 async def is_exported(collector: Collector) -> None:

@@ -43,8 +43,9 @@ async def service(request: pytest.FixtureRequest, services: Started[Service]) ->
 @asynccontextmanager
 async def _serving(binary: Path, settings: Settings, *, replay: bool) -> AsyncIterator[Service]:
     streams = Streams()
-    admin_port = free_port()
-    settings = settings.model_copy(update={"replay_always": replay, "admin_url": f"http://localhost:{admin_port}"})
+    admin_port, ingress_port = free_port(), free_port()
+    urls = {"admin_url": f"http://localhost:{admin_port}", "ingress_url": f"http://localhost:{ingress_port}"}
+    settings = settings.model_copy(update={"replay_always": replay, **urls})
     scenarios = [*SCENARIOS, *MEETINGS, *COMPOSED]
     chat = ChatService(*(scenario.app for scenario in scenarios), settings=settings, broker=streams)
     config = Config()
@@ -56,7 +57,7 @@ async def _serving(binary: Path, settings: Settings, *, replay: bool) -> AsyncIt
         config.bind = [f"fd://{listening.detach()}"]
         stop = asyncio.Event()
         async with (
-            RestateServer(binary, Path(directory), free_port(), admin_port, replay_always=replay) as server,
+            RestateServer(binary, Path(directory), ingress_port, admin_port, replay_always=replay) as server,
             httpx.AsyncClient(base_url=server.ingress_url, timeout=60) as client,
         ):
             app = Failing(restate.app(chat.objects))

@@ -21,8 +21,11 @@ AGENT = "tests.crash_agent:app"
 class Process(Killable):
     """A command of adk-chat that serves on a port."""
 
-    def __init__(self, environment: dict[str, str], *arguments: str, log: Path | None = None) -> None:
+    def __init__(
+        self, environment: dict[str, str], *arguments: str, log: Path | None = None, begins: bytes = b"Serving"
+    ) -> None:
         self.arguments = arguments
+        self._begins = begins
         self._environment = environment
         self._log = log
 
@@ -36,7 +39,7 @@ class Process(Killable):
         )
         assert self._process.stdout is not None
         line = await asyncio.wait_for(self._process.stdout.readline(), 60)
-        assert line.startswith(b"Serving"), line
+        assert line.startswith(self._begins), line
 
 
 class Town:

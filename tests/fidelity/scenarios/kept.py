@@ -33,7 +33,7 @@ from google.genai import types
 from typing_extensions import override
 
 from tests.fidelity.run import called, executed
-from tests.fidelity.scenario import Scenario
+from tests.fidelity.scenario import Say, Scenario
 from tests.fidelity.scenarios.tools import load, save
 from tests.fidelity.script import call, parts, say, script
 
@@ -323,14 +323,13 @@ SCENARIOS = [
         "a session that is read in its turn",
         LlmAgent(
             name="agent",
-            model=script(parts(call("reads")), "done", "again"),
+            model=script(parts(call("reads")), "done", parts(call("reads")), "again"),
             tools=[reads],
             before_agent_callback=reading("before_agent"),
             before_model_callback=reading("before_model"),
-            after_model_callback=reading("after_model"),
             after_agent_callback=reading("after_agent"),
         ),
-        ["a", "b"],
+        ["a", Say("b", run_config={"get_session_config": {"num_recent_events": 2}})],
     ),
     Scenario(
         "errors that a callback looks at",
