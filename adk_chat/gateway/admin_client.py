@@ -59,31 +59,28 @@ class AdminClient:
             ) from error
 
 
-def _options(function: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option(
-            "--admin-url",
-            envvar="ADK_CHAT_ADMIN_URL",
-            help=f"Restate's admin API. [ADK_CHAT_ADMIN_URL; default: {_DEFAULT}]",
-        ),
-        click.option(
-            "--token", envvar="ADK_CHAT_RESTATE_TOKEN", help="A bearer token for it, as Restate Cloud wants it."
-        ),
-    ):
-        function = option(function)
-    return function
+def _options(function: Callable[..., Any], *, environment: bool) -> Callable[..., Any]:
+    url = click.option(
+        "--admin-url",
+        envvar="ADK_CHAT_ADMIN_URL" if environment else None,
+        help=f"Restate's admin API. [ADK_CHAT_ADMIN_URL; default: {_DEFAULT}]",
+    )
+    token = click.option(
+        "--token",
+        envvar="ADK_CHAT_RESTATE_TOKEN" if environment else None,
+        help="A bearer token for it, as Restate Cloud wants it. [ADK_CHAT_RESTATE_TOKEN]",
+    )
+    return url(token(function))
 
 
 def admin_group(function: Callable[[], None]) -> click.Group:
     """A group of commands that take `--admin-url` and `--token`, before their name or after it."""
 
-    @click.group(name=function.__name__, help=function.__doc__)
-    @_options
     @click.pass_context
     def group(context: click.Context, /, **given: str | None) -> None:
         context.obj = given
 
-    return group
+    return click.group(name=function.__name__, help=function.__doc__)(_options(group, environment=True))
 
 
 def with_admin(function: Callable[..., None]) -> Callable[..., None]:
@@ -96,7 +93,7 @@ def with_admin(function: Callable[..., None]) -> Callable[..., None]:
         admin = AdminClient(admin_url or before["admin_url"] or _DEFAULT, token or before["token"])
         function(context.with_resource(admin), **given)
 
-    return _options(command)
+    return _options(command, environment=False)  # or a variable would count more than what the group was given
 
 
 def quoted(text: str) -> str:

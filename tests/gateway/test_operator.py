@@ -144,5 +144,6 @@ async def test_nobody_at_the_admin_api_is_said_in_a_line() -> None:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     for where in (url, "nonsense"):
         for command in (["turns", "--admin-url", where, "list"], ["turns", "list", "--admin-url", where]):
-            result = CliRunner().invoke(main, command)
+            result = CliRunner().invoke(main, command, env={"ADK_CHAT_ADMIN_URL": "http://127.0.0.1:1"})
+            assert where in result.output
             assert (result.exit_code, "say with --admin-url where it is" in result.output) == (1, True)
