@@ -1,15 +1,12 @@
 """What `dev`, `serve` and `web` do."""
 
 import asyncio
-import logging
 import os
 import secrets
 import socket
 import sys
 import tempfile
-import threading
 import time
-import warnings
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -21,7 +18,7 @@ import uvloop
 from google.adk.artifacts.file_artifact_service import FileArtifactService
 from pydantic import SecretStr
 
-from adk_chat import garbage, logs, telemetry
+from adk_chat import garbage, telemetry
 from adk_chat.agents.demo_model import DemoModel
 from adk_chat.agents.loader import AgentError, Loaded, load
 from adk_chat.blocked import BlockedWatch
@@ -45,9 +42,11 @@ from adk_chat.gateway.access_log import AccessLog
 from adk_chat.gateway.cors import OriginError
 from adk_chat.gateway.serving import serve_gateway
 from adk_chat.gateway.tokens import AuthError
+from adk_chat.logs import say
+from adk_chat.process_end import ProcessEnd
 from adk_chat.readiness import Readiness
 from adk_chat.service import ChatService, ServiceUriError
-from adk_chat.settings import LogFormat, Settings
+from adk_chat.settings import Settings
 from adk_chat.slots import watch_slots
 from adk_chat.streaming import BrokerError, open_broker
 from adk_chat.workers import WorkerError, Workers, is_first_worker
@@ -55,7 +54,6 @@ from adk_chat.workers import WorkerError, Workers, is_first_worker
 DEV_DRAIN_SECONDS = 3
 """How long `dev` lets steps go on when it is to stop."""
 _UNAUTHORIZED = "401 Unauthorized"
-_LEFT_SECONDS = 0.2
 _REGISTER_SECONDS = 120
 _WORKER_SECONDS = 3.0
 """How long one process of several may take to end, beyond what it may drain."""
@@ -82,15 +80,8 @@ _ERRORS = (
 class _StartError(click.ClickException):
     """What kept a command from starting, said as its log would say it."""
 
-    def __init__(self, message: str, form: LogFormat) -> None:
-        super().__init__(message)
-        self._form = form
-
     def show(self, file: IO[Any] | None = None) -> None:
-        if self._form == "json":
-            logs.say(self.message, self._form, level="ERROR")
-        else:
-            super().show(file)
+        say(self.message, level="ERROR")
 
 
 def run(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, **more: Any) -> None:
@@ -99,7 +90,7 @@ def run(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, *
     Raises:
         ClickException: it cannot, or ended by an error that says all there is to say.
     """
-    ending = _Ending()
+    ending = ProcessEnd()
     try:
         telemetry.check()
         check_server(settings.server)
@@ -108,7 +99,7 @@ def run(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, *
         said = str(error)
         if "MAKELEVEL" in os.environ and " --" in said:
             said += ' From make, options go into ARGS, as in: make run ARGS="--port 8001".'
-        raise _StartError(said, settings.log_format) from error
+        raise _StartError(said) from error
     finally:
         ending.leave()
 
@@ -118,36 +109,6 @@ async def _loaded(command: Callable[..., Coroutine[Any, Any, None]], settings: S
     starts_others = command in (reload, serve_workers, web_workers)
     loaded = [] if starts_others else [await load(settings.agent, settings.model)]
     await command(*loaded, settings, **more)
-
-
-class _Ending:
-    """Ends the process where something of an agent's does not: a thread, or a task that does not heed cancellation.
-
-    Nothing is lost by that: what was not done is begun again by Restate.
-    """
-
-    def __init__(self) -> None:
-        self._timer: threading.Timer | None = None
-
-    async def of(self, command: Coroutine[Any, Any, None]) -> None:
-        """Run the command; what then is left has a moment to end."""
-        try:
-            await command
-        finally:
-            await asyncio.to_thread(telemetry.stop)
-        # What it says while it is ended is of no use to anybody.
-        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-        warnings.simplefilter("ignore")
-        self._timer = threading.Timer(_LEFT_SECONDS, os._exit, (0,))
-        self._timer.daemon = True
-        self._timer.start()
-
-    def leave(self) -> None:
-        """The event loop is closed: leave, without waiting for threads, nor for Python to take all of ADK apart."""
-        if self._timer is not None:
-            logging.shutdown()
-            sys.stdout.flush()
-            os._exit(0)
 
 
 async def serve(
@@ -174,7 +135,6 @@ async def serve(
             readiness=Readiness(None, admin_url, settings.restate_headers, service.broker),
         )
     )
-    say = partial(logs.say, form=settings.log_format)
     at = url or f"http://{settings.endpoint_host}:{port}"
     if admin_url is not None:
         registering = asyncio.create_task(_register(admin_url, at, force, settings))
@@ -215,7 +175,7 @@ async def _register(admin_url: str, endpoint_url: str, force: bool, settings: Se
             if time.monotonic() > end:
                 raise
             if not waiting:
-                logs.say(f"{error} Waiting for it ...", settings.log_format)
+                say(f"{error} Waiting for it ...")
             waiting = True
             await asyncio.sleep(_PAUSE_SECONDS)
         except ServerError as error:
@@ -244,7 +204,7 @@ async def serve_workers(
             first=first,
             environment=known,
             grace_seconds=grace,
-            say=partial(logs.say, form=settings.log_format),
+            say=say,
         )
         await workers.run(stop_event())
 
@@ -261,7 +221,7 @@ async def web_workers(settings: Settings, *, arguments: Sequence[str]) -> None:
             arguments,
             environment=shared,
             grace_seconds=_WORKER_SECONDS,
-            say=partial(logs.say, form=settings.log_format),
+            say=say,
         )
         await workers.run(stop_event())
 
@@ -278,10 +238,7 @@ async def web(loaded: Loaded, settings: Settings, *, fd: int | None) -> None:
     host = "localhost" if is_loopback(settings.host) else settings.host
     stop = stop_event()
     garbage.settle()
-    logs.say(
-        f"Serving {_names(loaded)} on http://{host}:{port}, over the Restate at {settings.ingress_url}.",
-        settings.log_format,
-    )
+    say(f"Serving {_names(loaded)} on http://{host}:{port}, over the Restate at {settings.ingress_url}.")
     _say_what_is_not_shared(settings)
     await serve_gateway(AccessLog(gateway) if settings.access_log else gateway, listening, stop)
     watching.cancel()
@@ -321,14 +278,14 @@ async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> No
         garbage.settle()
         blocked = BlockedWatch()
         web_serving = asyncio.create_task(serve_gateway(gateway, web_listening, stop))
-        logs.say(_welcome(loaded, server, web_url, settings.ui), settings.log_format)
+        say(_welcome(loaded, server, web_url, settings.ui))
         done, _ = await asyncio.wait([serving, web_serving, ended], return_when=asyncio.FIRST_COMPLETED)
         watching.cancel()
         blocked.stop()
         if ended not in done:
             ended.cancel()
             stop.set()
-            logs.say("Stopping ...", settings.log_format)
+            say("Stopping ...")
             done, _ = await asyncio.wait([serving, web_serving])
             await service.close()
             await broker.close()
@@ -348,7 +305,7 @@ async def reload(settings: Settings, *, arguments: Sequence[str]) -> None:
         stop = stop_event()
         ended = asyncio.create_task(server.wait())
         ended.add_done_callback(lambda _: stop.set())
-        await reloading(arguments, directory, data.path, stop, partial(logs.say, form=settings.log_format))
+        await reloading(arguments, directory, data.path, stop, say)
         if ended.done():
             ended.result()
         ended.cancel()
@@ -372,7 +329,7 @@ def _restate_server(data_dir: Path, settings: Settings, runs: bool = False) -> R
     if not runs:
         _listen("127.0.0.1", settings.ingress_port, "--ingress-port").close()
         _listen("127.0.0.1", settings.admin_port, "--admin-port").close()
-        binary = find_restate_server(partial(logs.say, form=settings.log_format, level="WARNING"))
+        binary = find_restate_server(partial(say, level="WARNING"))
     return RestateServer(
         binary, data_dir, settings.ingress_port, settings.admin_port, replay_always=settings.replay_always
     )
@@ -391,7 +348,6 @@ def warning_of_open_port(settings: Settings) -> str | None:
 def _say_what_is_not_shared(settings: Settings) -> None:
     if not is_first_worker():
         return
-    say = partial(logs.say, form=settings.log_format)
     if settings.redis_url is None:
         say("  Without REDIS_URL no partial text streams from `serve` to `web`; answers are shown when stored.")
     if settings.artifact_service_uri is None:

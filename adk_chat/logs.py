@@ -26,11 +26,13 @@ def configure(level: LogLevel, form: LogFormat) -> None:
     logging.getLogger("adk_chat").setLevel(number)
 
 
-def say(message: str, form: LogFormat, *, level: LogLevel = "INFO") -> None:
-    """Tell whoever started the process something, as it is or as a line of JSON; on stderr if it is above INFO."""
-    if form == "json":
+def say(message: str, *, level: LogLevel = "INFO") -> None:
+    """Tell whoever started the process something, as text or JSON like the log; on stderr if it is above INFO."""
+    if any(isinstance(handler.formatter, _Json) for handler in logging.getLogger().handlers):
         said = {"time": _iso(time.time()), "level": level, "logger": "adk_chat", "message": message.strip()}
         message = to_json(said).decode()
+    elif level == "ERROR":
+        message = f"Error: {message}"
     click.echo(message, err=level != "INFO")
 
 

@@ -7,29 +7,34 @@ import time
 from collections.abc import Awaitable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
-import httpx
+from pydantic_core import to_json
 from starlette.responses import JSONResponse
 
-from adk_chat.direct import direct_client
 from adk_chat.gateway.invocations import WITHOUT_SLOT
-from adk_chat.sessions.addresses import Addresses
 from adk_chat.sessions.contract import CHAT
+from adk_chat.sessions.transport import SECONDS, Answer, IngressTransport, UnansweredError
 from adk_chat.streaming import Broker
 
 logger = logging.getLogger(__name__)
 
-_SECONDS = 2.0
+_SECONDS = 1.0
+"""How long one thing is waited for."""
 _HANDLERS_SECONDS = 3.0
 """How long an answer of the handlers is good for, so that probes of many gateways cost next to nothing."""
+_GONE_SECONDS = 5.0
+"""After so long handlers that have not answered are gone, and not just busy."""
 _WATCH_SECONDS = 15.0
 _OK = "ok"
 _NO_REDIS = "Redis does not answer"
 FULL = "Restate runs all the handlers that it may; others wait for a slot"
+_BUSY = "no answer yet; Restate's admin API does not say why"
 _NOT_REGISTERED = "not registered; adk-chat serve --register does that"
-_USER = "adk_chat.ready"
-"""Whose Chat is asked; nothing is stored for it."""
+_NO_INGRESS = "Restate's ingress does not answer"
+_NOT_FOUND = 404
+_ASK = f"/{CHAT}/adk_chat.ready/list_apps"
+"""Asks Chat of a user that there is not; nothing is stored for that."""
+_JSON = {"content-type": "application/json", "accept": "application/json"}
 
 
 @dataclass(frozen=True)
@@ -64,14 +69,14 @@ class Readiness:
         broker: Broker | None = None,
         apps: Collection[str] = (),
     ) -> None:
-        self._addresses = Addresses(ingress_url) if ingress_url is not None else None
-        self._admin_url = admin_url
-        self._headers = headers
+        self._ingress = IngressTransport(ingress_url, headers) if ingress_url is not None else None
+        self._admin = IngressTransport(admin_url, headers) if admin_url is not None else None
         self._broker = broker
         self._apps = apps
-        self._http: httpx.AsyncClient | None = None
         self._asking: asyncio.Task[Check] | None = None
         self._asked_at = -_HANDLERS_SECONDS
+        self._answered = Check()
+        """What the handlers answered last."""
 
     async def answer(self, *, draining: bool = False) -> JSONResponse:
         """What was looked at, and its `status` in one word.
@@ -89,17 +94,24 @@ class Readiness:
         return JSONResponse({"status": status, **said}, 503 if unavailable else 200)
 
     async def handlers(self) -> Check:
-        """Whether the handlers answer, asked anew where the last answer is older than three seconds.
+        """Whether the handlers answer, asked anew where they were last asked more than three seconds ago.
 
-        A question that has not been answered yet is not asked again.
+        A question that has not been answered is not asked again. Until it is, the last answer holds, for five seconds.
         """
         over = self._asking is None or self._asking.done()
         if over and time.monotonic() - self._asked_at >= _HANDLERS_SECONDS:
-            self._asking = asyncio.create_task(self._ask_handlers())
+            self._asking = asyncio.create_task(self._ask())
             self._asked_at = time.monotonic()
         assert self._asking is not None
         done, _ = await asyncio.wait([self._asking], timeout=_SECONDS)
-        return self._asking.result() if done else await self._unanswered()
+        if done:
+            return self._asking.result()
+        if time.monotonic() - self._asked_at < _GONE_SECONDS:
+            return self._answered
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SECONDS):
+                return await self._unanswered()
+        return Check(_BUSY, needed=False)
 
     async def watch(self) -> None:
         """Say in the log when the handlers do not answer, or serve other apps than are shown here.
@@ -118,63 +130,61 @@ class Readiness:
         """Close the connections."""
         if self._asking is not None:
             self._asking.cancel()
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        for transport in (self._ingress, self._admin):
+            if transport is not None:
+                await transport.close()
 
     async def _check(self) -> dict[str, Check]:
         checks: dict[str, Awaitable[Check]] = {}
-        if self._addresses is not None:
-            checks["restate"] = self._ingress(self._addresses)
+        if self._ingress is not None:
+            checks["restate"] = self._restate(self._ingress)
             checks["handlers"] = self.handlers()
-        elif self._admin_url is not None:
+        elif self._admin is not None:
             checks["registered"] = self._registered()
         if self._broker is not None:
             checks["streams"] = self._streams(self._broker)
         return dict(zip(checks, await asyncio.gather(*checks.values()), strict=True))
 
-    async def _ingress(self, addresses: Addresses) -> Check:
-        answers = await asyncio.gather(*(self._get(f"{url}/restate/health") for url in addresses))
-        if any(answer is not None and answer.is_success for answer in answers):
-            return Check()
-        answered = next((answer for answer in answers if answer is not None), None)
-        return Check(f"Restate's ingress {_how(answered)}")
+    async def _restate(self, ingress: IngressTransport) -> Check:
+        return Check(_OK if await ingress.is_there() else _NO_INGRESS)
 
     async def _registered(self) -> Check:
         """Of an endpoint, which can do its work wherever it is registered, and is to answer before it is."""
-        answer = await self._get(f"{self._admin_url}/services/{CHAT}")
-        if answer is not None and answer.status_code == httpx.codes.NOT_FOUND:
+        answer = await self._ask_admin("GET", f"/services/{CHAT}")
+        if answer is not None and answer.status == _NOT_FOUND:
             return Check(_NOT_REGISTERED, needed=False)
         if answer is None or not answer.is_success:
-            return Check(f"Restate's admin API {_how(answer)}", needed=False)
+            return Check("Restate's admin API does not answer", needed=False)
         return Check()
 
     async def _streams(self, broker: Broker) -> Check:
         try:
-            async with asyncio.timeout(_SECONDS):
+            async with asyncio.timeout(2 * _SECONDS):
                 return Check(_OK if await broker.is_there() else _NO_REDIS, needed=False)
         except TimeoutError:
             return Check(_NO_REDIS, needed=False)
 
+    async def _ask(self) -> Check:
+        self._answered = await self._ask_handlers()
+        return self._answered
+
     async def _ask_handlers(self) -> Check:
         """Ask one that reads nothing, and is not begun again where it fails."""
-        assert self._addresses is not None
-        url = next(iter(self._addresses))
+        assert self._ingress is not None
         try:
-            answer = await self._client().post(f"{url}/{CHAT}/{quote(_USER)}/list_apps", json={}, timeout=10 * _SECONDS)
-        except httpx.HTTPError:
-            self._addresses.failed(url)
-            return Check("Restate's ingress does not answer")
-        said = answer.text
-        if answer.status_code == httpx.codes.NOT_FOUND:
-            # Those of an earlier version have no such handler.
-            return Check() if f"{CHAT}/list_apps" in said or "handler" in said else Check(_NOT_REGISTERED)
-        if not answer.is_success:
-            logger.debug("The handlers answer HTTP %d: %s", answer.status_code, said)
-            return Check(f"{await self._endpoint()} does not answer")
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            return self._serves(answer.json())
-        return Check(f"{await self._endpoint()} answers something else")
+            answer = await self._ingress.attempt("POST", _ASK, b"{}", dict(_JSON), SECONDS)
+        except UnansweredError as error:
+            if error.timed_out:
+                return await self._unanswered()
+            registered = await self._registered()  # of which the ingress says no more than that it is not ready
+            return Check(_NOT_REGISTERED if registered.said == _NOT_REGISTERED else _NO_INGRESS)
+        if answer.status == _NOT_FOUND and answer.said_by("ingress") is not None:
+            return Check()  # those of an earlier version have no such handler
+        if answer.is_success:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                return self._serves(answer.json())
+        logger.debug("The handlers answer HTTP %d: %s", answer.status, answer.text)
+        return Check(f"{await self._endpoint()} does not answer")
 
     def _serves(self, answer: Any) -> Check:
         served = {*answer["apps"], *answer["aliases"]}
@@ -184,38 +194,30 @@ class Readiness:
         return Check(f"serve {', '.join(sorted(served))}, and not {', '.join(absent)}, shown here", needed=False)
 
     async def _unanswered(self) -> Check:
-        """Nobody has answered in time: the endpoint, or Restate, since it has no slot for the handler."""
-        answer = None
-        if self._admin_url is not None:
-            query = f"SELECT count(*) AS waiting FROM sys_invocation WHERE {WITHOUT_SLOT}"
-            with contextlib.suppress(httpx.HTTPError, ValueError, LookupError):
-                answer = await self._client().post(f"{self._admin_url}/query", json={"query": query})
-                if answer.json()["rows"][0]["waiting"]:
-                    return Check(FULL, needed=False)
+        """Nobody has answered for long: the endpoint, or Restate, since it has no slot for the handler."""
+        query = {"query": f"SELECT count(*) AS waiting FROM sys_invocation WHERE {WITHOUT_SLOT}"}
+        answer = await self._ask_admin("POST", "/query", query)
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            if answer is not None and answer.json()["rows"][0]["waiting"]:
+                return Check(FULL, needed=False)
         return Check(f"{await self._endpoint()} does not answer")
 
     async def _endpoint(self) -> str:
         """What Restate calls when it calls Chat, in words."""
-        with contextlib.suppress(httpx.HTTPError, ValueError, LookupError, TypeError):
-            if self._admin_url is not None:
-                chat = await self._client().get(f"{self._admin_url}/services/{CHAT}")
-                deployment = await self._client().get(f"{self._admin_url}/deployments/{chat.json()['deployment_id']}")
-                return f"the endpoint at {deployment.json()['uri'].rstrip('/')}"
+        chat = await self._ask_admin("GET", f"/services/{CHAT}")
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            if chat is not None:
+                deployment = await self._ask_admin("GET", f"/deployments/{chat.json()['deployment_id']}")
+                if deployment is not None:
+                    return f"the endpoint at {deployment.json()['uri'].rstrip('/')}"
         return "the endpoint of the handlers"
 
-    async def _get(self, url: str) -> httpx.Response | None:
-        try:
-            return await self._client().get(url)
-        except httpx.HTTPError as error:
-            logger.debug("No answer from %s: %r", url, error)
+    async def _ask_admin(self, method: str, path: str, body: Any = None) -> Answer | None:
+        if self._admin is None:
             return None
-
-    def _client(self) -> httpx.AsyncClient:
-        if self._http is None:  # made once: that takes longer than asking
-            headers = {**(self._headers or {}), "accept": "application/json"}
-            self._http = direct_client(headers=headers, timeout=_SECONDS)
-        return self._http
-
-
-def _how(answer: httpx.Response | None) -> str:
-    return "does not answer" if answer is None else f"answers HTTP {answer.status_code}"
+        try:
+            return await self._admin.attempt(
+                method, path, None if body is None else to_json(body), dict(_JSON), _SECONDS
+            )
+        except UnansweredError:
+            return None

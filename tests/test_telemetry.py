@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,9 +120,12 @@ class Exporting:
 
 async def test_one_trace_each_thing_once_and_an_end_whoever_is_dead(binary: Path, tmp_path: Path) -> None:
     collector = Collector()
-    async with RestateServer(binary, tmp_path, free_port(), free_port(), replay_always=True) as server:
+    async with (
+        AsyncExitStack() as stack,
+        RestateServer(binary, tmp_path, free_port(), free_port(), replay_always=True) as server,
+    ):
         async with served(collector.app) as collector_url:
-            exporting = await Exporting(server, collector_url).__aenter__()
+            exporting = await stack.enter_async_context(Exporting(server, collector_url))
             await run(exporting.url, traceparent=f"00-{TRACE}-{CLIENT_SPAN}-01")
             await is_exported(collector)
             assert_each_thing_once(collector)
@@ -138,7 +142,6 @@ async def test_one_trace_each_thing_once_and_an_end_whoever_is_dead(binary: Path
             process.terminate()
             assert await process.ended(10) == 0
             assert time.monotonic() - began < ENDED_SECONDS, process.arguments
-        await exporting.__aexit__()
 
 
 async def test_dev_has_one_trace_as_well(binary: Path, tmp_path: Path) -> None:
@@ -149,14 +152,17 @@ async def test_dev_has_one_trace_as_well(binary: Path, tmp_path: Path) -> None:
         given = [word for name, number in ports.items() for word in (f"--{name}", str(number))]
         environment |= {"GOOGLE_API_KEY": "", "RESTATE_SERVER_BIN": str(binary)}
         dev = Process(environment, "dev", *given, "--data-dir", str(tmp_path), begins=b"adk_chat is ready")
-        await dev.start()
-        await run(f"http://127.0.0.1:{ports['port']}")
-        await until(partial(has_spans, collector, "POST /run", 1))
-        await until(partial(has_spans, collector, "invoke_workflow assistant", 1))
-        (trace,) = {span.trace_id.hex() for span in collector.spans if span.name == "POST /run"}
-        assert collector.nested(trace) == NESTED
-        dev.terminate()
-        assert await dev.ended(10) == 0
+        try:
+            await dev.start()
+            await run(f"http://127.0.0.1:{ports['port']}")
+            for name in ("POST /run", "invoke_workflow assistant"):
+                await until(partial(has_spans, collector, name, 1))
+            (trace,) = {span.trace_id.hex() for span in collector.spans if span.name == "POST /run"}
+            assert collector.nested(trace) == NESTED
+            dev.terminate()
+            assert await dev.ended(10) == 0
+        finally:
+            await dev.kill()
 
 
 async def run(url: str, **headers: str) -> None:

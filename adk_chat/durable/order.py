@@ -75,6 +75,9 @@ class Call:
             call.close()
             self.wait()
 
+    async def end(self) -> None:
+        """It has its result, and goes on: who comes after it waits for it, and it for nobody."""
+
     def noting(self, code: Awaitable[T]) -> Awaitable[T]:
         """Code of a step of it: what that waits for, the call waits for."""
         return noting(awaiting(code), self.wait)

@@ -491,6 +491,11 @@ def wrap_function_nodes(wrap: Callable[[FunctionRunner], FunctionRunner]) -> Non
     vars(_function_node)["_invoke_callable"] = invoke
 
 
+def calling_context() -> Context | None:
+    """The context of the node, or the tool, that calls a function here; None where ADK says none."""
+    return _sync_runner._SYNC_CALLABLE_CONTEXT.get()
+
+
 def wrap_threads(wrap: Callable[[FunctionRunner], FunctionRunner]) -> None:
     """Let `wrap` replace how ADK runs a function in a thread, given it and its arguments by name."""
     make = _sync_runner._make_executor_sync_callable_runner

@@ -6,13 +6,11 @@ import copy
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
 from contextvars import copy_context
 from types import CodeType, ModuleType
 from typing import Any, TypeVar
 
 from google.adk.agents.context import Context
-from google.adk.agents.run_config import ToolThreadPoolConfig
 from google.adk.events.event_actions import EventActions
 from google.adk.tools.agent_tool import AgentTool
 from google.adk.tools.base_tool import BaseTool
@@ -89,7 +87,7 @@ class ToolCall(BaseModel):
     end_invocation: bool = False
     error: ErrorRecord | None = None
     waited: bool = False
-    """Whether it waited for something, so that the next call of its response began before it ended."""
+    """Whether it waited for something, so that the next call of its response, or another branch, went on meanwhile."""
     args: Any = None
     """The arguments, if it has changed them."""
     session_state: dict[str, Any] = {}
@@ -169,26 +167,10 @@ async def _once(
         run: makes the call.
         context: of the tool; None for a function.
         args: what it is called with.
-        in_thread: whether it is a plain function, which would keep all others waiting under ADK.
+        in_thread: whether it is a plain function in a thread of the turn; under ADK it would keep all others waiting.
     """
     ran: list[object] = []
-    response = Call.current()
-    wave = journal.wave()
-    place = wave.join() if response is None else 0
-
-    def made_by() -> Awaitable[object]:
-        if in_thread:
-            return run()
-        return response.noting(run()) if response is not None else wave.run(place, run())
-
-    def waited() -> bool:
-        return response.waited if response is not None else not wave.is_in(place)
-
-    def waits() -> None:
-        if response is not None:
-            response.wait()
-        else:
-            wave.leave(place)
+    beside = Call.current() or journal.wave().join()
 
     async def call() -> bytes:
         before = None if context is None else _Before(context, args)
@@ -197,13 +179,13 @@ async def _once(
         result: object = None
         try:
             async with asyncio.timeout(journal.step_timeout):
-                result = await made_by()
+                result = await (run() if in_thread else beside.noting(run()))
         except BaseException as error:
             if is_cancelled(error):
                 raise
             made.error = ErrorRecord.of(error)
             result = error if isinstance(error, Raisable) else made.error.rebuild()
-        made.waited = waited()
+        made.waited = beside.waited
         made.context_vars = context_vars.dump(context_vars.changes(began, copy_context()))
         try:
             made.result = None if made.error else _kept(result, of_tool=context is not None)
@@ -220,14 +202,11 @@ async def _once(
 
     def known(data: bytes) -> None:
         if ToolCall.model_validate_json(data).waited:
-            waits()
+            beside.wait()
 
-    try:
-        with response.in_step() if response is not None else nullcontext():
-            data = await journal.step(f"tool {name}", call, digest(about), moved=context is None, known=known)
-        await wave.end(place)
-    finally:
-        wave.leave(place)
+    with beside.in_step():
+        data = await journal.step(f"tool {name}", call, digest(about), moved=context is None, known=known)
+        await beside.end()
     recorded = ToolCall.model_validate_json(data)
     journal.advance(recorded.ended)
     if not ran:
@@ -252,7 +231,7 @@ def _durable_tool(run: seams.ToolRunner) -> seams.ToolRunner:
         if journal is None or needs_restate(tool):
             return await run(tool, args, context)
         about = getattr(context, "function_call_id", None) or args
-        in_thread = _is_plain(tool) and isinstance(_threads(context), TurnThreads)
+        in_thread = _is_plain(tool) and _has_turn_threads(context)
         return await _once(
             journal, tool.name, about, lambda: run(tool, args, context), context, args, in_thread=in_thread
         )
@@ -269,9 +248,10 @@ def _is_coroutine_function(function: object) -> bool:
     return any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None))))  # noqa: B004
 
 
-def _threads(context: Context) -> ToolThreadPoolConfig | None:
-    config = context.get_invocation_context().run_config
-    return None if config is None else config.tool_thread_pool_config
+def _has_turn_threads(context: Context | None) -> bool:
+    """Whether plain functions have threads that the turn has given them, and not those that somebody has asked for."""
+    config = None if context is None else context.get_invocation_context().run_config
+    return config is not None and isinstance(config.tool_thread_pool_config, TurnThreads)
 
 
 def _durable_in_a_node(tool: BaseTool) -> None:
@@ -299,7 +279,7 @@ def _durable_function(run: seams.FunctionRunner) -> seams.FunctionRunner:
         if journal is None or with_context or _function_needs_restate(function):
             return await run(function, arguments)
         name = getattr(function, "__name__", type(function).__name__)
-        in_thread = not _is_coroutine_function(function)
+        in_thread = not _is_coroutine_function(function) and _has_turn_threads(seams.calling_context())
         return await _once(
             journal, name, arguments, lambda: run(function, arguments), None, arguments, in_thread=in_thread
         )

@@ -7,6 +7,7 @@ is given up.
 import asyncio
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -23,45 +24,66 @@ class Wave:
     def __init__(self, moment: int) -> None:
         self.moment = moment
         """How many results the pump had handed out by then: code that goes on by another one begins something else."""
-        self._running: set[int] = set()
-        self._ended: dict[int, asyncio.Future[None]] = {}
+        self.running: set[Place] = set()
+        self.ended: dict[Place, asyncio.Future[None]] = {}
         self._joined = 0
 
-    def join(self) -> int:
-        """A call begins; gives its number."""
+    def join(self) -> "Place":
+        """A call begins."""
         self._joined += 1
-        self._running.add(self._joined)
-        return self._joined
+        return Place(self, self._joined)
 
-    def is_in(self, call: int) -> bool:
-        """Whether it runs, and has not left."""
-        return call in self._running
-
-    def leave(self, call: int) -> None:
-        """A call waits for something, or nobody waits for it any more."""
-        self._running.discard(call)
-        if not self._running and self._ended:
+    def let_go(self) -> None:
+        """Let those that have ended go on, if nothing runs any more."""
+        if not self.running and self.ended:
             # Not at once: the last one to end has yet to wait for its turn.
             asyncio.get_running_loop().call_soon(self._let_go)
 
-    async def end(self, call: int) -> None:
-        """A call that has joined has its result; returns when its branch may go on."""
-        if self._running <= {call} and not self._ended:
-            self._running.discard(call)
-        elif call in self._running:
-            ended = self._ended[call] = asyncio.get_running_loop().create_future()
-            self.leave(call)
-            await ended
-
     def _let_go(self) -> None:
-        ended, self._ended = self._ended, {}
-        for _, future in sorted(ended.items()):
-            if not future.done():
-                future.set_result(None)
+        ended, self.ended = self.ended, {}
+        for place in sorted(ended, key=lambda place: place.number):
+            if not ended[place].done():
+                ended[place].set_result(None)
 
-    async def run(self, call: int, code: Awaitable[T]) -> T:
-        """Run a call, which leaves when it waits for something."""
-        return await noting(awaiting(code), lambda: self.leave(call))
+
+class Place:
+    """That of one call in a wave."""
+
+    def __init__(self, wave: Wave, number: int) -> None:
+        self.number = number
+        self._wave = wave
+        wave.running.add(self)
+
+    @property
+    def waited(self) -> bool:
+        """Whether the call has waited for something."""
+        return self not in self._wave.running
+
+    def wait(self) -> None:
+        """It waits for something, or is over: it leaves the wave."""
+        self._wave.running.discard(self)
+        self._wave.let_go()
+
+    def noting(self, code: Awaitable[T]) -> Awaitable[T]:
+        """The code of the call, which leaves when it waits for something."""
+        return noting(awaiting(code), self.wait)
+
+    @contextmanager
+    def in_step(self) -> Generator[None, None, None]:
+        """It is a step, as it is not under ADK."""
+        try:
+            yield
+        finally:
+            self.wait()
+
+    async def end(self) -> None:
+        """It has its result; returns when its branch may go on."""
+        wave = self._wave
+        if self.waited or (wave.running == {self} and not wave.ended):
+            return
+        ended = wave.ended[self] = asyncio.get_running_loop().create_future()
+        self.wait()
+        await ended
 
 
 async def awaiting(code: Awaitable[T]) -> T:

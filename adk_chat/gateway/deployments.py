@@ -66,7 +66,7 @@ def remove(admin: AdminClient, deployment: str) -> None:
 
 
 def _deployments(admin: AdminClient) -> list[Json]:
-    return admin.query("SELECT id, endpoint, created_at, services FROM sys_deployment ORDER BY created_at")
+    return admin.query("SELECT id, endpoint, created_at FROM sys_deployment ORDER BY created_at")
 
 
 def _find(admin: AdminClient, wanted: str) -> Json:

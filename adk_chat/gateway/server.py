@@ -99,7 +99,12 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     artifacts = GatewayArtifacts(config.artifact_service, config.aliases)
     in_memory = isinstance(config.artifact_service, InMemoryArtifactService)
     sessions = GatewaySessions(
-        *(known, config.ingress_url, config.admin_url, config.headers, readiness), artifacts if in_memory else None
+        known,
+        config.ingress_url,
+        config.admin_url,
+        config.headers,
+        readiness,
+        own_artifacts=artifacts if in_memory else None,
     )
     kind = _Dev if config.ui else _Api
     server = kind(

@@ -246,8 +246,14 @@ class TurnAttempt:
             journal.on_model_retry = live.partial
         outbox = self._outbox = Outbox(self._ctx, journal, self._key, head, live)
         sessions = self._sessions = TurnSessions(
-            *(journal, self._key, session, len(session.events) >= head.count),
-            *(outbox, live, cancellation, self._config.outside),
+            journal,
+            self._key,
+            session,
+            outbox,
+            live,
+            cancellation,
+            self._config.outside,
+            whole=len(session.events) >= head.count,
         )
         for turn in self._killed:
             for event in ended_events(turn, recent, self._author, journal.time()):

@@ -39,12 +39,12 @@ class TurnSessions(RestateSessionService):
         journal: of the attempt.
         key: of the turn.
         session: the session that the turn has found.
-        whole: whether that has all of its events.
         outbox: where events go.
         live: who may be watching.
         cancellation: of the turn.
         outside: reaches other sessions from within the step of a tool, where nothing can be journaled, and those of all
             users.
+        whole: whether `session` has all of its events.
     """
 
     def __init__(
@@ -52,11 +52,12 @@ class TurnSessions(RestateSessionService):
         journal: Journal,
         key: TurnKey,
         session: StoredSession,
-        whole: bool,
         outbox: Outbox,
         live: LiveTurn | None,
         cancellation: Cancellation,
         outside: RestateSessionService,
+        *,
+        whole: bool,
     ) -> None:
         super().__init__()
         self._outside = outside
@@ -70,7 +71,7 @@ class TurnSessions(RestateSessionService):
         self._before = to_json(self.session.state)
         self._state_bytes = len(self._before)
         self._whole = whole
-        self._runs = False
+        self._is_given_out = False
         self._actions: list[Json] = []
         """Those of `events`, as they are stored."""
         self.events: list[Event] = []
@@ -95,8 +96,8 @@ class TurnSessions(RestateSessionService):
         """
         if not self._is_own(app_name, user_id, session_id):
             return await super().get_session(app_name=app_name, user_id=user_id, session_id=session_id, config=config)
-        if not self._runs:
-            self._runs = True
+        if not self._is_given_out:
+            self._is_given_out = True
             return self.session
         config = config or GetSessionConfig()
         here = self.session.events

@@ -268,6 +268,17 @@ class IngressTransport:
                 await asyncio.sleep(0.1 * 2**attempt)
         raise AssertionError
 
+    async def is_there(self) -> bool:
+        """Whether an ingress, any of its addresses, says at once that it is well."""
+
+        async def is_well(url: str) -> bool:
+            try:
+                return (await self.request("GET", f"{url}/restate/health", None, {}, CONNECT_SECONDS)).is_success
+            except UnansweredError:
+                return False
+
+        return any(await asyncio.gather(*map(is_well, self._addresses)))
+
     async def why_not_in_time(self) -> str:
         """What is known of why Restate, which is there, does not answer, as the end of a sentence."""
         return "; see whether the endpoint of the handlers answers"
@@ -330,12 +341,13 @@ def kept_of(headers: Mapping[str, str]) -> str | None:
 def _is_not_ready(answer: Answer) -> bool:
     """Whether an answer is the ingress's own, and says only that it cannot do anything yet.
 
-    One that has just started does not know the handlers: "service 'Chat' not found".
+    One that has just started does not know the handlers: "service 'Chat' not found". It says something else of a
+    handler that a service does not have.
     """
     said = answer.said_by("ingress")
     if said is None:
         return False
-    return answer.status >= _SERVER_ERROR or (answer.status == _NOT_FOUND and "service '" in said)
+    return answer.status >= _SERVER_ERROR or (answer.status == _NOT_FOUND and said.startswith("service '"))
 
 
 def _message(answer: Answer) -> str:

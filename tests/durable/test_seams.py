@@ -124,6 +124,7 @@ def test_whatever_issues_a_command_looks_for_a_recorded_one() -> None:
     ("owner", "name"),
     [
         (server_context, "_restate_context_var"),
+        (_sync_runner, "_SYNC_CALLABLE_CONTEXT"),
         (server_context, "DisconnectedException"),
         (vm, "DoProgressWaitExternalProgress"),
         (vm, "DoProgressCancelSignalReceived"),

@@ -41,14 +41,14 @@ asyncio.run(main())
 def test_what_does_not_end_is_ended_by_a_second_signal(again: signal.Signals, code: int) -> None:
     with subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.terminate()
-        assert process.stdout.readline() == "told\n"
-        process.terminate()  # as whoever began it may send it at the same time
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.5)
-        process.send_signal(again)
         try:
+            assert process.stdout.readline() == "ready\n"
+            process.terminate()
+            assert process.stdout.readline() == "told\n"
+            process.terminate()  # as whoever began it may send it at the same time
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            process.send_signal(again)
             assert process.wait(10) == code
         finally:
             process.kill()

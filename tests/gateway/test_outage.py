@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,8 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from adk_chat import readiness
 from adk_chat.dev.server import RestateServer
 from adk_chat.gateway.server import gateway_app
+from adk_chat.readiness import Check, Readiness
 from adk_chat.sessions.addresses import Addresses
 from adk_chat.sessions.transport import IngressTransport, NoAnswerError
 from tests.conftest import free_port, plain
@@ -113,6 +116,21 @@ async def test_of_two_ingresses_the_one_that_answers_is_used(server: RestateServ
             answer = await gateway.post("/run", json=run("scripted", user, "hello"))
             assert (answer.status_code, "echo hello" in answer.text) == (200, True), answer.text
             assert (await gateway.get("/ready")).json()["restate"] == "ok"
+
+
+@plain
+async def test_handlers_of_another_version_are_there(server: RestateServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "_ASK", "/Chat/user/of_another_version")
+    probed = Readiness(server.ingress_url, server.admin_url)
+    assert await probed.handlers() == Check()
+    await probed.close()
+
+
+async def test_handlers_that_are_not_registered_are_said(binary: Path, tmp_path: Path) -> None:
+    async with RestateServer(binary, tmp_path, free_port(), free_port()) as server:
+        probed = Readiness(server.ingress_url, server.admin_url)
+        assert (await probed.handlers()).said == "not registered; adk-chat serve --register does that"
+        await probed.close()
 
 
 async def test_a_restate_that_does_not_get_ready_does_not_answer() -> None:

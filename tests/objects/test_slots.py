@@ -17,13 +17,13 @@ from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from restate.extensions import current_context
 
-from adk_chat import ChatService, restate_tool, service, slots
+from adk_chat import ChatService, readiness, restate_tool, service, slots
 from adk_chat.cli import main
 from adk_chat.dev.server import RestateServer
 from adk_chat.durable import idle
 from adk_chat.gateway.invocations import TURNS
 from adk_chat.objects.app_state import APP_STATE
-from adk_chat.readiness import FULL, Check, Readiness
+from adk_chat.readiness import Check, Readiness
 from adk_chat.settings import Settings
 from tests.conftest import hosting, query
 from tests.support import ChatClient, ScriptedModel, function_call, gates, last_text, obey, reply, unique, until
@@ -143,10 +143,12 @@ async def test_that_all_slots_are_taken_is_said(
             await until(said)
         await until(listed)
         watching.cancel()
-        readiness = Readiness(small.ingress_url, small.admin_url)
+        probed = Readiness(small.ingress_url, small.admin_url)
+        assert await probed.handlers() == Check(), "they may be busy"
+        monkeypatch.setattr(readiness, "_GONE_SECONDS", 0)
         # To take a gateway out of service for that would help nobody.
-        assert await readiness.handlers() == Check(FULL, needed=False)
-        await readiness.close()
+        assert await probed.handlers() == Check(readiness.FULL, needed=False)
+        await probed.close()
         gates[first].set()
 
         async def waits_for_a_call() -> bool:

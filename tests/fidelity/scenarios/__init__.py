@@ -10,6 +10,7 @@ from tests.fidelity.scenarios import (
     outside,
     own_code,
     runner,
+    sessions,
     tools,
     workflows,
 )
@@ -22,6 +23,7 @@ GROUPS: dict[str, list[Scenario]] = {
     "Workflows": workflows.SCENARIOS,
     "Code of one's own": own_code.SCENARIOS,
     "What code gives and looks at": kept.SCENARIOS,
+    "Sessions": sessions.SCENARIOS,
     "Models": models.SCENARIOS,
     "MCP and credentials": outside.SCENARIOS,
     "Runner and App": runner.SCENARIOS,

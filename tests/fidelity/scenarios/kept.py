@@ -6,7 +6,6 @@ import dataclasses
 import enum
 import subprocess
 import uuid
-from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ from google.adk.events.event_actions import EventActions
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from google.adk.plugins.base_plugin import BasePlugin
-from google.adk.sessions.base_session_service import GetSessionConfig
-from google.adk.sessions.session import Session
 from google.adk.tools.agent_tool import AgentTool
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.tool_context import ToolContext
@@ -33,7 +30,7 @@ from google.genai import types
 from typing_extensions import override
 
 from tests.fidelity.run import called, executed
-from tests.fidelity.scenario import Say, Scenario
+from tests.fidelity.scenario import Scenario
 from tests.fidelity.scenarios.tools import load, save
 from tests.fidelity.script import call, parts, say, script
 
@@ -253,43 +250,6 @@ async def _append(invocation: InvocationContext, text: str) -> None:
     await invocation.session_service.append_event(invocation.session, event)
 
 
-def reading(where: str) -> Callable[..., Awaitable[None]]:
-    """A callback that writes into the state, and notes what its session is by then."""
-
-    async def read(callback_context: CallbackContext, **_: Any) -> None:
-        callback_context.state[where] = [where]
-        await _read(callback_context.get_invocation_context(), where)
-
-    return read
-
-
-async def reads(tool_context: ToolContext) -> str:
-    """The same in a tool."""
-    executed("reads")
-    tool_context.state["tool"] = 1
-    invocation = tool_context.get_invocation_context()
-    found = [await _found(invocation, config) for config in (None, GetSessionConfig(num_recent_events=1))]
-    found.append(await _found(invocation, GetSessionConfig(num_recent_events=0)))
-    return str([(sorted(session.state.items()), [event.author for event in session.events]) for session in found])
-
-
-async def _read(invocation: InvocationContext, where: str) -> None:
-    stored = await _found(invocation)
-    stored.state["mine"] = "and nobody else's"
-    (listed,) = (
-        await invocation.session_service.list_sessions(app_name=invocation.app_name, user_id=invocation.user_id)
-    ).sessions
-    called(f"{where}: {sorted(stored.state.items())} {sorted(listed.state)} {len(stored.events)} {listed.events}")
-
-
-async def _found(invocation: InvocationContext, config: GetSessionConfig | None = None) -> Session:
-    session = invocation.session
-    asked = {"app_name": session.app_name, "user_id": session.user_id, "session_id": session.id}
-    found: Session | None = await invocation.session_service.get_session(**asked, config=config)
-    assert found is not None
-    return found
-
-
 async def counted(callback_context: CallbackContext) -> None:
     """Write down which artifacts there are, and what is refused."""
     names = await callback_context.list_artifacts()
@@ -319,18 +279,6 @@ ODD = ("collections", "place", "local", "made", "any", "text")
 BROKEN = ("file", "status", "group", "text", "timeout", "cause", "slots")
 
 SCENARIOS = [
-    Scenario(
-        "a session that is read in its turn",
-        LlmAgent(
-            name="agent",
-            model=script(parts(call("reads")), "done", parts(call("reads")), "again"),
-            tools=[reads],
-            before_agent_callback=reading("before_agent"),
-            before_model_callback=reading("before_model"),
-            after_agent_callback=reading("after_agent"),
-        ),
-        ["a", Say("b", run_config={"get_session_config": {"num_recent_events": 2}})],
-    ),
     Scenario(
         "errors that a callback looks at",
         LlmAgent(
