@@ -7,6 +7,8 @@ import os
 import warnings
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from datetime import timedelta
+from functools import cached_property
+from types import TracebackType
 from typing import NoReturn
 
 import restate
@@ -30,25 +32,24 @@ from google.genai import types
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
-from adk_chat.direct import is_loopback
 from adk_chat.durable import RetryPolicy, install
-from adk_chat.durable.credentials import UserCredentials
-from adk_chat.durable.sealed import Seal
-from adk_chat.gateway.auth import guarded
+from adk_chat.durable.adk.credentials import UserCredentials
+from adk_chat.durable.adk.sealed import Seal
+from adk_chat.gateway.auth.control import guarded
+from adk_chat.gateway.auth.origins import checked_origins, cross_origin
+from adk_chat.gateway.auth.tickets import Tickets
+from adk_chat.gateway.auth.tokens import AuthError, verifier
 from adk_chat.gateway.bodies import BoundedBodies
-from adk_chat.gateway.cors import checked_origins, cross_origin
 from adk_chat.gateway.server import GatewayConfig, gateway_app
-from adk_chat.gateway.tickets import Tickets
-from adk_chat.gateway.tokens import AuthError, verifier
-from adk_chat.objects.admin import AdminApi
 from adk_chat.objects.app_state import AppStates, app_state_object
 from adk_chat.objects.chat import OUTAGE, ChatConfig, chat_object
-from adk_chat.objects.turn import turn_object
-from adk_chat.objects.turn_attempt import TurnConfig
-from adk_chat.objects.turn_history import SessionCache
+from adk_chat.restate_api import AdminApi
 from adk_chat.sessions import RestateSessionService
-from adk_chat.settings import Settings, check_names
+from adk_chat.settings import Settings, check_names, is_loopback
 from adk_chat.streaming import Broker, open_broker
+from adk_chat.turns.attempt import TurnConfig
+from adk_chat.turns.history import SessionCache
+from adk_chat.turns.turn import turn_object
 
 logger = logging.getLogger(__name__)
 
@@ -114,11 +115,19 @@ class ChatService:
         self._outside = RestateSessionService(
             self.settings.ingress_url, admin_url=self.settings.admin_url, headers=self.settings.restate_headers
         )
-        self._admin = AdminApi(self.settings.admin_url, self.settings.restate_headers)
+        self._admin = AdminApi(self.settings.admin_url, self.settings.restate_headers, seconds=2, attempts=1)
         self._opened = open_broker(self.settings.redis_url) if self.settings.redis_url and broker is None else None
         self.broker = broker or self._opened
 
-    @property
+    async def __aenter__(self) -> "ChatService":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @cached_property
     def objects(self) -> list[restate.VirtualObject]:
         """The virtual objects to bind to a Restate endpoint."""
         settings = self.settings

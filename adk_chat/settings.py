@@ -1,6 +1,7 @@
 """All settings, in one typed object. Each is also a variable `ADK_CHAT_<NAME>` of the environment or of `.env`."""
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,6 +37,14 @@ def urls(value: str) -> str:
         ValueError: one of them is none.
     """
     return ",".join(url(one.strip()) for one in value.split(","))
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether only this machine can reach what listens on `host`."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def absolute(path: Path) -> Path:
@@ -81,7 +90,7 @@ class Settings(BaseSettings):
     Paths are those of the directory that was the current one here: agents that are loaded later may go elsewhere.
     """
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_file=".env", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", populate_by_name=True)
 
     agent: str | None = Field(
         None,

@@ -118,7 +118,7 @@ async def main(people: int) -> None:
     ingress, web = (f"http://127.0.0.1:{ports[name]}" for name in ("ingress-port", "port"))
     connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(_DEADLINE)
     with tempfile.TemporaryDirectory() as directory:
-        command = ("adk_chat.cli", "dev", "benchmarks.crowd:app", *options, "--data-dir", directory)
+        command = ("adk_chat", "dev", "benchmarks.crowd:app", *options, "--data-dir", directory)
         async with (
             started("Ctrl-C stops it", *command, **{_LIMIT: "1000"}) as process,
             aiohttp.ClientSession(connector=connector, timeout=timeout) as http,

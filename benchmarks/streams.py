@@ -68,7 +68,7 @@ async def one_process(directory: Path) -> AsyncIterator[tuple[str, list[Process]
     """`adk-chat dev`."""
     port, ingress, admin, endpoint = map(str, (free_port() for _ in range(4)))
     ports = ("--port", port, "--ingress-port", ingress, "--admin-port", admin, "--endpoint-port", endpoint)
-    command = ("adk_chat.cli", "dev", "benchmarks.streams:app", "--no-ui", *ports)
+    command = ("adk_chat", "dev", "benchmarks.streams:app", "--no-ui", *ports)
     async with started("Ctrl-C stops it", *command, "--data-dir", str(directory)) as process:
         yield f"http://127.0.0.1:{port}", [process]
 
@@ -79,7 +79,7 @@ async def two_processes(directory: Path) -> AsyncIterator[tuple[str, list[Proces
     redis_port, port, endpoint_port = map(str, (free_port() for _ in range(3)))
     url = {"REDIS_URL": f"redis://127.0.0.1:{redis_port}"}
     redis = ("--port", redis_port, "--save", "", "--dir", str(directory))
-    command = ("adk_chat.cli",)
+    command = ("adk_chat",)
     agent = "benchmarks.streams:app"
     async with AsyncExitStack() as stack:
         program = str(find_redis_server(print))

@@ -27,7 +27,7 @@ from restate.ext.adk import RestatePlugin, RestateSessionService
 
 from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.server import RestateServer, register
-from adk_chat.gateway.apps import Apps
+from adk_chat.gateway.app_loader import Apps
 from benchmarks.instant import NAME, app, root_agent
 from benchmarks.processes import Process, free_port, started
 
@@ -74,7 +74,7 @@ class Machine:
     async def ours(self, server_name: str) -> Ours:
         """`adk-chat serve` on that HTTP server."""
         server, its = await self._restate(server_name)
-        command = ("adk_chat.cli", "serve", "benchmarks.instant:app", "--register", server.admin_url)
+        command = ("adk_chat", "serve", "benchmarks.instant:app", "--register", server.admin_url)
         options = ("--endpoint-port", str(free_port()))
         environment = {"ADK_CHAT_SERVER": server_name}
         began = time.perf_counter()
@@ -87,7 +87,7 @@ class Machine:
         """`adk-chat dev`, by way of the ingress and of the gateway."""
         ports = {name: free_port() for name in ("port", "ingress-port", "admin-port", "endpoint-port")}
         options = [text for name, port in ports.items() for text in (f"--{name}", str(port))]
-        command = ("adk_chat.cli", "dev", "benchmarks.instant:app", "--no-ui", *options)
+        command = ("adk_chat", "dev", "benchmarks.instant:app", "--no-ui", *options)
         data = ("--data-dir", str(self._directory / "dev"))
         process = await self._stack.enter_async_context(started("Ctrl-C stops it", *command, *data))
         (guard,) = process.children()

@@ -38,7 +38,7 @@ def dev(directory: Path) -> Iterator[dict[str, str]]:
     """`adk-chat dev` with the demo model; gives its URLs by the name of their port's option."""
     ports = {name: _free_port() for name in ("port", "ingress-port", "admin-port", "endpoint-port")}
     options = [text for name, port in ports.items() for text in (f"--{name}", str(port))]
-    command = [sys.executable, "-m", "adk_chat.cli", "dev", *options, "--data-dir", str(directory)]
+    command = [sys.executable, "-m", "adk_chat", "dev", *options, "--data-dir", str(directory)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "ADK_CHAT_MODEL": "demo"})
     try:
         assert process.stdout is not None

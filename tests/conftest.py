@@ -112,7 +112,6 @@ def binary() -> Path:
 def settings() -> Settings:
     """Settings of the service under test, with retries that do not keep a test waiting."""
     return Settings(
-        _env_file=None,
         model_max_attempts=3,
         model_retry_seconds=0.05,
         app_state_max_age_seconds=0.5,
@@ -205,7 +204,7 @@ async def hosting(
             slots=slots,
         ) as running:
             # So that ADK_CHAT_SERVER=granian make test tests that one.
-            server: ServerName = Settings(_env_file=None).server
+            server: ServerName = Settings().server
             serving = asyncio.create_task(serve([*handlers], listening, stop, server=server, drain_seconds=1))
             await running.register(f"http://127.0.0.1:{port}")
             yield running

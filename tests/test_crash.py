@@ -36,7 +36,7 @@ class Machine:
         self.version = version
         arguments = ("tests.crash_agent:app", "--endpoint-port", str(self.endpoint_port))
         self._endpoint = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "adk_chat.cli", "serve", *arguments),
+            *(sys.executable, "-m", "adk_chat", "serve", *arguments),
             *("--register", self.server.admin_url, "--force", "--server", http),
             env={**os.environ, "CRASH_DIR": str(self.directory), "CRASH_VERSION": version, "PYTHONUNBUFFERED": "1"},
             stdout=asyncio.subprocess.PIPE,

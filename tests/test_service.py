@@ -21,15 +21,15 @@ from google.genai import types
 from pydantic import SecretStr
 
 from adk_chat import ChatService, RestatePlugin
-from adk_chat.cli import main
-from adk_chat.commands import _credential_key, warning_of_open_port
+from adk_chat.cli.commands import _credential_key, warning_of_open_port
+from adk_chat.cli.main import main
 from adk_chat.service import ServiceUriError
 from adk_chat.settings import Settings
 from tests.support import scripted_app
 
 
 def service(**settings: Any) -> ChatService:
-    return ChatService(scripted_app("scripted"), settings=Settings(_env_file=None, **settings))
+    return ChatService(scripted_app("scripted"), settings=Settings(**settings))
 
 
 async def test_two_processes_share_what_a_uri_names(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_what_settings_say_of_files_stays_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, meant: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = Settings(_env_file=None, memory_service_uri=given, artifact_service_uri=given)
+    settings = Settings(memory_service_uri=given, artifact_service_uri=given)
     assert settings.data_dir == tmp_path / ".adk-chat"
     assert settings.memory_service_uri == settings.artifact_service_uri == meant.format(tmp_path)
 
@@ -66,13 +66,13 @@ def test_a_process_whose_directory_is_gone_has_settings(tmp_path: Path, monkeypa
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    assert Settings(_env_file=None).data_dir == Path(".adk-chat")
+    assert Settings().data_dir == Path(".adk-chat")
 
 
 async def test_an_app_whose_model_cannot_be_made_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", "adk_chat.service")
     unknown = LlmAgent(name="unknown", model="no-such-model")
-    two = ChatService(scripted_app("scripted"), unknown, settings=Settings(_env_file=None))
+    two = ChatService(scripted_app("scripted"), unknown, settings=Settings())
     await two.warm_up()
     assert "unknown cannot answer: Model no-such-model not found." in caplog.text
 
@@ -87,7 +87,7 @@ async def test_advice_about_apps_is_not_given_when_they_are_closed(caplog: pytes
     caplog.set_level(logging.WARNING)
     agents = [LlmAgent(name=name, model="demo") for name in ("left", "right")]
     agent = LlmAgent(name="nobody_asked", model="demo", sub_agents=[*agents])
-    await ChatService(agent.model_copy(), settings=Settings(_env_file=None)).close()
+    await ChatService(agent.model_copy(), settings=Settings()).close()
     assert "can transfer between agents" not in caplog.text
     Runner(app=App(name="asked", root_agent=agent), session_service=InMemorySessionService())
     assert "can transfer between agents" in caplog.text
@@ -97,7 +97,7 @@ def test_a_program_that_uses_the_library_keeps_its_redis_to_itself(monkeypatch: 
     monkeypatch.setenv("REDIS_URL", "redis://somebody-elses")
     assert service().broker is None
     seen: list[Settings] = []
-    monkeypatch.setattr("adk_chat.commands.run", lambda command, settings, **more: seen.append(settings))
+    monkeypatch.setattr("adk_chat.cli.commands.run", lambda command, settings, **more: seen.append(settings))
     assert CliRunner().invoke(main, ["serve"]).exit_code == 0
     assert seen[0].redis_url == "redis://somebody-elses"
 
@@ -114,9 +114,9 @@ def test_each_service_has_its_own_key_for_credentials() -> None:
 
 
 def test_an_endpoint_that_serves_whoever_reaches_it_is_warned_of() -> None:
-    assert warning_of_open_port(Settings(_env_file=None)) is None
-    assert warning_of_open_port(Settings(_env_file=None, endpoint_host="0.0.0.0", identity_keys=["key"])) is None
-    said = warning_of_open_port(Settings(_env_file=None, endpoint_host="0.0.0.0"))
+    assert warning_of_open_port(Settings()) is None
+    assert warning_of_open_port(Settings(endpoint_host="0.0.0.0", identity_keys=["key"])) is None
+    said = warning_of_open_port(Settings(endpoint_host="0.0.0.0"))
     assert said is not None
     assert "whoever reaches port 9080 on 0.0.0.0 can run agents" in said
 
@@ -151,7 +151,7 @@ async def test_what_an_app_uses_is_closed_once_whatever_of_it_fails() -> None:
             raise RuntimeError(self.name)
 
     app = App(name="app", root_agent=LlmAgent(name="a", tools=[Tools()]), plugins=[Analytics("one"), Analytics("two")])
-    await ChatService(app, settings=Settings(_env_file=None)).close()
+    await ChatService(app, settings=Settings()).close()
     assert closed == ["tools", "one", "two"]
 
 

@@ -12,9 +12,9 @@ from google.adk.apps.app import App
 from google.adk.tools.tool_context import ToolContext
 from restate.extensions import current_context
 
-from adk_chat import restate_tool
 from adk_chat.agents.demo_model import NAME as DEMO
 from adk_chat.agents.demo_model import DemoModel
+from adk_chat.durable import restate_tool
 
 NOTES = "user:notes"
 _GEMINI = "gemini-2.5-flash"

@@ -22,7 +22,7 @@ from google.adk.models.registry import LLMRegistry
 from google.adk.workflow import BaseNode
 
 from adk_chat.agents.assistant import GEMINI_SETTINGS, assistant
-from adk_chat.failures import own_traceback
+from adk_chat.process.tracebacks import own_traceback
 
 logger = logging.getLogger(__name__)
 

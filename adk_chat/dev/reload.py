@@ -8,7 +8,9 @@ from pathlib import Path
 
 from watchfiles import Change, DefaultFilter, awatch
 
-_GUARD = Path(__file__).with_name("guard.py")
+from adk_chat.process import guard
+
+_GUARD = guard.__file__
 _SUFFIXES = {".py", ".yaml", ".yml", ".env", ".json", ".md", ".txt"}
 
 
@@ -52,7 +54,7 @@ class _Sources(DefaultFilter):
 
 async def _start(arguments: Sequence[str]) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-S", str(_GUARD), sys.executable, "-m", "adk_chat.cli", *arguments),
+        *(sys.executable, "-S", _GUARD, sys.executable, "-m", "adk_chat", *arguments),
         stdin=asyncio.subprocess.PIPE,
         # Ctrl-C in the terminal is for us.
         start_new_session=True,

@@ -1,7 +1,6 @@
 """A restate-server on this machine, for development and tests. It never outlives the process that started it."""
 
 import asyncio
-import contextlib
 import fcntl
 import os
 import sys
@@ -9,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-import httpx
+from adk_chat.process import guard
+from adk_chat.protocol.errors import NoAnswerError
+from adk_chat.protocol.limits import MAX_BYTES
+from adk_chat.restate_api import AdminApi, AdminError, Ingress
 
-from adk_chat.direct import direct_client
-from adk_chat.sessions.contract import MAX_BYTES
-
-_GUARD = Path(__file__).with_name("guard.py")
-_START_SECONDS = 60
+_GUARD = guard.__file__
+_START_SECONDS, _REGISTER_SECONDS = 60, 30
 SLOTS = 2_000
 """How many handlers the server runs at once; the engine's own default is 1,000. A turn whose model or tools are at work
 takes one, and about half a megabyte of memory in this process and the server."""
@@ -116,7 +115,7 @@ class RestateServer:
     async def __aenter__(self) -> "RestateServer":
         with self.log.open("w") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-S", str(_GUARD), str(self._binary), "--no-logo"),
+                *(sys.executable, "-S", _GUARD, str(self._binary), "--no-logo"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -161,12 +160,13 @@ class RestateServer:
 
     async def _ready(self) -> None:
         assert self._process is not None
-        async with direct_client() as client:
-            for url in (f"{self.admin_url}/health", f"{self.ingress_url}/restate/health"):
-                while not await _answers(client, url):
-                    if self._process.returncode is not None:
-                        raise ServerError(f"restate-server did not start: {self._last_words()}")
-                    await asyncio.sleep(0.05)
+        admin, ingress = AdminApi(self.admin_url, attempts=1), Ingress(self.ingress_url)
+        for api in (admin, ingress):
+            while not await api.is_up():
+                if self._process.returncode is not None:
+                    raise ServerError(f"restate-server did not start: {self._last_words()}")
+                await asyncio.sleep(0.05)
+            await api.close()
 
     def _last_words(self) -> str:
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
@@ -193,22 +193,15 @@ async def register(
         AwayError: Restate is not there.
         ServerError: it does not accept the endpoint; the message says why.
     """
-    async with direct_client(timeout=30, headers=headers) as client:
-        try:
-            answer = await client.post(f"{admin_url}/deployments", json={"uri": endpoint_url, "force": force})
-        except httpx.TransportError as error:
-            raise AwayError(f"No answer from Restate's admin API at {admin_url} ({error}).") from error
-    if answer.is_error:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            raise ServerError(f"Restate at {admin_url} refused {endpoint_url}: {answer.json()['message']}")
-        raise ServerError(f"Restate at {admin_url} refused {endpoint_url}: HTTP {answer.status_code}.")
-
-
-async def _answers(client: httpx.AsyncClient, url: str) -> bool:
+    admin = AdminApi(admin_url, headers, seconds=_REGISTER_SECONDS, attempts=1)
     try:
-        return (await client.get(url)).is_success
-    except httpx.TransportError:
-        return False
+        await admin.register(endpoint_url, force=force)
+    except NoAnswerError as error:
+        raise AwayError(f"No answer from Restate's admin API at {admin_url} ({error.__cause__}).") from error
+    except AdminError as error:
+        raise ServerError(f"Restate at {admin_url} refused {endpoint_url}: {error.message}") from error
+    finally:
+        await admin.close()
 
 
 def _environment(

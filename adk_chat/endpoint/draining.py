@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from adk_chat.readiness import Readiness
+from adk_chat.process.readiness import Readiness
 
 
 class Draining:

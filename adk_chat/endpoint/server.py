@@ -10,7 +10,7 @@ from typing import Protocol
 import restate
 
 from adk_chat.endpoint.draining import Draining
-from adk_chat.readiness import Readiness
+from adk_chat.process.readiness import Readiness
 from adk_chat.settings import ServerName
 
 logger = logging.getLogger(__name__)

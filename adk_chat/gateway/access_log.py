@@ -7,8 +7,8 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from adk_chat.gateway.access import NOTES, route_path
-from adk_chat.gateway.exchange import TURN_ID
+from adk_chat.gateway.auth.access import NOTES, route_path
+from adk_chat.gateway.streams.run_request import TURN_ID
 
 logger = logging.getLogger("adk_chat.access")
 

@@ -11,10 +11,10 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from adk_chat.gateway.access import route_path
-from adk_chat.sessions.contract import MAX_BYTES, MAX_DEPTH
-from adk_chat.sessions.text import whole_characters
-from adk_chat.sessions.transport import RETRY_AFTER
+from adk_chat.gateway.auth.access import route_path
+from adk_chat.protocol.errors import RETRY_AFTER
+from adk_chat.protocol.json import whole_characters
+from adk_chat.protocol.limits import MAX_BYTES, MAX_DEPTH
 
 MAX_ARTIFACT_BYTES = 32 * 1024 * 1024
 """The most for an artifact; for anything else it is `MAX_BYTES`."""

@@ -11,14 +11,17 @@ from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
 from google.adk.runners import Runner
 from google.genai import types
+from pydantic import ValidationError
 from typing_extensions import override
 
-from adk_chat.gateway.exchange import current_exchange
-from adk_chat.gateway.reader import Shown, TurnFailedError, TurnReader
-from adk_chat.gateway.turns import Post, RefusedError, Turns
-from adk_chat.sessions.contract import Json, json_safe
-from adk_chat.sessions.turn_end import is_model_retry
-from adk_chat.sessions.turn_id import TurnKey
+from adk_chat.gateway.streams.reader import Shown, TurnFailedError, TurnReader
+from adk_chat.gateway.streams.run_request import current_exchange
+from adk_chat.gateway.turns import RefusedError, Turns
+from adk_chat.protocol.errors import sentence
+from adk_chat.protocol.events import is_model_retry
+from adk_chat.protocol.json import Json, json_safe
+from adk_chat.protocol.messages import Message
+from adk_chat.protocol.turn_id import TurnKey
 
 _NOT_FOUND = 404
 _PATIENCE_SECONDS = 10
@@ -70,19 +73,19 @@ class TurnRunner(Runner):
                 exchange.refuse(_NOT_FOUND, sentence)
             raise SessionNotFoundError(sentence)
         key = TurnKey(user_id=user_id, app_name=self.app_name, session_id=session_id)
-        post = Post(
-            app_name=self.app_name,
-            session_id=session_id,
-            parts=_parts(new_message),
-            without_parts=new_message is not None and not new_message.parts,
-            state_delta=None if state_delta is None else json_safe(state_delta),
-            run_config=_json(run_config),
-            invocation_id=invocation_id,
-            create=False,
-            multitask_strategy=exchange.multitask_strategy if exchange else "enqueue",
-        )
         try:
-            turn_id = await self._turns.post(key, post, exchange.idempotency_key if exchange else None)
+            message = _message(
+                app_name=self.app_name,
+                session_id=session_id,
+                parts=(new_message.parts if new_message else None) or [],
+                without_parts=new_message is not None and not new_message.parts,
+                state_delta=None if state_delta is None else json_safe(state_delta),
+                run_config=_json(run_config),
+                invocation_id=invocation_id,
+                create=False,
+                multitask_strategy=exchange.multitask_strategy if exchange else "enqueue",
+            )
+            turn_id = await self._turns.post(key, message, exchange.idempotency_key if exchange else None)
             if exchange is not None and exchange.multitask_strategy != "reject":
                 await exchange.accepted(turn_id)
             # Who watches a stream sees it go on; who waits for one answer is told in time that it does not come.
@@ -134,11 +137,11 @@ async def _without_void(read: AsyncGenerator[Shown, None]) -> AsyncGenerator[Sho
         yield left
 
 
-def _parts(message: types.Content | None) -> list[Json]:
-    if message is None:
-        return []
-    parts: list[Json] = message.model_dump(mode="json", by_alias=True, exclude_none=True).get("parts", [])
-    return parts
+def _message(**fields: Any) -> Message:
+    try:
+        return Message(**fields)
+    except ValidationError as error:
+        raise RefusedError(400, sentence(error)) from error
 
 
 def _json(config: RunConfig | None) -> Json | None:

@@ -14,7 +14,7 @@ from google.adk.events.event import Event
 from opentelemetry.sdk.trace import ReadableSpan
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from adk_chat.sessions.contract import Json
+from adk_chat.protocol.json import Json
 
 DEV_UI = Path(google.adk.cli.__file__).parent / "browser"
 """The files of ADK's dev UI."""

@@ -24,23 +24,25 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from adk_chat.gateway import seams
-from adk_chat.gateway.apps import Apps
+from adk_chat.gateway.app_loader import Apps
 from adk_chat.gateway.artifacts import GatewayArtifacts
+from adk_chat.gateway.auth.tickets import Tickets
 from adk_chat.gateway.bodies import JsonBodies
 from adk_chat.gateway.dev_ui import dev_ui_routes
-from adk_chat.gateway.event_stream import EventStreams
-from adk_chat.gateway.exchange import Exchanges
-from adk_chat.gateway.imports import import_whole
-from adk_chat.gateway.reader import TurnReader
-from adk_chat.gateway.routes import ready_route, turn_routes
 from adk_chat.gateway.runner import TurnRunner
+from adk_chat.gateway.session_import import import_whole
 from adk_chat.gateway.sessions import GatewaySessions
-from adk_chat.gateway.tickets import Tickets
+from adk_chat.gateway.streams.reader import TurnReader
+from adk_chat.gateway.streams.routes import ready_route, turn_routes
+from adk_chat.gateway.streams.run_request import Exchanges
+from adk_chat.gateway.streams.sse import EventStreams
+from adk_chat.gateway.trace_context import TraceContext
 from adk_chat.gateway.traces import keep_newest
-from adk_chat.gateway.tracing import TraceContext
 from adk_chat.gateway.turns import Turns, public_sentence
-from adk_chat.readiness import Readiness
-from adk_chat.sessions.transport import RETRY_AFTER, STATUS, AnswerError, NoAnswerError, status_of
+from adk_chat.process.readiness import Readiness
+from adk_chat.protocol.errors import RETRY_AFTER, STATUS, AnswerError, NoAnswerError, status_of
+from adk_chat.restate_api import AdminApi, Ingress
+from adk_chat.sessions.client import IngressClient
 from adk_chat.streaming import Broker
 
 _NOT_OFFERED = {"/run_live", "/agent-identity/finalize"}
@@ -93,19 +95,15 @@ class GatewayConfig:
 def gateway_app(config: GatewayConfig) -> FastAPI:
     """The gateway as an ASGI app, without access control and CORS, which go around it."""
     readiness = Readiness(config.ingress_url, config.admin_url, config.headers, config.broker, config.apps)
-    turns = Turns(config.ingress_url, config.admin_url, config.headers, readiness)
+    ingress = Ingress(config.ingress_url, config.headers, readiness.diagnosis)
+    admin = AdminApi(config.admin_url, config.headers) if config.admin_url else None
+    chat = IngressClient(ingress)
+    turns = Turns(ingress, chat, admin)
     reader = TurnReader(turns, config.broker)
     known = {*config.apps, *config.aliases}
     artifacts = GatewayArtifacts(config.artifact_service, config.aliases)
     in_memory = isinstance(config.artifact_service, InMemoryArtifactService)
-    sessions = GatewaySessions(
-        known,
-        config.ingress_url,
-        config.admin_url,
-        config.headers,
-        readiness,
-        own_artifacts=artifacts if in_memory else None,
-    )
+    sessions = GatewaySessions(known, chat, admin, own_artifacts=artifacts if in_memory else None)
     kind = _Dev if config.ui else _Api
     server = kind(
         agent_loader=Apps(config.apps, config.aliases),
@@ -126,7 +124,6 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
         watching = asyncio.create_task(readiness.watch())
         yield
         watching.cancel()
-        await turns.close()
         await sessions.close()
         await readiness.close()
 

@@ -1,7 +1,7 @@
 """The session service of the gateway."""
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -11,47 +11,44 @@ from google.adk.events.event import Event
 from google.adk.sessions.session import Session
 from typing_extensions import override
 
-from adk_chat.gateway.transport import GatewayTransport
-from adk_chat.readiness import Readiness
+from adk_chat.protocol.errors import AnswerError
+from adk_chat.protocol.sessions import CreateSession
+from adk_chat.restate_api import AdminApi
 from adk_chat.sessions import RestateSessionService
 from adk_chat.sessions.artifacts import delete_artifacts
-from adk_chat.sessions.contract import CreateSession, StoredSession
-from adk_chat.sessions.transport import AnswerError
+from adk_chat.sessions.client import IngressClient
+from adk_chat.sessions.stored import StoredSession
 
 _ATTEMPTS = 8
 _beginning: ContextVar[Sequence[Event]] = ContextVar("beginning", default=())
 
 
 class GatewaySessions(RestateSessionService):
-    """What ADK's server appends, state edits and imported events, holds whatever a turn has said in between.
+    """ADK's server edits state and imports events through it. Such an edit never fails because a turn came in between.
 
     Args:
-        apps: those whose sessions can be created.
-        ingress_url: where the ingress is.
-        admin_url: where the admin API is, if it is known.
-        headers: sent with every request to either.
-        readiness: knows whether the handlers answer.
-        own_artifacts: an artifact service that the handlers, which delete those of a session, may not reach.
+        apps: the apps whose sessions can be created.
+        chat: calls the handlers of Chat.
+        admin: Restate's admin API, if it is known.
+        own_artifacts: an artifact service that the handlers cannot reach. Deleting a session clears it here.
     """
 
     def __init__(
         self,
         apps: Collection[str],
-        ingress_url: str,
-        admin_url: str | None,
-        headers: Mapping[str, str],
-        readiness: Readiness,
+        chat: IngressClient,
+        admin: AdminApi | None,
         own_artifacts: BaseArtifactService | None = None,
     ) -> None:
         super().__init__()
         self._apps = apps
         self._own_artifacts = own_artifacts
-        self._ingress = GatewayTransport(ingress_url, headers, readiness)
-        self._admin = GatewayTransport(admin_url, headers) if admin_url else None
+        self._ingress = chat
+        self._admin = admin
 
     @contextmanager
     def beginning_with(self, events: Sequence[Event]) -> Iterator[None]:
-        """Have the session that is created within begin with these events."""
+        """Makes the session that is created within the context start with these events."""
         token = _beginning.set(events)
         try:
             yield

@@ -1,11 +1,11 @@
-"""Turns, as they are reached from outside: posting, cancelling, their end, and their events in the store."""
+"""Turns as clients reach them: posting, cancelling, waiting for the end, and reading the stored events."""
 
 import asyncio
 import hashlib
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,68 +15,46 @@ from google.adk.errors.session_not_found_error import SessionNotFoundError
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-from adk_chat.gateway import invocations
-from adk_chat.gateway.transport import GatewayTransport
-from adk_chat.readiness import Readiness
-from adk_chat.sessions.contract import Json, SessionRequest
-from adk_chat.sessions.history import GetHistory, newest_first
-from adk_chat.sessions.transport import (
-    RETRY_AFTER,
-    STATUS,
-    AnswerError,
-    NoAnswerError,
-    UnansweredError,
-    status_of,
-)
-from adk_chat.sessions.turn_end import KILLED, KILLED_SENTENCE, NOT_BEGUN, is_shown
-from adk_chat.sessions.turn_id import TurnId, TurnKey
+from adk_chat.protocol.errors import RETRY_AFTER, STATUS, AnswerError, NoAnswerError, status_of
+from adk_chat.protocol.json import Json
+from adk_chat.protocol.messages import CancelTurn, Message
+from adk_chat.protocol.paging import newest_first
+from adk_chat.protocol.sessions import GetHistory, SessionRequest
+from adk_chat.protocol.turn_end import CANCELED, KILLED, KILLED_SENTENCE, NOT_BEGUN
+from adk_chat.protocol.turn_id import TurnId, TurnKey
+from adk_chat.restate_api import AdminApi, AdminError, Ingress, UnansweredError
+from adk_chat.restate_api.admin import is_invocation
+from adk_chat.restate_api.invocations import SOURCE, TURNS
+from adk_chat.restate_api.invocations import STATUS as STATUS_COLUMN
+from adk_chat.restate_api.invocations import status_of as turn_status
+from adk_chat.sessions.client import IngressClient
 
 logger = logging.getLogger(__name__)
 
 _PAUSE = 0.5
 _ATTACHED_SECONDS = 60
-"""How long one request waits for the end of a turn; a connection that died unnoticed is found out by then."""
+"""How long one request waits for the end of a turn. A dead connection is noticed after this time."""
 _UNKNOWN = "not found"
-_ABSENT, _MEANINGLESS, _NOT_DONE = 404, 400, 470
-"""What the ingress says of the outcome of a Restate invocation that there is not, cannot be, and goes on."""
+_ABSENT, _INVALID, _NOT_DONE = 404, 400, 470
+"""The ingress's status for the result of a Restate invocation that does not exist, cannot exist, or is running."""
 _CANCELLED, _AWAY = 409, 503
-_UNCLEAR = "Which turns there are is not known at the moment. Try again soon."
+_UNCLEAR = "The list of turns is unavailable at the moment. Try again soon."
 _SHOWN_SECONDS = 5.0
-"""How long the admin API may not show a turn that the ingress knows, as after a restart."""
-_SENTENCES = {
-    "canceled": NOT_BEGUN,
-    KILLED: KILLED_SENTENCE,
-}
-"""What is meant where the engine itself says how a Restate invocation ended."""
-_GOES_ON = "The service does not answer. The turn goes on when it is back; GET /turns/{}/events shows it then."
-_ERRORS: tuple[type[Exception], ...] = (*STATUS, AnswerError, NoAnswerError)
+"""For how long after a restart the admin API may not show a turn that the ingress knows."""
+_SENTENCES = {CANCELED: NOT_BEGUN, KILLED: KILLED_SENTENCE}
+"""Our sentences for Restate's own messages about how a Restate invocation ended."""
+_CONTINUES = "The service does not answer. The turn continues when it is back; GET /turns/{}/events shows it then."
+_ERRORS: tuple[type[Exception], ...] = (*STATUS, AnswerError, NoAnswerError, AdminError)
 
 
 class RefusedError(HTTPException):
-    """A turn that did not come to anything, with what ADK's server is to answer."""
+    """A turn that did not start, with the answer of ADK's server."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(status, sentence, RETRY_AFTER if status == _AWAY else None)
 
     def __str__(self) -> str:
         return str(self.detail)
-
-
-class Post(SessionRequest):
-    """What `Chat/post` takes."""
-
-    parts: list[Json] | None = None
-    without_parts: bool
-    state_delta: Json | None = None
-    run_config: Json | None = None
-    invocation_id: str | None = None
-    create: bool
-    multitask_strategy: str
-    fingerprint: str | None = None
-
-
-class _Cancel(SessionRequest):
-    turn_id: str
 
 
 class Pending(BaseModel):
@@ -88,66 +66,53 @@ class Pending(BaseModel):
         "after a failure, or paused until an operator resumes it"
     )
     created_at: str = Field(serialization_alias="createdAt")
-    attempts: int = Field(1, description="How often it was begun; more than once after a failure or a crash.")
-    last_failure: str | None = Field(None, serialization_alias="lastFailure", description="Of an attempt, if any.")
+    attempts: int = Field(1, description="How often it was started; more than once after a failure or a crash.")
+    last_failure: str | None = Field(None, serialization_alias="lastFailure", description="The last failure, if any.")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a turn ended: an HTTP status, and what was said if it is an error."""
+    """How a turn ended: its HTTP status, and for an error its sentence and metadata."""
 
     status: int
     sentence: str = ""
+    metadata: dict[str, str] | None = None
 
 
 class Turns:
-    """The turns of a service, through its ingress, and its admin API for those that are queued.
+    """The turns of a service.
 
     Args:
-        ingress_url: where the ingress is.
-        admin_url: where the admin API is.
-        headers: sent with every request to either.
-        readiness: knows whether the handlers answer, if it is there.
+        ingress: the ingress, for the results of turns.
+        chat: calls the handlers of Chat.
+        admin: the admin API, for turns in a queue; None if it is unknown.
     """
 
-    def __init__(
-        self,
-        ingress_url: str,
-        admin_url: str | None,
-        headers: Mapping[str, str] | None = None,
-        readiness: Readiness | None = None,
-    ) -> None:
-        self._ingress_url = ingress_url
-        self._chat = GatewayTransport(ingress_url, headers, readiness)
-        self._admin = GatewayTransport(admin_url, headers) if admin_url else None
+    def __init__(self, ingress: Ingress, chat: IngressClient, admin: AdminApi | None) -> None:
+        self._ingress = ingress
+        self._chat = chat
+        self._admin = admin
 
-    async def close(self) -> None:
-        """Close what is open."""
-        for transport in (self._chat, self._admin):
-            if transport is not None:
-                await transport.close()
-
-    async def post(self, key: TurnKey, post: Post, idempotency_key: str | None = None) -> TurnId:
-        """Post a message; its turn is durable then.
+    async def post(self, key: TurnKey, message: Message, idempotency_key: str | None = None) -> TurnId:
+        """Posts a message. Its turn is durable when this returns.
 
         Args:
-            key: of the session.
-            post: the message.
-            idempotency_key: of a client. The same message to the same session with the same key is the same turn,
-                streamed or not.
+            key: the session.
+            message: the message.
+            idempotency_key: from the client. The same message to the same session with the same key is the same turn,
+                whether it is streamed or not.
 
         Raises:
-            RefusedError: it was; with 422 where another message came with that key before.
+            RefusedError: if it was refused; with 422 if another message was sent with that key before.
         """
         if idempotency_key is None:
-            return TurnId.parse((await self._call("post", key, post))["turn_id"])
-        # Restate knows keys by the user alone, and has no eye for what is sent with one that it knows.
+            return TurnId.parse((await self._call("post", key, message))["turn_id"])
+        # Restate's scope of a key is the user, and it does not compare what is sent with it.
         scope = [idempotency_key, key.app_name, key.session_id]
-        said = post.model_dump(mode="json")
-        said["run_config"] = {name: to for name, to in (post.run_config or {}).items() if name != "streaming_mode"}
-        sent = post.model_copy(update={"fingerprint": _digest(said)})
+        fingerprint = _digest(_identity(message))
+        sent = message.model_copy(update={"fingerprint": fingerprint})
         answer = await self._call("post", key, sent, _digest(scope))
-        if answer.get("fingerprint", sent.fingerprint) != sent.fingerprint:
+        if answer.get("fingerprint", fingerprint) != fingerprint:
             raise RefusedError(
                 422,
                 f"idempotency-key: {idempotency_key} was sent before with another message to session "
@@ -156,60 +121,58 @@ class Turns:
         return TurnId.parse(answer["turn_id"])
 
     async def outcome(self, turn_id: TurnId, patience: float = math.inf) -> Outcome:
-        """Wait for the end of a turn, however long that takes.
+        """Waits for the end of a turn, however long that takes.
 
         Raises:
-            RefusedError: 503, Restate is away for longer than `patience` seconds.
+            RefusedError: 503, if Restate is unreachable for longer than `patience` seconds.
         """
         seen = time.monotonic()
-        path = f"/restate/invocation/{turn_id.invocation_id}/attach"
         arrived = False
         while True:
             try:
-                answer = await self._chat.attempt("GET", path, None, {}, _ATTACHED_SECONDS)
-                said = answer.said_by("invocation")
+                answer = await self._ingress.result(turn_id.invocation_id, seconds=_ATTACHED_SECONDS)
                 if answer.is_success:
                     return Outcome(answer.status)
-                if (
-                    said == _UNKNOWN and arrived
-                ):  # which is how the engine speaks of one that was cancelled in its queue
+                message = answer.error_from("invocation")
+                # This is also Restate's answer for a Restate invocation that was cancelled in its queue.
+                if message == _UNKNOWN and arrived:
                     return Outcome(_CANCELLED, NOT_BEGUN)
-                if said == _UNKNOWN:
+                if message == _UNKNOWN:
                     await self._arrived(turn_id.key)
                     arrived = True
                     continue
-                if said == KILLED:
+                if message == KILLED:
                     with suppress(RefusedError):  # nobody may have stored that yet; the next turn would
-                        await self._call("cancel", turn_id.key, _cancelling(turn_id))
-                if said is not None:
-                    return Outcome(answer.status, _SENTENCES.get(said, said))
+                        await self._call("cancel", turn_id.key, _cancel(turn_id))
+                if message is not None:
+                    return Outcome(answer.status, _SENTENCES.get(message, message), answer.error().get("metadata"))
                 seen = time.monotonic()
             except (UnansweredError, RefusedError) as error:
-                if isinstance(error, UnansweredError) and error.timed_out:  # it listens, and the turn goes on
+                if isinstance(error, UnansweredError) and error.timed_out:  # Restate is up, and the turn is running
                     seen = time.monotonic()
                 if time.monotonic() - seen > patience:
-                    logger.warning("No answer from Restate at %s: %s", self._ingress_url, error)
-                    raise RefusedError(_AWAY, _GOES_ON.format(turn_id)) from error
+                    logger.warning("No answer from Restate at %s: %s", self._ingress, error)
+                    raise RefusedError(_AWAY, _CONTINUES.format(turn_id)) from error
             await asyncio.sleep(_PAUSE)
 
     async def exists(self, turn_id: TurnId) -> bool:
-        """Whether there is such a turn, be it running, queued, or ended, and whether it is of the session it names.
+        """Returns whether a turn exists, be it queued, running or ended, and belongs to the session that it names.
 
-        That there is none is said only when it is known: after all that was posted to the session has arrived.
+        It returns False only once everything that was posted to the session before has arrived.
 
         Raises:
-            RefusedError: 503, nobody can tell at the moment.
+            RefusedError: 503, if nobody can tell at the moment.
         """
         with suppress(RefusedError):
-            if self._admin is not None and await self._query(turn_id.key, _is(turn_id)):
+            if self._admin is not None and await self._query(turn_id.key, is_invocation(turn_id.invocation_id)):
                 return True
         if await self._status(turn_id) == _ABSENT:
             await self._arrived(turn_id.key)
         if await self.events(turn_id):
             return True
-        if await self._status(turn_id) in (_ABSENT, _MEANINGLESS):
+        if await self._status(turn_id) in (_ABSENT, _INVALID):
             return False
-        # It runs, or is queued. Which session it is of only the admin API can tell.
+        # It is running or queued. Only the admin API knows to which session it belongs.
         end = time.monotonic() + _SHOWN_SECONDS
         while (key := await self._key(turn_id)) is None:
             if time.monotonic() > end:
@@ -218,19 +181,19 @@ class Turns:
         return key == str(turn_id.key)
 
     async def _arrived(self, key: TurnKey) -> None:
-        """Wait until all that was posted to a session has arrived at the engine's queue of it.
+        """Waits until everything that was posted to a session has arrived in its queue.
 
-        Invariant: what Chat sends to one Turn arrives in order. An answer to what is asked now comes after all that.
+        Invariant: what Chat sends to one Turn arrives in order, so the answer to this call comes after all of it.
         """
-        await self._call("running_turn", key, _session(key))
+        await self._call("running_turn", key, SessionRequest(app_name=key.app_name, session_id=key.session_id))
 
     async def _status(self, turn_id: TurnId) -> int:
-        """What the ingress says of the outcome of a turn: `_ABSENT`, `_MEANINGLESS`, `_NOT_DONE`, or how it ended."""
+        """Returns `_ABSENT`, `_INVALID`, `_NOT_DONE`, or the status with which a turn ended."""
         with _refused():
-            return (await self._chat.send("GET", f"/restate/invocation/{turn_id.invocation_id}/output")).status
+            return (await self._ingress.output(turn_id.invocation_id)).status
 
     async def events(self, turn_id: TurnId) -> list[Json]:
-        """What the store has of a turn as ADK's Runner would have yielded it, oldest first."""
+        """Returns all stored events of a turn, oldest first, the user's message and our records included."""
         key = turn_id.key
         found: list[Json] = []
 
@@ -242,23 +205,23 @@ class Turns:
         with _refused(), suppress(SessionNotFoundError):
             async with aclosing(newest_first(page)) as pages:
                 async for events in pages:
-                    of_turn = [event for event in events if turn_id.brought_forth(event)]
+                    of_turn = [event for event in events if turn_id.owns(event)]
                     found = of_turn + found
                     if found and not of_turn:
                         break
-        return [event for event in found if is_shown(event)]
+        return found
 
     async def pending(self, key: TurnKey) -> list[Pending]:
-        """The turns of a session that have not ended, in the order in which they run."""
-        columns = f"id, {invocations.STATUS}, created_at, retry_count, last_failure"
-        rows = await self._query(key, "status != 'completed'", columns, invocations.SOURCE)
-        if not rows:  # or the engine has just started, and shows none yet
+        """Returns the turns of a session that have not ended, in the order in which they run."""
+        columns = f"id, {STATUS_COLUMN}, created_at, retry_count, last_failure"
+        rows = await self._query(key, "status != 'completed'", columns, SOURCE)
+        if not rows:  # or Restate has just started, and shows none yet
             await self._arrived(key)
-            rows = await self._query(key, "status != 'completed'", columns, invocations.SOURCE)
+            rows = await self._query(key, "status != 'completed'", columns, SOURCE)
         return [
             Pending(
                 turn_id=str(TurnId(invocation_id=row["id"], key=key)),
-                status=invocations.status_of(row["status"]),
+                status=turn_status(row["status"]),
                 created_at=row["created_at"],
                 attempts=row.get("retry_count") or 1,
                 last_failure=row.get("last_failure"),
@@ -267,15 +230,15 @@ class Turns:
         ]
 
     async def cancel(self, turn_id: TurnId) -> bool:
-        """Cancel a turn that runs or is queued; gives whether it was one."""
+        """Cancels a turn. Returns whether it was running or queued."""
         key = turn_id.key
-        if await self._call("cancel", key, _cancelling(turn_id)):
+        if await self._call("cancel", key, _cancel(turn_id)):
             return True
         if self._admin is None or await self._status(turn_id) != _NOT_DONE:
             return False
-        with _refused():
-            answer = await self._admin.send("PATCH", f"/invocations/{turn_id.invocation_id}/cancel")
-        return answer.is_success
+        with _refused(), suppress(AdminError):
+            return await self._admin.end(turn_id.invocation_id, "cancel")
+        return False
 
     async def _call(
         self, handler: str, key: TurnKey, request: SessionRequest, idempotency_key: str | None = None
@@ -289,36 +252,48 @@ class Turns:
         return await self._rows(f"{columns} FROM {source}", f"target_service_key = '{key}' AND {condition}")
 
     async def _key(self, turn_id: TurnId) -> str | None:
-        """The key of a turn, whichever it is; None where the admin API knows none of that id."""
-        rows = await self._rows("target_service_key FROM sys_invocation", _is(turn_id))
+        """Returns the key of a turn; None if the admin API does not know its Restate invocation."""
+        rows = await self._rows("target_service_key FROM sys_invocation", is_invocation(turn_id.invocation_id))
         return str(rows[0]["target_service_key"]) if rows else None
 
     async def _rows(self, what: str, condition: str) -> list[Json]:
         if self._admin is None:
             raise RefusedError(501, "The gateway was not told where Restate's admin API is: start it with --admin-url.")
-        with _refused():
-            answer = await self._admin.query(
-                f"SELECT {what} WHERE {invocations.TURNS} AND {condition} ORDER BY created_at"
-            )
-        if not answer.is_success:
-            logger.warning("Restate's admin API answered HTTP %d: %s", answer.status, answer.text)
-            raise RefusedError(_AWAY, _UNCLEAR)
-        rows: list[Json] = answer.json()["rows"]
-        return rows
+        try:
+            with _refused():
+                return await self._admin.query(f"SELECT {what} WHERE {TURNS} AND {condition} ORDER BY created_at")
+        except RefusedError as refused:
+            if isinstance(refused.__cause__, AdminError):
+                logger.warning("%s", refused.__cause__)
+                raise RefusedError(_AWAY, _UNCLEAR) from refused.__cause__
+            raise
 
 
-def _cancelling(turn_id: TurnId) -> _Cancel:
+def _cancel(turn_id: TurnId) -> CancelTurn:
     key = turn_id.key
-    return _Cancel(app_name=key.app_name, session_id=key.session_id, turn_id=str(turn_id))
+    return CancelTurn(app_name=key.app_name, session_id=key.session_id, turn_id=str(turn_id))
 
 
-def _session(key: TurnKey) -> SessionRequest:
-    return SessionRequest(app_name=key.app_name, session_id=key.session_id)
+def _identity(message: Message) -> Json:
+    """Returns what makes two messages the same.
 
-
-def _is(turn_id: TurnId) -> str:
-    # Asked for `id` itself, Restate answers with an error where it cannot be the id of any Restate invocation.
-    return f"id || '' = '{turn_id.invocation_id}'"
+    Invariant: its JSON never changes. A request that is repeated after an upgrade must have the same fingerprint.
+    """
+    parts = [part.model_dump(mode="json", by_alias=True, exclude_none=True) for part in message.parts or []]
+    dumped = message.model_dump(mode="json", exclude={"parts"})
+    config = {name: value for name, value in (dumped["run_config"] or {}).items() if name != "streaming_mode"}
+    return {
+        "app_name": dumped["app_name"],
+        "session_id": dumped["session_id"],
+        "parts": parts,
+        "without_parts": dumped["without_parts"],
+        "state_delta": dumped["state_delta"],
+        "run_config": config,
+        "invocation_id": dumped["invocation_id"],
+        "create": dumped["create"],
+        "multitask_strategy": dumped["multitask_strategy"],
+        "fingerprint": None,
+    }
 
 
 @contextmanager
@@ -334,7 +309,7 @@ def _digest(value: object) -> str:
 
 
 def public_sentence(error: Exception) -> str:
-    """What a client is told of an error; the log tells whoever runs the service what is missing, and where."""
+    """Returns what a client is told about an error. The details of an outage go to the log."""
     if isinstance(error, NoAnswerError):
         logger.warning("%s", error)
         return error.public

@@ -1,1 +1,1 @@
-"""What Restate hosts: the virtual objects Chat, Turn and AppState."""
+"""The virtual objects Chat and AppState, and what handlers share."""

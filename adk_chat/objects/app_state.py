@@ -9,10 +9,11 @@ import restate
 from pydantic import BaseModel, ConfigDict, RootModel
 from pydantic_core import to_json
 
-from adk_chat.objects.cancellation import ask
+from adk_chat.objects.calls import ask
 from adk_chat.objects.handler import handler
-from adk_chat.objects.state import ObjectState
-from adk_chat.sessions.contract import MAX_STATE_BYTES, Json, sized
+from adk_chat.objects.kv import ObjectState
+from adk_chat.protocol.json import Json
+from adk_chat.protocol.limits import MAX_STATE_BYTES, sized
 
 APP_STATE = "AppState"
 _STATE = "state"

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
 import restate
@@ -15,48 +16,45 @@ from pydantic_core import from_json, to_json
 from restate.retry_policy import InvocationRetryPolicy
 from restate.serde import BytesSerde
 
-from adk_chat.objects.admin import AdminApi
 from adk_chat.objects.app_state import AppStates
-from adk_chat.objects.ending import AnyContext, ends, is_running, send_cancel
 from adk_chat.objects.handler import M, handler, of_app, terminal
-from adk_chat.objects.requests import (
-    HISTORY_BYTES,
+from adk_chat.objects.kv import ObjectState
+from adk_chat.objects.turn_control import AnyContext, ends, forget_failed, is_running, send_cancel
+from adk_chat.protocol.events import unmarked
+from adk_chat.protocol.json import Json
+from adk_chat.protocol.limits import HISTORY_BYTES, MAX_BYTES, shallow, sized
+from adk_chat.protocol.messages import CancelTurn, Message
+from adk_chat.protocol.run_config import streams
+from adk_chat.protocol.sessions import (
+    CHAT,
+    Appended,
+    AppendEvents,
+    CreateSession,
+    GetSession,
+    History,
+    KeptRefusal,
+    ListSessions,
+    Request,
+    SessionRequest,
+)
+from adk_chat.protocol.turn_end import KILLED, KILLED_SENTENCE
+from adk_chat.protocol.turn_id import TurnId, TurnKey
+from adk_chat.protocol.turns import (
     TRACE_HEADERS,
     TURN,
-    CancelTurn,
     Deleted,
-    History,
-    ListSessions,
     LoadedSession,
     LoadSession,
-    Message,
     RunningTurn,
     SessionHead,
     TurnEvents,
     TurnRequest,
 )
-from adk_chat.objects.run_config import streams
-from adk_chat.objects.state import ObjectState
+from adk_chat.restate_api import AdminApi
 from adk_chat.sessions.artifacts import delete_artifacts
-from adk_chat.sessions.contract import (
-    CHAT,
-    MAX_BYTES,
-    Appended,
-    AppendEvents,
-    CreateSession,
-    GetSession,
-    Json,
-    KeptRefusal,
-    Request,
-    SessionRequest,
-    shallow,
-    sized,
-)
 from adk_chat.sessions.index import position
 from adk_chat.sessions.layout import INDEX, Row, SessionRecord
 from adk_chat.sessions.store import SessionStore, Write, merged
-from adk_chat.sessions.turn_end import KILLED, KILLED_SENTENCE, unmarked
-from adk_chat.sessions.turn_id import TurnId, TurnKey
 
 _ENVELOPE_BYTES = 64 * 1024
 
@@ -346,7 +344,7 @@ class _Handlers:
         Invariant: what is forgotten is the refusal, and never what became of the same request, sent again since. That
         one can only have begun after another call of this handler, and those of one user run one after the other.
         """
-        forget = self._config.admin.forget_failed
+        forget = partial(forget_failed, self._config.admin)
         return await ctx.run_typed("forget", forget, of=f"{CHAT}/{ctx.key()}", invocation_id=request.invocation_id)
 
     async def _admitted(self, ctx: AnyContext, request: Message) -> tuple[TurnKey, TurnRequest]:

@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import to_json
 from restate.serde import Serde
 
-from adk_chat.durable import Journal, seams
-from adk_chat.durable.attempt import clear_frames
-from adk_chat.sessions.contract import sentence, sized
-from adk_chat.sessions.text import whole_characters
-from adk_chat.sessions.transport import STATUS
+from adk_chat.durable import Journal
+from adk_chat.durable.journal import seams
+from adk_chat.durable.journal.attempt import clear_frames
+from adk_chat.protocol.errors import STATUS, sentence
+from adk_chat.protocol.json import whole_characters
+from adk_chat.protocol.limits import sized
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, model_validator
 
-from adk_chat.sessions.contract import Json
+from adk_chat.protocol.json import Json
 from adk_chat.sessions.layout import INDEX, SHARED, STORE, KeyValue, Record, Row, SessionRecord
 
 NEWEST_ROWS = 16

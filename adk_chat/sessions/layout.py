@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 from pydantic.alias_generators import to_camel
 from pydantic_core import to_json
 
-from adk_chat.sessions.contract import Json, event_json
+from adk_chat.protocol.events import event_json
+from adk_chat.protocol.json import Json
 
 NEWEST_BYTES = 8 * 1024
 """A session's newest run is sealed once its events take more than this many bytes of JSON."""

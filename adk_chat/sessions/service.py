@@ -10,38 +10,40 @@ from google.adk.sessions.session import Session
 from google.adk.sessions.state import State
 from typing_extensions import override
 
-from adk_chat.sessions.contract import (
+from adk_chat.protocol.errors import AnswerError, TooLargeError
+from adk_chat.protocol.events import event_json, in_time
+from adk_chat.protocol.json import Json, json_safe
+from adk_chat.protocol.limits import limited
+from adk_chat.protocol.paging import newest_first
+from adk_chat.protocol.sessions import (
     CHAT,
     AppendEvents,
     CreateSession,
+    GetHistory,
     GetSession,
-    Json,
     Request,
     SessionRequest,
-    StoredSession,
-    TooLargeError,
-    event_json,
-    in_time,
-    json_safe,
-    limited,
 )
-from adk_chat.sessions.history import GetHistory, newest_first
+from adk_chat.restate_api import AdminApi, AdminError, Ingress
+from adk_chat.sessions.client import ChatClient, ContextClient, IngressClient, handler_context
 from adk_chat.sessions.store import taken_away
-from adk_chat.sessions.transport import AnswerError, ContextTransport, IngressTransport, Transport, handler_context
+from adk_chat.sessions.stored import StoredSession
 
 
 class RestateSessionService(BaseSessionService):
-    """ADK's whole session contract, kept by the virtual object `Chat` of adk_chat. It stores nothing itself.
+    """ADK's session service, with all sessions stored by the virtual object `Chat` of adk_chat.
 
-    Inside a Restate handler it reaches Chat through the handler's context, so that every call is journaled; anywhere
-    else through the ingress, so that any ADK program can use it. What a method has written is durable when it returns.
+    Inside a Restate handler it calls Chat through the handler's context, so every call is journaled. Anywhere else it
+    calls through the ingress, so any ADK program can use it. What a method has written is durable when it returns.
+
+    Its methods raise ADK's exceptions, `BadRequestError`, `TooLargeError`, and `NoAnswerError` if Restate does not
+    answer.
 
     Args:
-        ingress_url: where the ingress is, as in "http://localhost:8080", or several, separated by commas; not needed
+        ingress_url: Restate's ingress, such as "http://localhost:8080", or several separated by commas. Not needed
             inside handlers.
-        admin_url: where the admin API is, as in "http://localhost:9070"; only `list_sessions` without a user needs it.
+        admin_url: Restate's admin API, such as "http://localhost:9070". Only `list_sessions` without a user needs it.
         headers: sent with every request to either, as for Restate Cloud.
-        transport: another way to Chat altogether.
     """
 
     def __init__(
@@ -50,11 +52,9 @@ class RestateSessionService(BaseSessionService):
         *,
         admin_url: str | None = None,
         headers: Mapping[str, str] | None = None,
-        transport: Transport | None = None,
     ) -> None:
-        self._fixed = transport
-        self._ingress = IngressTransport(ingress_url, headers) if ingress_url else None
-        self._admin = IngressTransport(admin_url, headers) if admin_url else None
+        self._ingress = IngressClient(Ingress(ingress_url, headers)) if ingress_url else None
+        self._admin = AdminApi(admin_url, headers) if admin_url else None
 
     @override
     async def create_session(
@@ -77,22 +77,22 @@ class RestateSessionService(BaseSessionService):
         state: dict[str, Any] | None = None,
         session_id: str | None = None,
     ) -> Session:
-        """Create a session that begins with these events, in one write: all of it is stored, or nothing.
+        """Creates a session that starts with these events, in one write: all of it is stored, or nothing.
 
         Raises:
-            AlreadyExistsError: the user has a session of that id in this app.
-            TooLargeError: it takes more than 24 MiB as JSON.
-            BadRequestError: there are more than 20,000 events; append the rest.
+            AlreadyExistsError: if the user has a session with that id in this app.
+            TooLargeError: if it takes more than 24 MiB as JSON.
+            BadRequestError: if there are more than 20,000 events. Append the rest afterwards.
         """
         request = CreateSession(app_name=app_name, session_id=session_id, state=json_safe(state or {}), any_app=True)
         return await self._create(user_id, request, events)
 
     async def _create(self, user_id: str, request: CreateSession, events: Sequence[Event] = ()) -> Session:
         if not events:
-            return StoredSession.parse(await self._transport().call("create_session", user_id, request))
+            return StoredSession.parse(await self._client().call("create_session", user_id, request))
         limited(events)
         request.events = [_without_temp(in_time(event)) for event in events if not event.partial]
-        answer, stored = await self._transport().write("create_session", user_id, request)
+        answer, stored = await self._client().write("create_session", user_id, request)
         return StoredSession.parse({**answer, "events": stored})
 
     @override
@@ -108,7 +108,7 @@ class RestateSessionService(BaseSessionService):
             num_recent_events=config.num_recent_events,
             after_timestamp=config.after_timestamp,
         )
-        call = self._transport().call
+        call = self._client().call
         try:
             answer = await call("get_session", user_id, request)
         except TooLargeError:
@@ -117,7 +117,7 @@ class RestateSessionService(BaseSessionService):
         return None if answer is None else StoredSession.parse(answer)
 
     async def _events(self, user_id: str, request: GetSession) -> list[Json]:
-        """Events that do not fit into one answer."""
+        """Returns events that do not fit into one answer."""
 
         async def page(limit: int, before: str | None) -> list[Json]:
             part = GetHistory(
@@ -127,7 +127,7 @@ class RestateSessionService(BaseSessionService):
                 before=before,
                 after_timestamp=request.after_timestamp,
             )
-            events: list[Json] = await self._transport().call("get_history", user_id, part)
+            events: list[Json] = await self._client().call("get_history", user_id, part)
             return events
 
         found: list[Json] = []
@@ -143,7 +143,7 @@ class RestateSessionService(BaseSessionService):
         users = [user_id] if user_id is not None else await self._users()
         sessions: list[Session] = []
         for user in users:
-            answer = await self._transport().call("list_sessions", user, Request(app_name=app_name))
+            answer = await self._client().call("list_sessions", user, Request(app_name=app_name))
             sessions += [Session.model_validate(session) for session in answer["sessions"]]
         sessions.sort(key=lambda session: (session.last_update_time, session.user_id, session.id))
         return ListSessionsResponse(sessions=sessions)
@@ -152,11 +152,11 @@ class RestateSessionService(BaseSessionService):
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
         if session_id.strip():
             request = SessionRequest(app_name=app_name, session_id=session_id)
-            await self._transport().call("delete_session", user_id, request)
+            await self._client().call("delete_session", user_id, request)
 
     @override
     async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
-        state: Json = await self._transport().call("get_user_state", user_id, Request(app_name=app_name))
+        state: Json = await self._client().call("get_user_state", user_id, Request(app_name=app_name))
         return state
 
     @override
@@ -171,7 +171,7 @@ class RestateSessionService(BaseSessionService):
             revision=revision,
             last_update_time=session.last_update_time if revision is None else None,
         )
-        appended, (stored,) = await self._transport().write("append_events", session.user_id, request)
+        appended, (stored,) = await self._client().write("append_events", session.user_id, request)
         if appended["stored"]:
             adopt(event, stored)
             await super().append_event(session, event)
@@ -183,17 +183,16 @@ class RestateSessionService(BaseSessionService):
         return event
 
     async def close(self) -> None:
-        """Close the connections that were opened on this event loop; a later call opens others."""
-        for transport in (self._ingress, self._admin):
-            if transport is not None:
-                await transport.close()
+        """Closes the connections of the running event loop. A later call opens new ones."""
+        if self._ingress is not None:
+            await self._ingress.close()
+        if self._admin is not None:
+            await self._admin.close()
 
-    def _transport(self) -> Transport:
-        if self._fixed is not None:
-            return self._fixed
+    def _client(self) -> ChatClient:
         context = handler_context()
         if context is not None:
-            return ContextTransport(context)
+            return ContextClient(context)
         if self._ingress is None:
             raise RuntimeError(
                 "RestateSessionService() was used outside a Restate handler, or in the step of a tool. "
@@ -204,14 +203,15 @@ class RestateSessionService(BaseSessionService):
     async def _users(self) -> list[str]:
         if self._admin is None:
             raise ValueError(
-                "list_sessions without a user asks Restate's admin API. Give the session service its URL: "
+                "list_sessions without a user needs Restate's admin API. Give the session service its URL: "
                 'RestateSessionService(..., admin_url="http://localhost:9070").'
             )
         query = f"SELECT DISTINCT service_key FROM state WHERE service_name = '{CHAT}' AND key LIKE 'session_%'"
-        answer = await self._admin.query(query)
-        if not answer.is_success:
-            raise AnswerError(answer.status, f"Restate's admin API answered HTTP {answer.status}: {answer.text}")
-        return sorted(row["service_key"] for row in answer.json()["rows"])
+        try:
+            rows = await self._admin.query(query)
+        except AdminError as error:
+            raise AnswerError(error.status, str(error)) from error
+        return sorted(row["service_key"] for row in rows)
 
 
 def _without_temp(event: Event) -> Event:
@@ -220,7 +220,7 @@ def _without_temp(event: Event) -> Event:
 
 
 def adopt(event: Event, stored: Json) -> None:
-    """Give `event` what the journal says of it, which on a replay may differ from what this attempt made."""
+    """Makes `event` equal to its stored form, which a replay may have made differently."""
     if event_json(event) == stored:
         return
     temp = {k: v for k, v in event.actions.state_delta.items() if k.startswith(State.TEMP_PREFIX)}

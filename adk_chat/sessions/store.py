@@ -11,19 +11,12 @@ from google.adk.events.event import Event
 from google.adk.sessions.state import State
 from pydantic_core import to_json
 
-from adk_chat.sessions.contract import (
-    MAX_BYTES,
-    MAX_STATE_BYTES,
-    AppendEvents,
-    BadRequestError,
-    Json,
-    TooLargeError,
-    TurnBatch,
-    event_json,
-    json_safe,
-    shallow,
-    sized,
-)
+from adk_chat.protocol.errors import BadRequestError, TooLargeError
+from adk_chat.protocol.events import event_json
+from adk_chat.protocol.json import Json, json_safe
+from adk_chat.protocol.limits import MAX_BYTES, MAX_STATE_BYTES, shallow, sized
+from adk_chat.protocol.sessions import AppendEvents
+from adk_chat.protocol.turns import TurnEvents
 from adk_chat.sessions.deletions import Deletions
 from adk_chat.sessions.index import SessionIndex
 from adk_chat.sessions.layout import INDEX, Keys, KeyValue, SessionRecord
@@ -263,12 +256,12 @@ class SessionStore:
     async def belongs(
         self, record: SessionRecord | None, session_id: str, created: float | None, deletions: int | None
     ) -> bool:
-        """Whether a session is the one that a turn belongs to, as `TurnBatch` says; or may be made for it."""
+        """Whether a session is the one that a turn belongs to, as `TurnEvents` says; or may be made for it."""
         if created is not None:
             return record is not None and record.create_time == created
         return deletions is None or not await self._deletions.since(self.keys.session(session_id), deletions)
 
-    async def append_turn(self, request: TurnBatch) -> "Write":
+    async def append_turn(self, request: TurnEvents) -> "Write":
         """Prepare what a turn brought forth, which is never outdated: its Turn is the session's only such writer.
 
         Invariant: a batch is taken for a repeat only if the same turn has stored it. One that neither is a repeat nor

@@ -56,7 +56,7 @@ class Broker(Protocol):
                 old, the reader too slow, or the broker away.
         """
 
-    async def is_there(self) -> bool:
+    async def is_up(self) -> bool:
         """Whether what others read of it can be had at the moment."""
 
     async def close(self) -> None:

@@ -85,7 +85,7 @@ class MemoryBroker:
                 position += 1
                 yield Entry(str(position), data)
 
-    async def is_there(self) -> bool:
+    async def is_up(self) -> bool:
         """See `Broker`."""
         return True
 

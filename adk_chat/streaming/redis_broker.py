@@ -55,7 +55,7 @@ class RedisBroker:
                     if sequence.is_next(record):
                         yield record.entry
 
-    async def is_there(self) -> bool:
+    async def is_up(self) -> bool:
         """See `Broker`."""
         try:
             return bool(await answered(self._link.redis.ping()))

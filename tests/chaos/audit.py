@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import permutations
 from math import inf
 
-from adk_chat.sessions.turn_id import TurnId
+from adk_chat.protocol.turn_id import TurnId
 from tests.chaos.observed import Run, Sent, Stored
 from tests.support import Json, text_of
 
@@ -93,7 +93,7 @@ def _message(sent: Sent, stored: Stored) -> Iterator[str]:
     if sent.turn_id is not None and sent.ended and alive:
         of_turn = TurnId.parse(sent.turn_id)
         shown = [event["id"] for event in sent.events]
-        kept = [e["id"] for e in stored.events if of_turn.brought_forth(e) and not _is_message(e)]
+        kept = [e["id"] for e in stored.events if of_turn.owns(e) and not _is_message(e)]
         if shown != kept:
             yield f"stream: {sent.tag} showed {shown}, and stored is {kept}"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adk_chat.sessions.turn_id import TurnId, TurnKey, event_id_prefix
+from adk_chat.protocol.turn_id import TurnId, TurnKey, event_id_prefix
 from tests.chaos.audit import audit
 from tests.chaos.observed import Appended, Run, Sent, Stored
 from tests.chaos.run import chaos

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from adk_chat.commands import DEV_DRAIN_SECONDS
+from adk_chat.cli.commands import DEV_DRAIN_SECONDS
 from adk_chat.dev.binary import find_restate_server
 from adk_chat.dev.npm import InstallError
 from adk_chat.dev.server import RestateServer
@@ -93,7 +93,7 @@ async def dev(
     given = {"ingress": ingress, "": port, "admin": free_port(), "endpoint": endpoint or free_port()}
     ports = [said for name, number in given.items() for said in (f"--{name}-port".replace("---", "--"), str(number))]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "adk_chat.cli", "dev", *ports, "--data-dir", str(directory), *arguments),
+        *(sys.executable, "-m", "adk_chat", "dev", *ports, "--data-dir", str(directory), *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, **NO_PROXY_THERE, "PYTHONUNBUFFERED": "1", "GOOGLE_API_KEY": "", "PYTHONPATH": str(ROOT)},
@@ -195,7 +195,7 @@ async def test_it_stops_in_time_whatever_runs_and_goes_on_at_the_next_start(bina
 async def test_serve_waits_for_a_restate_that_is_coming_up(binary: Path, tmp_path: Path) -> None:
     server = RestateServer(binary, tmp_path, free_port(), free_port())
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "adk_chat.cli", "serve", "--endpoint-port", "0", "--register", server.admin_url),
+        *(sys.executable, "-m", "adk_chat", "serve", "--endpoint-port", "0", "--register", server.admin_url),
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, **NO_PROXY_THERE, "PYTHONUNBUFFERED": "1", "GOOGLE_API_KEY": ""},
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from adk_chat.cli import main
+from adk_chat.cli.main import main
 from adk_chat.dev.server import RestateServer
 from tests.conftest import plain
 
@@ -70,7 +70,7 @@ def test_a_setting_that_is_misspelt_is_refused(monkeypatch: pytest.MonkeyPatch) 
 @plain
 async def test_a_restate_with_another_key_is_said_in_a_line(server: RestateServer) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "adk_chat.cli", "serve", "--endpoint-port", "0", "--register", server.admin_url),
+        *(sys.executable, "-m", "adk_chat", "serve", "--endpoint-port", "0", "--register", server.admin_url),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, "ADK_CHAT_IDENTITY_KEYS": "publickeyv1_w7YHemBctH5Ck2nQRQ47iBBqhNHy4FV7t2Usbye2A6f"},

@@ -6,7 +6,7 @@ import gc
 import restate
 from restate.vm import VMWrapper
 
-from adk_chat.durable import seams
+from adk_chat.durable.journal import seams
 from tests.support import ChatClient, calls, gates, unique, until
 
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
-from adk_chat.durable import pump
+from adk_chat.durable.journal import pump
 from adk_chat.endpoint import IdentityKeyError, ServerMissingError, check_server, listen, serve
 from adk_chat.settings import Settings
 from tests.conftest import free_port

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-from adk_chat.durable.entries import Message
+from adk_chat.durable.journal.entries import Message
 from tests.fidelity import run
 
 _HEADER = struct.Struct(">HHI")  # type, flags, length: Restate's service protocol

@@ -12,8 +12,8 @@ from google.adk.runners import InMemoryRunner, Runner
 
 from adk_chat import RestateSessionService
 from adk_chat.dev.server import RestateServer
-from adk_chat.sessions.turn_end import APPENDED, TURN_FAILED
-from adk_chat.streaming.entries import AnyEntry, Complete, Partial, Start, parse
+from adk_chat.protocol.events import APPENDED, TURN_FAILED
+from adk_chat.protocol.stream import AnyEntry, Complete, Partial, Start, parse
 from adk_chat.streaming.memory import MemoryBroker
 from tests.fidelity import run
 from tests.fidelity.scenario import Scenario

@@ -23,7 +23,7 @@ def main() -> None:
     """Fork until the last one is not killed."""
     listening = listen("127.0.0.1", int(sys.argv[1]))
     run.current.set(run.Attempt(run.Run(), ""))
-    settings = Settings(_env_file=None, admin_url=sys.argv[2])
+    settings = Settings(admin_url=sys.argv[2])
     service = ChatService(*(scenario.app for scenario in COMPOSED), settings=settings)
     asyncio.run(service.warm_up())
     while True:

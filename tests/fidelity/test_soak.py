@@ -15,8 +15,8 @@ from random import Random
 import httpx
 
 from adk_chat.dev.server import RestateServer
-from adk_chat.durable import locks
-from adk_chat.durable.attempt import Attempt
+from adk_chat.durable.journal import locks
+from adk_chat.durable.journal.attempt import Attempt
 from tests.conftest import free_port, query, unfinished
 from tests.fidelity import run
 from tests.fidelity.comparison import plain

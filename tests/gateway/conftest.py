@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from adk_chat.dev.server import RestateServer
 from adk_chat.endpoint import listen
-from adk_chat.gateway.apps import Apps
+from adk_chat.gateway.app_loader import Apps
 from adk_chat.gateway.server import GatewayConfig, gateway_app
 from adk_chat.gateway.serving import serve_gateway
 from adk_chat.streaming import Broker, MemoryBroker

@@ -36,9 +36,7 @@ async def connected() -> AsyncIterator[list[httpx.AsyncClient]]:
     Each keeps its connection, since those that are opened and closed would cost memory of their own.
     """
     broker = MemoryBroker(max_streams=STREAMS)
-    service = ChatService(
-        scripted_app("scripted"), settings=Settings(_env_file=None, cached_events=STREAMS), broker=broker
-    )
+    service = ChatService(scripted_app("scripted"), settings=Settings(cached_events=STREAMS), broker=broker)
     limits = httpx.Limits(keepalive_expiry=None)
     async with (
         hosting(find_restate_server(print), service.objects) as server,

@@ -7,7 +7,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.routing import Mount, Route
 
-from adk_chat.sessions.turn_id import TurnId, TurnKey
+from adk_chat.protocol.turn_id import TurnId, TurnKey
 from tests.support import Json
 
 OPEN = {

@@ -9,10 +9,10 @@ import pytest
 
 from adk_chat.dev.server import RestateServer
 from adk_chat.gateway.access_log import AccessLog
-from adk_chat.gateway.exchange import TURN_ID
 from adk_chat.gateway.server import gateway_app
+from adk_chat.gateway.streams.run_request import TURN_ID
 from tests.conftest import plain
-from tests.gateway.bearer import SECRET, bearer, guarded, settings
+from tests.gateway.auth.bearer import SECRET, bearer, guarded, settings
 from tests.gateway.conftest import gateway_config, served
 from tests.support import gates, unique, until
 

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from adk_chat.gateway.bodies import MAX_ARTIFACT_BYTES, BoundedBodies, JsonBodies, RefusedBodyError, readable
-from adk_chat.sessions.contract import MAX_BYTES
+from adk_chat.protocol.limits import MAX_BYTES
 from tests.conftest import plain
 from tests.gateway.conftest import served
 from tests.gateway.test_trouble import SESSIONS, run

@@ -17,13 +17,13 @@ from starlette.routing import Route
 
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
-from adk_chat.gateway.cors import OriginError, checked_origins
-from adk_chat.gateway.tickets import Tickets
-from adk_chat.gateway.tokens import TokenError
-from adk_chat.sessions.turn_id import TurnId
+from adk_chat.gateway.auth.origins import OriginError, checked_origins
+from adk_chat.gateway.auth.tickets import Tickets
+from adk_chat.gateway.auth.tokens import TokenError
+from adk_chat.protocol.turn_id import TurnId
 from adk_chat.streaming import MemoryBroker
 from tests.conftest import plain
-from tests.gateway.bearer import SECRET, bearer, settings, token
+from tests.gateway.auth.bearer import SECRET, bearer, settings, token
 from tests.gateway.conftest import APPS, served
 from tests.gateway.sse import screen, watching
 from tests.support import calls, gates, unique

@@ -9,11 +9,11 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from adk_chat.gateway.exchange import TURN_ID
-from tests.gateway.chatting import piped, terminal
+from adk_chat.gateway.streams.run_request import TURN_ID
 from tests.gateway.sse import Screen, watching
 from tests.gateway.town import Town
 from tests.support import unique, until
+from tests.terminal.chatting import piped, terminal
 
 Json = dict[str, Any]
 TEXT = " ".join(f"word-{number}" for number in range(40)) + " "

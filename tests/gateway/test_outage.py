@@ -12,12 +12,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from adk_chat import readiness
 from adk_chat.dev.server import RestateServer
 from adk_chat.gateway.server import gateway_app
-from adk_chat.readiness import Check, Readiness
-from adk_chat.sessions.addresses import Addresses
-from adk_chat.sessions.transport import IngressTransport, NoAnswerError
+from adk_chat.process import readiness
+from adk_chat.process.readiness import Check, Readiness
+from adk_chat.protocol.errors import NoAnswerError
+from adk_chat.restate_api import Ingress
+from adk_chat.restate_api.addresses import Addresses
 from tests.conftest import free_port, plain
 from tests.gateway.conftest import gateway_config, served
 from tests.gateway.test_trouble import SESSIONS, run
@@ -120,7 +121,7 @@ async def test_of_two_ingresses_the_one_that_answers_is_used(server: RestateServ
 
 @plain
 async def test_handlers_of_another_version_are_there(server: RestateServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "_ASK", "/Chat/user/of_another_version")
+    monkeypatch.setattr(readiness, "_HANDLER", "of_another_version")
     probed = Readiness(server.ingress_url, server.admin_url)
     assert await probed.handlers() == Check()
     await probed.close()
@@ -139,7 +140,7 @@ async def test_a_restate_that_does_not_get_ready_does_not_answer() -> None:
 
     async with served_at(Starlette(routes=[Route("/{path:path}", starting)])) as url:
         with pytest.raises(NoAnswerError):
-            await IngressTransport(url).send("GET", "/Chat/u/list_sessions")
+            await Ingress(url).output("inv_1")
 
 
 def test_an_address_that_failed_is_used_again_after_a_while() -> None:

@@ -19,11 +19,13 @@ from pydantic import SecretStr
 
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
+from adk_chat.gateway.auth.tokens import AuthError
 from adk_chat.gateway.server import gateway_app
-from adk_chat.gateway.tokens import AuthError
 from adk_chat.gateway.turns import RefusedError, Turns
-from adk_chat.sessions.contract import MAX_BYTES
-from adk_chat.sessions.turn_id import TurnId
+from adk_chat.protocol.limits import MAX_BYTES
+from adk_chat.protocol.turn_id import TurnId
+from adk_chat.restate_api import Ingress
+from adk_chat.sessions.client import IngressClient
 from adk_chat.settings import Settings
 from adk_chat.streaming import MemoryBroker
 from adk_chat.streaming.redis_broker import RedisBroker
@@ -125,10 +127,10 @@ async def test_other_hosts_and_origins_are_refused(gateway: httpx.AsyncClient) -
 
 async def test_beyond_this_machine_only_with_access_control() -> None:
     app = scripted_app("scripted")
-    alone = ChatService(app, settings=Settings(_env_file=None))
+    alone = ChatService(app, settings=Settings())
     with pytest.raises(AuthError, match="set ADK_CHAT_AUTH_JWKS_URL"):
         alone.gateway("http://localhost:1", None, "0.0.0.0")
-    settings = Settings(_env_file=None, auth_key=SecretStr("x" * 32), auth_audience="chat")
+    settings = Settings(auth_key=SecretStr("x" * 32), auth_audience="chat")
     everywhere = ChatService(app, settings=settings).gateway("http://localhost:1", None, "0.0.0.0")
     token = jwt.encode({"sub": "ada", "aud": "chat", "exp": time.time() + 60}, "x" * 32)
     async with served(everywhere) as client:
@@ -172,7 +174,7 @@ async def test_what_belongs_to_the_agents_outlives_the_gateway(server: RestateSe
 async def test_a_gateway_is_ready_when_what_it_needs_is_there(
     gateway: httpx.AsyncClient, server: RestateServer, broker: MemoryBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING, "adk_chat.readiness")
+    caplog.set_level(logging.WARNING, "adk_chat.process.readiness")
     answer = await gateway.get("/ready")
     said = {"status": "ok", "restate": "ok", "handlers": "ok", "streams": "ok"}
     assert (answer.status_code, answer.json()) == (200, said)
@@ -208,31 +210,35 @@ async def test_without_restate_a_request_ends_in_seconds(
             client.post("/run_sse", json={**run, "streaming": True}),
         )
     assert [answer.status_code for answer in answers] == [503] * 6
-    assert "Is restate-server running, and are the handlers?" in caplog.text
+    assert "Is restate-server running, and the endpoint?" in caplog.text
     for answer in answers:  # and those who use it hear nothing of how it is built
         assert not re.search(r"127\.0\.0\.1|ADK_CHAT_|Error|\(", answer.text), answer.text
 
 
 async def test_who_waits_for_a_turn_is_told_when_restate_stays_away() -> None:
     turn_id = TurnId.parse("inv_1x.dXNlci94L3M")
-    turns = Turns(f"http://127.0.0.1:{free_port()}", None)
-    with pytest.raises(RefusedError, match=f"The turn goes on when it is back; GET /turns/{turn_id}/events") as refused:
+    ingress = Ingress(f"http://127.0.0.1:{free_port()}")
+    turns = Turns(ingress, IngressClient(ingress), None)
+    with pytest.raises(
+        RefusedError, match=f"The turn continues when it is back; GET /turns/{turn_id}/events"
+    ) as refused:
         await turns.outcome(turn_id, patience=0)
     assert refused.value.status_code == 503
-    await turns.close()
+    await ingress.close()
 
 
 @plain
 async def test_a_turn_that_is_on_its_way_is_waited_for(
     server: RestateServer, chat: ChatClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns = Turns(server.ingress_url, None)
+    ingress = Ingress(server.ingress_url)
+    turns = Turns(ingress, IngressClient(ingress), None)
     turn_id = TurnId.parse((await chat.call("post", {"message": "hello", "session_id": "s"}))["turn_id"])
-    request = turns._chat.request
+    request = ingress._http.request
     unknown = iter([f"{server.ingress_url}/restate/invocation/inv_1cnwHTQ9gZUK6kyEtqsO2BfMA5hJwPOZGd/attach"])
-    monkeypatch.setattr(turns._chat, "request", lambda method, url, *more: request(method, next(unknown, url), *more))
+    monkeypatch.setattr(ingress._http, "request", lambda method, url, *more: request(method, next(unknown, url), *more))
     assert (await turns.outcome(turn_id)).status == 200
-    await turns.close()
+    await ingress.close()
 
 
 @plain

@@ -13,9 +13,9 @@ from starlette.routing import Mount, Route
 
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
-from adk_chat.gateway.exchange import TURN_ID
 from adk_chat.gateway.server import gateway_app
-from adk_chat.sessions.turn_id import TurnId, TurnKey
+from adk_chat.gateway.streams.run_request import TURN_ID
+from adk_chat.protocol.turn_id import TurnId, TurnKey
 from adk_chat.settings import Settings
 from tests.conftest import plain
 from tests.gateway.conftest import gateway_config, served
@@ -129,7 +129,7 @@ async def test_a_restate_behind_a_token_is_given_it() -> None:
         given.append(request.headers.get("authorization"))
         return JSONResponse({"message": "no"}, 418)
 
-    settings = Settings(_env_file=None, restate_token=SecretStr("secret"))
+    settings = Settings(restate_token=SecretStr("secret"))
     app = Starlette(routes=[Route("/{path:path}", restate, methods=["POST"])])
     async with (
         served_at(app) as url,

@@ -32,7 +32,7 @@ class Process(Killable):
     async def start(self) -> None:
         """Start it and wait until it serves."""
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "adk_chat.cli", *self.arguments),
+            *(sys.executable, "-m", "adk_chat", *self.arguments),
             env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environment},
             stdout=asyncio.subprocess.PIPE,
             stderr=None if self._log is None else self._log.open("a"),

@@ -9,7 +9,8 @@ import restate
 
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
-from adk_chat.sessions.contract import CHAT, MAX_BYTES
+from adk_chat.protocol.limits import MAX_BYTES
+from adk_chat.protocol.sessions import CHAT
 from tests.conftest import plain, query, stored
 from tests.support import ChatClient, calls, gates, scripted_app, unique, until
 

@@ -14,7 +14,7 @@ from google.genai import types
 
 from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
-from adk_chat.sessions.turn_id import event_id_prefix
+from adk_chat.protocol.turn_id import event_id_prefix
 from adk_chat.settings import Settings
 from tests.conftest import hosting, plain, unfinished
 from tests.support import ChatClient, Json, ScriptedModel, calls, gates, obey, unique, until

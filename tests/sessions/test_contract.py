@@ -19,7 +19,8 @@ from google.genai import types
 
 from adk_chat import RestateSessionService
 from adk_chat.dev.server import RestateServer
-from adk_chat.sessions.contract import BadRequestError, CreateSession
+from adk_chat.protocol.errors import BadRequestError
+from adk_chat.protocol.sessions import CreateSession
 from tests.sessions.probe import Check, checks
 from tests.support import unique
 

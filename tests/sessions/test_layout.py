@@ -10,7 +10,8 @@ from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
 
 from adk_chat.dev.server import RestateServer
-from adk_chat.sessions.contract import AppendEvents, TurnBatch
+from adk_chat.protocol.sessions import AppendEvents
+from adk_chat.protocol.turns import TurnEvents
 from adk_chat.sessions.index import NEWEST_ROWS, ROWS, SessionIndex, position
 from adk_chat.sessions.layout import KEPT_BYTES, NEWEST_BYTES, RUN_BYTES, SessionRecord
 from adk_chat.sessions.store import SessionStore
@@ -58,7 +59,7 @@ async def create(kv: Memory, session_id: str, app: str = "app") -> None:
 
 async def append(kv: Memory, session_id: str, batch: int, *events: Json) -> None:
     await store(kv).commit(
-        await store(kv).append_turn(TurnBatch(session_id=session_id, events=list(events), batch=batch))
+        await store(kv).append_turn(TurnEvents(session_id=session_id, events=list(events), batch=batch))
     )
 
 
@@ -138,7 +139,7 @@ async def test_a_batch_of_another_turn_is_refused_and_not_taken_for_a_repeat() -
     await create(kv, "s")
 
     async def store_batch(turn: str, number: int) -> None:
-        batch = TurnBatch(session_id="s", events=[event(number)], batch=1, turn=turn)
+        batch = TurnEvents(session_id="s", events=[event(number)], batch=1, turn=turn)
         await store(kv).commit(await store(kv).append_turn(batch))
 
     await store_batch("first", 1)

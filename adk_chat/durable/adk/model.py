@@ -1,0 +1,274 @@
+"""Model calls as journaled steps."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from google.adk.agents.invocation_context import InvocationContext
+from google.adk.events.event import Event
+from google.adk.flows.llm_flows.functions import generate_client_function_call_id
+from google.adk.models.base_llm import BaseLlm
+from google.adk.models.llm_request import LlmRequest
+from google.adk.models.llm_response import LlmResponse
+from opentelemetry import metrics
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import from_json, to_json
+
+from adk_chat.durable.adk import values
+from adk_chat.durable.adk.errors import ErrorRecord, is_transient
+from adk_chat.durable.adk.toolsets import AbsentTool
+from adk_chat.durable.journal.errors import Raisable, is_cancelled
+from adk_chat.durable.journal.journal import MAX_BYTES, Journal
+from adk_chat.durable.journal.keys import digest
+from adk_chat.protocol.events import MODEL_RETRY
+
+logger = logging.getLogger(__name__)
+
+_ERROR_CHARACTERS = 300
+_RICH, _KIND = "$rich", "$kind"
+"""Beside the JSON of a response: fields whose values are of any kind, and its class if that is not ADK's own."""
+
+_FIELDS = LlmResponse.model_fields.keys()
+
+
+class ModelCall(BaseModel):
+    """What the journal keeps of a model call: all its responses, and the error that ended it, if one did."""
+
+    began: float
+    ended: float = 0
+    responses: list[dict[str, Any]] = []
+    """As `_dumped` makes them."""
+    error: ErrorRecord | None = None
+    transient: bool = False
+
+
+class ModelRetry(BaseModel):
+    """That a model call has failed by what may pass, and is made again."""
+
+    model: str
+    error: str = Field(description="The name of the exception and what it says, at most 300 characters.")
+    attempt: int = Field(description="Which attempt comes next.")
+    max_attempts: int
+    seconds: float = Field(description="How long it is until then.")
+
+
+_retries = metrics.get_meter("adk_chat").create_counter(
+    "adk_chat.model.retries", "{retry}", "Model calls that are made again after an error that may pass."
+)
+
+
+class DurableModel(BaseLlm):
+    """A model of ADK whose calls are journaled: a call that completed is never made again.
+
+    Partial responses are handed to ADK as they arrive, so streaming stays live; a replay hands out the same at once.
+    An error that may pass (see `is_transient`) is tried again as the journal's policy says. The last, and any other, is
+    raised as the model raised it, so that ADK's error callbacks see what they see without Restate.
+    """
+
+    inner: BaseLlm
+    journal: object
+    agent: str
+    branch: str | None
+    invocation_id: str
+
+    async def generate_content_async(
+        self, llm_request: LlmRequest, stream: bool = False
+    ) -> AsyncGenerator[LlmResponse, None]:
+        """See `BaseLlm`."""
+        journal = self.journal
+        assert isinstance(journal, Journal)
+        last = to_json(llm_request.contents[-1:], exclude_none=True, serialize_unknown=True)
+        content = digest(self.branch, len(llm_request.contents), last)
+        began = None
+        for attempt in itertools.count(1):
+            call = _Call(self.inner, llm_request, stream, journal)
+            step = asyncio.create_task(
+                journal.step(f"model {self.agent}", call.make, content, label=llm_request.model or self.model)
+            )
+            step.add_done_callback(call.end_of_partials)
+            handed_out = 0
+            try:
+                while (partial := await call.partials.get()) is not None:
+                    handed_out += 1
+                    yield partial
+                made = ModelCall.model_validate_json(await step)
+            finally:
+                step.cancel()
+            journal.advance(made.ended)
+            began = began or made.began
+            pause = journal.retry.pause(attempt, made.ended - began) if made.transient else None
+            if pause is None:
+                break
+            if call.raised is not None:
+                _retries.add(1, {"model": self.model})
+                self._say_retry(journal, call.raised, attempt, pause.total_seconds())
+                call.raised = None  # whose frames have the call
+            if handed_out:
+                raise journal.restart()
+            await journal.sleep(pause, "until the model is asked again")
+        for number in range(handed_out, len(made.responses)):
+            yield call.given[number] if call.given else _restored(made.responses[number])
+        if made.error is not None:
+            error = call.raised or made.error.rebuild()
+            journal.errors_of_models.append(error)
+            raise error
+
+    def _say_retry(self, journal: Journal, error: BaseException, attempt: int, seconds: float) -> None:
+        """Say in the log, and to who watches the turn, that the model is asked again."""
+        retry = ModelRetry(
+            model=self.model,
+            error=" ".join(f"{type(error).__name__}: {error}".split())[:_ERROR_CHARACTERS],
+            attempt=attempt + 1,
+            max_attempts=journal.retry.max_attempts,
+            seconds=seconds,
+        )
+        logger.warning(
+            "%s, of %s, has failed: %s. It is asked again in %g s, for attempt %d of %d at most.",
+            *(retry.model, self.agent, retry.error, retry.seconds, retry.attempt, retry.max_attempts),
+        )
+        if journal.on_model_retry is not None:
+            # Its id and time are no ids and times of the journal, which a replay would not make.
+            journal.on_model_retry(
+                Event(
+                    id=str(uuid.uuid4()),
+                    timestamp=time.time(),
+                    invocation_id=self.invocation_id,
+                    author=self.agent,
+                    branch=self.branch,
+                    partial=True,
+                    custom_metadata={MODEL_RETRY: retry.model_dump(mode="json")},
+                )
+            )
+
+
+class _Call:
+    """One attempt at a model call, in the process that makes it."""
+
+    def __init__(self, model: BaseLlm, request: LlmRequest, stream: bool, journal: Journal) -> None:
+        self.partials: asyncio.Queue[LlmResponse | None] = asyncio.Queue()
+        self.raised: Raisable | None = None
+        self.given: list[LlmResponse] = []
+        """What the model has given, as it was given."""
+        self._model = model
+        self._request = request
+        self._stream = stream
+        self._journal = journal
+
+    async def make(self) -> bytes:
+        """Call the model; give what is to be journaled."""
+        made = ModelCall(began=time.time())
+        try:
+            for tool in self._request.tools_dict.values():
+                if isinstance(tool, AbsentTool):
+                    raise tool.absence()
+            async with asyncio.timeout(self._journal.step_timeout):
+                await self._receive(made.responses)
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
+            made.error = ErrorRecord.of(error)
+            made.transient = is_transient(error)
+            self.raised = error if isinstance(error, Raisable) else made.error.rebuild()
+        made.ended = time.time()
+        try:
+            return _journaled(made)
+        except ValueError as error:
+            self.raised, self.given = error, []
+            return _journaled(ModelCall(began=made.began, ended=made.ended, error=ErrorRecord.of(error)))
+
+    def end_of_partials(self, _: object) -> None:
+        """Called when the call is journaled, or is not going to be."""
+        self.partials.put_nowait(None)
+
+    async def _receive(self, received: list[dict[str, Any]]) -> None:
+        live = True
+        places: dict[int, int] = {}
+        async with aclosing(self._model.generate_content_async(self._request, stream=self._stream)) as responses:
+            async for response in responses:
+                _name_function_calls(response)
+                # A complete response makes ADK run tools, so it and what follows is handed out once it is journaled.
+                live = live and bool(response.partial)
+                # As it is before ADK and its callbacks may change it.
+                received.append(_dumped(response))
+                # A model may change what it has given, and give it again; ADK would have seen it as it was.
+                before = places.get(id(response))
+                if before is not None and not live:
+                    self.given[before] = _restored(received[before])
+                places[id(response)] = len(self.given)
+                self.given.append(response)
+                if live:
+                    self.partials.put_nowait(response)
+
+
+def durable_models(get_llm: Any) -> Any:
+    """Makes `BaseLlmFlow._get_llm` return the model that an agent is about to call as a `DurableModel`."""
+
+    async def get_durable_llm(self: object, invocation_context: InvocationContext) -> BaseLlm:
+        model: BaseLlm = await get_llm(self, invocation_context)
+        journal = Journal.current()
+        if journal is None or isinstance(model, DurableModel):
+            return model
+        return DurableModel(
+            model=model.model,
+            inner=model,
+            journal=journal,
+            agent=getattr(invocation_context.agent, "name", "agent"),
+            branch=invocation_context.branch,
+            invocation_id=invocation_context.invocation_id,
+        )
+
+    return get_durable_llm
+
+
+def _name_function_calls(response: LlmResponse) -> None:
+    # ADK would do so after the step, with ids that depend on how many were made before.
+    for part in (response.content.parts if response.content else None) or []:
+        if part.function_call and not part.function_call.id:
+            part.function_call.id = generate_client_function_call_id()
+
+
+def _journaled(made: ModelCall) -> bytes:
+    """A call as the journal keeps it.
+
+    Raises:
+        ValueError: it can be kept in no form.
+    """
+    try:
+        data = made.model_dump_json(exclude_none=True).encode()
+        if data.count(b"{") + data.count(b"[") > values.MAX_DEPTH:
+            from_json(data)
+    except ValueError as error:  # half a character, or nested too deep to be read again
+        raise ValueError(f"The model's answer cannot be kept: {error}") from error
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"The model's answer takes {len(data)} bytes; at most {MAX_BYTES} can be kept.")
+    return data
+
+
+def _dumped(response: LlmResponse) -> dict[str, Any]:
+    """What the journal keeps of a response: its JSON, and what that would lose."""
+    kind = type(response)
+    own = [name for name in kind.model_fields if name not in _FIELDS] if kind is not LlmResponse else []
+    rich = [name for name in ("custom_metadata", *own) if getattr(response, name) is not None]
+    data = response.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=set(rich), fallback=repr)
+    if rich:
+        data[_RICH] = {name: values.encode_leniently(getattr(response, name), name) for name in rich}
+    if kind is not LlmResponse:
+        data[_KIND] = values.name_of(kind)
+    return data
+
+
+def _restored(data: dict[str, Any]) -> LlmResponse:
+    """The response of which that was kept; of ADK's own class, where its own is not there any more."""
+    given = {name: value for name, value in data.items() if name not in (_RICH, _KIND)}
+    rich = {name: values.decode(value) for name, value in data.get(_RICH, {}).items()}
+    with contextlib.suppress(values.UnjournalableError, ValidationError):
+        kind = values.resolve(data[_KIND]) if _KIND in data else LlmResponse
+        response: LlmResponse = kind.model_validate({**given, **rich})
+        return response
+    return LlmResponse.model_validate(given | {k: v for k, v in rich.items() if k in _FIELDS})

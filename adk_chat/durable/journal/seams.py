@@ -1,0 +1,332 @@
+"""The private parts of the Restate SDK and of asyncio that the journal uses.
+
+`tests/durable/journal/test_seams.py` checks each of them against the installed versions. What is replaced, rather than
+used, is in `adk_chat.durable.patches`.
+"""
+
+import asyncio
+import gc
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from datetime import timedelta
+from enum import Enum
+from math import inf
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
+from typing import Any, cast
+
+import restate
+from restate import server_context, vm
+from restate.exceptions import RetryableError, SdkInternalBaseException, SdkInternalException, SuspendedException
+
+from adk_chat.durable.journal.entries import Entries
+
+UnresolvedFuture = vm.UnresolvedFuture
+DisconnectedException = server_context.DisconnectedException
+AttemptOver = SdkInternalBaseException
+"""What the SDK raises in a handler whose attempt is over: suspended, disconnected or failed. Never swallow it."""
+
+
+def attempt_over() -> SdkInternalBaseException:
+    """The exception that ends an attempt without being an `Exception`, so that no agent's handler sees it."""
+    return SdkInternalException()
+
+
+# --- Restate: the context of the running handler --------------------------------------------------------------
+
+
+def running_context() -> restate.Context | None:
+    """The context of the Restate handler that runs here, or None outside one and inside a journaled step."""
+    context = server_context._restate_context_var.get(None)
+    return context if isinstance(context, server_context.ServerInvocationContext) else None
+
+
+def replace_context(context: object) -> None:
+    """Make `restate.extensions.current_context()` answer `context` in the current `contextvars` context."""
+    server_context._restate_context_var.set(cast(restate.Context, context))
+
+
+# --- Restate: what the engine has sent ------------------------------------------------------------------------
+
+_RECEIVED, _BEFORE = "adk_chat_received", "adk_chat_before"
+
+
+def keeping_input(notify: Any) -> Any:
+    """Makes `VMWrapper.notify_input` keep the bytes that arrive before the handler runs: the recorded journal."""
+
+    def notify_input(self: vm.VMWrapper, input_buf: bytes) -> None:
+        kept = vars(self)
+        if _BEFORE not in kept:
+            kept.setdefault(_RECEIVED, []).append(bytes(input_buf))
+        notify(self, input_buf)
+
+    return notify_input
+
+
+def ending_input(begin: Any) -> Any:
+    """Makes `VMWrapper.sys_input`, the first call of each handler, note that the recorded journal is complete."""
+
+    def sys_input(self: vm.VMWrapper) -> vm.Invocation:
+        vars(self)[_BEFORE] = vars(self).pop(_RECEIVED, None)
+        begun: vm.Invocation = begin(self)
+        return begun
+
+    return sys_input
+
+
+def entries(context: restate.Context) -> Entries:
+    """The journal with which the attempt of `context` began; it can be had once.
+
+    Raises:
+        RetryableError: the attempt began before `install`, in a handler that made a `RestatePlugin`.
+    """
+    machine = cast(server_context.ServerInvocationContext, context).vm
+    received: list[bytes] | None = vars(machine).get(_BEFORE)
+    vars(machine)[_BEFORE] = None
+    if received is None and machine.is_replaying():
+        raise RetryableError("The journal was not kept, but is from now on.", retry_after=timedelta(milliseconds=1))
+    found = Entries()
+    for data in received or ():
+        found.feed(data)
+    return found
+
+
+# --- Restate: the state machine -------------------------------------------------------------------------------
+
+
+def state_machine(context: restate.Context) -> Any:
+    """The state machine of an attempt."""
+    return cast(server_context.ServerInvocationContext, context).vm
+
+
+def set_state_machine(context: restate.Context, machine: Any) -> None:
+    """Let all that code does by `context` go to `machine`."""
+    cast(server_context.ServerInvocationContext, context).vm = machine
+
+
+def run_of(handle: int, *, replayed: bool) -> vm.Run:
+    """What the state machine answers to who asks for a run."""
+    return vm.Run(replayed=replayed, handle=handle)
+
+
+def failure(code: int, message: str) -> vm.Failure:
+    """A failure, for the state machine."""
+    return vm.Failure(code=code, message=message)
+
+
+def when_handler_ends(context: restate.Context, close: Callable[[], Awaitable[None]]) -> None:
+    """Await `close` when the handler of `context` has ended, in whatever way."""
+    server_context.set_extension_data(context, "adk_chat", _Closing(close))
+
+
+class _Closing:
+    def __init__(self, close: Callable[[], Awaitable[None]]) -> None:
+        self.__close__ = close
+
+
+# --- Restate: awaiting ----------------------------------------------------------------------------------------
+
+
+class Progress(Enum):
+    """What the state machine says when it is polled."""
+
+    MADE = "made"
+    WAIT = "wait"
+    CANCELLED = "cancelled"
+
+
+class Engine:
+    """The connection of an attempt to the engine, for who awaits in the place of the SDK."""
+
+    def __init__(self, context: restate.Context) -> None:
+        self._server: Any = context
+
+    def let_go(self) -> None:
+        """Drop the reference to the context. The handler has ended."""
+        self._server = None
+
+    async def send_output(self) -> None:
+        """Send what was issued."""
+        await self._server.take_and_send_output()
+
+    async def receive(self) -> Any:
+        """What the engine sends next."""
+        return await self._server.receive()
+
+    def notify(self, received: Any) -> bool:
+        """Tell the state machine what was received; gives whether it was the last.
+
+        Raises:
+            DisconnectedException: there is no connection any more.
+        """
+        if received["type"] == "http.disconnect":
+            raise DisconnectedException
+        if received["type"] != "http.request":
+            return False
+        if received.get("body"):
+            self._server.vm.notify_input(received["body"])
+        if received.get("more_body", False):
+            return False
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """Let nothing more come from the engine: the attempt is suspended where it waits for something."""
+        self._server.vm.notify_input_closed()
+
+    def progress(self, handles: list[int]) -> Progress | int:
+        """Poll for any of the results behind `handles`; a number is the handle of a run that is to be executed.
+
+        Raises:
+            SdkInternalBaseException: the attempt is suspended, or broken.
+        """
+        answer = self._server.vm.do_progress(first_completed([single(handle) for handle in handles]))
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, vm.Suspended):
+            raise SuspendedException
+        if isinstance(answer, vm.DoProgressExecuteRun):
+            return answer.handle
+        if isinstance(answer, vm.DoProgressCancelSignalReceived):
+            return Progress.CANCELLED
+        return Progress.WAIT if isinstance(answer, vm.DoProgressWaitExternalProgress) else Progress.MADE
+
+    def action(self, handle: int) -> Callable[[], Awaitable[None]] | None:
+        """What code has handed to `ctx.run` behind a handle."""
+        found: Callable[[], Awaitable[None]] | None = self._server.run_coros_to_execute.pop(handle, None)
+        return found
+
+    def keep(self, task: "asyncio.Future[Any]") -> None:
+        """Let the SDK end a task when the attempt ends."""
+        self._server.tasks.add(task)
+
+    async def take(self, handle: int) -> Any:
+        """Take a result that is there."""
+        return await self._server.must_take_notification(handle)
+
+    def take_now(self, handle: int) -> Any:
+        """The same, for who cannot wait until what has gone wrong is sent."""
+        result = self._server.vm.take_notification(handle)
+        if isinstance(result, vm.Failure):
+            raise restate.TerminalError(result.message, result.code)
+        return result
+
+
+def route_awaits(context: restate.Context, wait: Callable[[UnresolvedFuture], Coroutine[Any, Any, None]]) -> None:
+    """Let all that code awaits of `context` be awaited by `wait`."""
+    cast(Any, context).create_poll_or_cancel_coroutine = wait
+
+
+def is_completed(machine: Any, future: UnresolvedFuture) -> bool:
+    """Whether the engine's answer to `future` is here, without waiting for more."""
+    if isinstance(future, vm.SingleUnresolvedFuture):
+        return machine.is_completed(future.handle) is True
+    anyone = any if isinstance(future, vm.FirstCompletedUnresolvedFuture) else all
+    return anyone(is_completed(machine, child) for child in future.children)
+
+
+def incomplete(machine: Any, future: UnresolvedFuture) -> list[int]:
+    """The handles of all that `future` waits for still."""
+    if isinstance(future, vm.SingleUnresolvedFuture):
+        return [] if machine.is_completed(future.handle) else [future.handle]
+    return [handle for child in future.children for handle in incomplete(machine, child)]
+
+
+def handles(future: UnresolvedFuture) -> set[int]:
+    """The handles of all that `future` consists of."""
+    if isinstance(future, vm.SingleUnresolvedFuture):
+        return {future.handle}
+    return {handle for child in future.children for handle in handles(child)}
+
+
+def rank(future: UnresolvedFuture, ranks: dict[int, int]) -> float:
+    """When `future` was completed: the place in the journal of what completed it, given those of the handles."""
+    if isinstance(future, vm.SingleUnresolvedFuture):
+        return ranks.get(future.handle, inf)
+    last = min if isinstance(future, vm.FirstCompletedUnresolvedFuture) else max
+    return last((rank(child, ranks) for child in future.children), default=inf)
+
+
+def single(handle: int) -> UnresolvedFuture:
+    """The future of one handle."""
+    return vm.SingleUnresolvedFuture(handle)
+
+
+def first_completed(futures: list[UnresolvedFuture]) -> UnresolvedFuture:
+    """The future that completes with the first of `futures`."""
+    return vm.FirstCompletedUnresolvedFuture(futures)
+
+
+# --- asyncio: tasks and timers --------------------------------------------------------------------------------
+
+
+def follow_timers(loop: asyncio.AbstractEventLoop, was_set: Callable[[asyncio.TimerHandle], None]) -> None:
+    """Have it said of each timer that is set on `loop`, by the code that sets it."""
+
+    def follow(original: Callable[..., asyncio.TimerHandle]) -> Callable[..., asyncio.TimerHandle]:
+        def followed(*args: Any, **options: Any) -> asyncio.TimerHandle:
+            timer = original(*args, **options)
+            was_set(timer)
+            return timer
+
+        return followed
+
+    # uvloop's call_later and call_at know nothing of each other; asyncio's own calls the one by the other.
+    for name in ("call_later", "call_at"):
+        setattr(loop, name, follow(getattr(loop, name)))
+
+
+def awaited_by(task: "asyncio.Task[Any]") -> "asyncio.Future[Any] | None":
+    """The future that a task waits for; None if it is about to run."""
+    return getattr(task, "_fut_waiter", None)
+
+
+def gathered(future: "asyncio.Future[Any]") -> "list[asyncio.Future[Any]]":
+    """What a future of `asyncio.gather` waits for still; any other is itself what is waited for."""
+    children: list[asyncio.Future[Any]] | None = getattr(future, "_children", None)
+    if children is None:
+        return [future]
+    return [one for child in children if not child.done() for one in gathered(child)]
+
+
+_driven: dict[CodeType, str] = {}
+
+
+def drives(function: Callable[..., Any], variable: str) -> None:
+    """Let it be known that a generator runs a coroutine by itself, which it has in `variable`; `frames` looks there."""
+    _driven[function.__code__] = variable
+
+
+def frames(task: "asyncio.Task[Any]") -> list[FrameType]:
+    """The frames of what a task runs, down to the one that waits, as far as they can be seen."""
+    found = []
+    running: Any = task.get_coro()
+    while running is not None:
+        kind = next((kind for kind in ("cr", "ag", "gi") if hasattr(running, f"{kind}_frame")), None)
+        if kind is None:
+            # What `async for` awaits, and the like, tells what it runs to the garbage collector alone.
+            running = next(filter(_runs, gc.get_referents(running)), None)
+            continue
+        frame: FrameType | None = getattr(running, f"{kind}_frame")
+        if frame is None:
+            break
+        found.append(frame)
+        running = getattr(running, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+        if running is None and frame.f_code in _driven:
+            running = frame.f_locals.get(_driven[frame.f_code])
+    return found
+
+
+def _runs(found: object) -> bool:
+    return isinstance(found, (CoroutineType, AsyncGeneratorType, GeneratorType)) or type(found) in _RUNS
+
+
+async def _some() -> AsyncGenerator[None, None]:
+    yield
+
+
+async def _none() -> None: ...
+
+
+_coroutine = _none()
+_RUNS = (type(anext(_some())), type(anext(_some(), None)), type(_some().aclose()), type(_coroutine.__await__()))
+"""What is awaited in the place of an async generator, or of a coroutine."""
+_coroutine.close()

@@ -1,0 +1,1 @@
+"""Who may make a request: tokens, tickets, origins."""

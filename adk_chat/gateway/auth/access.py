@@ -1,0 +1,121 @@
+"""Whom a request to the gateway is about. What is not listed here nobody may ask."""
+
+import enum
+import json
+import re
+from typing import Any
+from urllib.parse import parse_qsl
+
+from adk_chat.protocol.turn_id import TurnId
+
+
+class Access(enum.Enum):
+    """Who may make a request."""
+
+    OPEN = "anybody"
+    SHARED = "every user"
+    USER = "the user that its path names"
+    BODY = "the user that its body names"
+    NOBODY = "nobody"
+
+
+class BodyError(Exception):
+    """The body does not say clearly whom it is about."""
+
+
+_OPEN = re.compile(r"/|/health|/ready|/version|/dev-ui(/.*)?")
+_SHARED = re.compile(r"/list-apps")
+_USER = re.compile(r"(?:/dev)?/apps/[^/]+/users/([^/]+)/.+")
+_TURN = re.compile(r"/turns/([^/]+)/[^/]+")
+_EVENTS = re.compile(r"/turns/([^/]+)/events")
+_BODY = re.compile(r"/run|/run_sse|/agent-identity/finalize")
+
+# Segments that somebody behind us could read in another way than the router does.
+_AMBIGUOUS = re.compile(r"//|/\.{1,2}(/|$)|[\\\x00-\x1f\x7f]")
+
+_NAMES = ("userId", "user_id")
+
+NOTES = "adk_chat.access_log"
+"""Where a scope has what is to be logged of its request, if that is logged."""
+
+
+def note_user(scope: Any, user: str) -> None:
+    """Note whom a request is about, for its line of the log."""
+    if (notes := scope.get(NOTES)) is not None:
+        notes["user"] = user
+
+
+def route_path(scope: Any) -> str:
+    """The path as the router behind us sees it: decoded, without the prefix of a proxy."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(root) :] if root and (path + "/").startswith(root.rstrip("/") + "/") else path
+
+
+def access(method: str, path: str) -> tuple[Access, str | None]:
+    """Who may make a request, and the user that its path names."""
+    if _AMBIGUOUS.search(path):
+        return Access.NOBODY, None
+    if match := _USER.fullmatch(path):
+        return Access.USER, match[1]
+    if match := _TURN.fullmatch(path):
+        return _of_turn(match[1])
+    if method == "POST" and _BODY.fullmatch(path):
+        return Access.BODY, None
+    if method in ("GET", "HEAD") and _OPEN.fullmatch(path):
+        return Access.OPEN, None
+    if method in ("GET", "HEAD") and _SHARED.fullmatch(path):
+        return Access.SHARED, None
+    return Access.NOBODY, None
+
+
+def ticket(scope: Any) -> tuple[TurnId, str] | None:
+    """The ticket that a request for the events of a turn shows, and that turn; None if there is none."""
+    match = _EVENTS.fullmatch(route_path(scope))
+    shown = [value for name, value in parse_qsl(scope["query_string"].decode("latin-1")) if name == "ticket"]
+    if scope["method"] != "GET" or match is None or len(shown) != 1:
+        return None
+    try:
+        return TurnId.parse(match[1]), shown[0]
+    except ValueError:
+        return None
+
+
+def without_ticket(query: bytes) -> bytes:
+    """The query without its ticket, which is to be in no trace or log."""
+    left = [pair for pair in query.split(b"&") if not pair.startswith(b"ticket=")]
+    return b"&".join(left)
+
+
+def users_in_query(query: bytes) -> set[str]:
+    """The users that a query names."""
+    return {value for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True) if name in _NAMES}
+
+
+def users_in_body(body: bytes) -> set[Any]:
+    """The users that a JSON body names, in either spelling; none if it is not JSON.
+
+    Raises:
+        BodyError: it names one twice, in which case it depends on the reader which one counts.
+    """
+    try:
+        value = json.loads(body, object_pairs_hook=_object)
+    except (ValueError, RecursionError):
+        return set()
+    if not isinstance(value, dict):
+        return set()
+    return {user if isinstance(user := value[name], str) else None for name in _NAMES if name in value}
+
+
+def _of_turn(text: str) -> tuple[Access, str | None]:
+    try:
+        return Access.USER, TurnId.parse(text).key.user_id
+    except ValueError:
+        return Access.NOBODY, None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in _NAMES:
+        if names.count(name) > 1:
+            raise BodyError(f"The body says {name} more than once; say it once.")
+    return dict(pairs)

@@ -1,0 +1,1 @@
+"""What a process does beside serving: logs, telemetry, readiness, workers, garbage collection, its end."""
