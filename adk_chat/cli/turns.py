@@ -44,7 +44,7 @@ async def list_turns(admin: AdminApi, user: str | None) -> None:
     waiting = sum(status_of(row["status"]) == "waiting" for row in rows)
     if waiting:
         click.echo(
-            f"{waiting} of them wait for a slot: Restate runs all the handlers that it may. See docs/production.md, Slots."
+            f"{waiting} of them wait for a slot: Restate runs as many handlers as it may. See docs/production.md."
         )
     if not rows:
         click.echo("No turn runs or waits.")
