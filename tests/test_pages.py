@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 SERVICE = ChatService(scripted_app("assistant"), settings=Settings())
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
@@ -53,7 +54,8 @@ def routes() -> str:
 
 def _module(app: FastAPI, path: str, method: str) -> str:
     """Where the endpoint of a route is defined."""
-    ours = turn_routes(*[None] * 3, {}).routes + ready_route(None).routes  # type: ignore[arg-type, list-item]
+    nothing: Any = None
+    ours = turn_routes(nothing, nothing, nothing, {}).routes + ready_route(nothing).routes
     found = [route for route in [*ours, *app.routes] if isinstance(route, APIRoute)]
     same = [one for one in found if one.path.replace(":path", "") == path and method in (one.methods or ())]
     return str(same[0].endpoint.__module__)

@@ -1,6 +1,7 @@
 """Probes that come every second."""
 
 import asyncio
+from typing import Any
 
 import aiohttp
 import pytest
@@ -13,7 +14,7 @@ async def test_all_probes_share_one_client(monkeypatch: pytest.MonkeyPatch) -> N
     made: list[aiohttp.TCPConnector] = []
     connector = aiohttp.TCPConnector
 
-    def make(**options: int) -> aiohttp.TCPConnector:
+    def make(**options: Any) -> aiohttp.TCPConnector:
         made.append(connector(**options))
         return made[-1]
 
