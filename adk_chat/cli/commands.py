@@ -151,6 +151,7 @@ async def serve(
     watching = None if admin_url is None else asyncio.create_task(watch_slots(admin_url, settings.restate_headers))
     garbage.settle()
     blocked = BlockedWatch()
+    blocked.start()
     registered = f", registered as {at} with the Restate at {admin_url}" if admin_url else ""
     say(f"Serving {_names(loaded)} on http://{settings.endpoint_host}:{port}{registered}.")
     _say_what_is_not_shared(settings)
@@ -246,7 +247,7 @@ async def web(loaded: Loaded, settings: Settings, *, fd: int | None) -> None:
 
 async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> None:
     """Run everything, but for restate-server where that runs already."""
-    data = None if without_server else DataDir(settings.data_dir)  # it is ours as long as this is here
+    data = None if without_server else DataDir.lock(settings.data_dir)  # it is ours as long as this is here
     data_dir = data.path if data else settings.data_dir
     listening = _listen("127.0.0.1", settings.endpoint_port, "--endpoint-port")
     port = listening.getsockname()[1]
@@ -276,6 +277,7 @@ async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> No
         watching = asyncio.create_task(watch_slots(server.admin_url, {}))
         garbage.settle()
         blocked = BlockedWatch()
+        blocked.start()
         web_serving = asyncio.create_task(serve_gateway(gateway, web_listening, stop))
         say(_welcome(loaded, server, web_url, settings.ui))
         done, _ = await asyncio.wait([serving, web_serving, ended], return_when=asyncio.FIRST_COMPLETED)
@@ -299,7 +301,7 @@ async def reload(settings: Settings, *, arguments: Sequence[str]) -> None:
     directory = directory_of(settings.agent) if settings.agent else None
     if directory is None:
         raise AgentError(f"--reload watches the files of an agent, and {settings.agent or 'the assistant'} has none.")
-    data = DataDir(settings.data_dir)
+    data = DataDir.lock(settings.data_dir)
     async with _restate_server(data.path, settings) as server:
         stop = stop_event()
         ended = asyncio.create_task(server.wait())

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 from adk_chat.process import guard
 from adk_chat.protocol.errors import NoAnswerError
@@ -41,40 +42,47 @@ class AwayError(ServerError):
 
 
 class DataDir:
-    """A directory for the server's data, which one process at a time may use.
+    """A directory for the server's data, which one process at a time may use."""
 
-    Raises:
-        ServerError: another one uses it, or it cannot be written to.
-    """
+    def __init__(self, path: Path, lock: TextIO) -> None:
+        self.path = path
+        self._lock = lock
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.resolve()
+    @classmethod
+    def lock(cls, path: Path) -> "DataDir":
+        """Creates the directory if needed, and locks it.
+
+        Raises:
+            ServerError: if another process uses it, it cannot be written to, or its path is too long.
+        """
+        given, path = path, path.resolve()
         # Restate follows links to the place itself, so no link makes it shorter.
-        beyond = len(os.fsencode(self.path / _RESTATE / _NODE / "fabric.sock")) - _SOCKET_BYTES
+        beyond = len(os.fsencode(path / _RESTATE / _NODE / "fabric.sock")) - _SOCKET_BYTES
         if beyond > 0:
             raise ServerError(
-                f"{self.path} is {beyond} bytes too long for the sockets of restate-server. "
+                f"{path} is {beyond} bytes too long for the sockets of restate-server. "
                 "Name a shorter directory with --data-dir."
             )
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / "lock").open("a+")
+            path.mkdir(parents=True, exist_ok=True)
+            lock = (path / "lock").open("a+")
         except OSError as error:
             raise ServerError(
-                f"{path} cannot be used: {error.strerror} ({error.filename}). Name another directory with --data-dir."
+                f"{given} cannot be used: {error.strerror} ({error.filename}). Name another directory with --data-dir."
             ) from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._lock.seek(0)
-            owner = self._lock.read().strip()
+            lock.seek(0)
+            owner = lock.read().strip()
             raise ServerError(
-                f"{path} is in use by another adk-chat (process {owner}). "
+                f"{given} is in use by another adk-chat (process {owner}). "
                 "Stop that one, or give this one its own --data-dir."
             ) from None
-        self._lock.truncate(0)
-        self._lock.write(f"{os.getpid()}\n")
-        self._lock.flush()
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        return cls(path, lock)
 
     def close(self) -> None:
         """Let others use the directory."""

@@ -22,7 +22,7 @@ from adk_chat.objects.kv import ObjectState
 from adk_chat.objects.turn_control import AnyContext, ends, forget_failed, is_running, send_cancel
 from adk_chat.protocol.events import unmarked
 from adk_chat.protocol.json import Json
-from adk_chat.protocol.limits import HISTORY_BYTES, MAX_BYTES, shallow, sized
+from adk_chat.protocol.limits import HISTORY_BYTES, MAX_BYTES, sized
 from adk_chat.protocol.messages import CancelTurn, Message
 from adk_chat.protocol.run_config import streams
 from adk_chat.protocol.sessions import (
@@ -373,12 +373,7 @@ class _Handlers:
         self._known(app)
         self._limit("session_id", request.session_id)
         content = request.content()
-        data, most = to_json(content), self._config.max_message_bytes
-        size = len(data)
-        if size > most:
-            raise restate.TerminalError(f"message: takes {size} bytes as JSON; at most {most} are accepted.", 413)
-        shallow(content or {}, data, "message:")
-        shallow(request.state_delta or {}, to_json(request.state_delta), "state_delta:")
+        request.check(content, self._config.max_message_bytes)
         store = self._store(ctx, request)
         record, head = await _head(store, request.session_id)
         if record is None and not request.create:

@@ -17,14 +17,13 @@ from adk_chat.durable.journal import seams
 from adk_chat.durable.journal.attempt import clear_frames
 from adk_chat.protocol.errors import STATUS, sentence
 from adk_chat.protocol.json import whole_characters
-from adk_chat.protocol.limits import sized
+from adk_chat.protocol.limits import ENGINE_BYTES, sized
+from adk_chat.protocol.messages import Message
 
 logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
 _NOTHING = (b"", b"null")
-ENGINE_BYTES = 32 * 1024 * 1024
-"""The most that the engine takes."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,13 @@ class _Input(Serde[Any]):
             return _Rejected(f"The request takes {len(buf)} bytes; at most {self._most} are accepted.", 413)
         data = bytes(buf)
         try:
-            return self._model.model_validate_json(b"{}" if data.strip() in _NOTHING else data)
+            request = self._model.model_validate_json(b"{}" if data.strip() in _NOTHING else data)
         except ValidationError as error:
             whole = whole_characters(data)
             return _Rejected(sentence(error)) if whole == data else self.deserialize(whole)
+        if isinstance(request, Message):
+            request.received(data)
+        return request
 
     def serialize(self, obj: Any) -> bytes:
         raise NotImplementedError

@@ -25,23 +25,29 @@ class BlockedWatch:
     """Watches the event loop that it is made on from a thread of its own, until it is stopped."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._of_loop = threading.get_ident()
-        self._seen = time.monotonic()
+        self._seen = 0.0
         self._stopped = threading.Event()
-        self._timer = self._loop.call_later(_LOOK_SECONDS, self._tick)
-        threading.Thread(target=self._watch, name="adk_chat blocked", daemon=True).start()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Starts to watch the running event loop."""
+        self._tick()
+        watch = threading.Thread(
+            target=self._watch, args=(threading.get_ident(),), name="adk_chat blocked", daemon=True
+        )
+        watch.start()
 
     def stop(self) -> None:
         """Watch no more. To be called on the loop."""
         self._stopped.set()
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _tick(self) -> None:
         self._seen = time.monotonic()
-        self._timer = self._loop.call_later(_LOOK_SECONDS, self._tick)
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._tick)
 
-    def _watch(self) -> None:
+    def _watch(self, thread: int) -> None:
         blocked_at, looked_at = 0.0, time.monotonic()
         while not self._stopped.wait(_LOOK_SECONDS):
             seen, now = self._seen, time.monotonic()
@@ -54,7 +60,7 @@ class BlockedWatch:
                 blocked_at = seen
                 logger.warning(
                     "The event loop stands still for more than %g s, and with it all turns of this process. %s",
-                    *(LONG_SECONDS, _where(sys._current_frames().get(self._of_loop))),
+                    *(LONG_SECONDS, _where(sys._current_frames().get(thread))),
                 )
 
 

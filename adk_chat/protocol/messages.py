@@ -3,9 +3,12 @@
 from typing import Annotated, Literal
 
 from google.genai import types
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from pydantic_core import to_json
 
+from adk_chat.protocol.errors import TooLargeError
 from adk_chat.protocol.json import OBJECTS, Json
+from adk_chat.protocol.limits import MAX_DEPTH, shallow
 from adk_chat.protocol.run_config import RequestedRunConfig
 from adk_chat.protocol.sessions import SessionRequest
 
@@ -44,6 +47,29 @@ class Message(SessionRequest):
         "interrupt the running turn and keep what it said; or roll it back, which hides what it said from the model "
         "and undoes its changes to the state.",
     )
+
+    _bytes: int | None = PrivateAttr(default=None)
+    _brackets: int = PrivateAttr(default=MAX_DEPTH + 1)
+
+    def received(self, data: bytes) -> None:
+        """Notes the bytes that the message came as, so that `check` need not make JSON of it again."""
+        self._bytes, self._brackets = len(data), data.count(b"{") + data.count(b"[")
+
+    def check(self, content: Json | None, most: int) -> None:
+        """Checks the size and the nesting of the message.
+
+        Raises:
+            TooLargeError: if `content` takes more than `most` bytes as JSON.
+            BadRequestError: if it or the state delta is nested too deeply.
+        """
+        deep = self._brackets > MAX_DEPTH
+        if not deep and self._bytes is not None and self._bytes <= most:
+            return
+        data = to_json(content)
+        if len(data) > most:
+            raise TooLargeError(f"message: takes {len(data)} bytes as JSON; at most {most} are accepted.")
+        shallow(content or {}, data, "message:")
+        shallow(self.state_delta or {}, to_json(self.state_delta), "state_delta:")
 
     @model_validator(mode="after")
     def _says_something(self) -> "Message":

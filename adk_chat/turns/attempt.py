@@ -243,6 +243,7 @@ class TurnAttempt:
         with journal.pump.uncancelled():
             await self._begin(running)
             report = self._report = TurnReport(self._key.app_name, journal)
+            report.begin()
             head, session = await self._found(journal)
             recent = await recent_events(self._ctx, self._key) if self._killed else []
         cancellation = Cancellation(journal, abort)
@@ -250,6 +251,7 @@ class TurnAttempt:
         if live is not None:
             journal.on_model_retry = live.partial
         outbox = self._outbox = Outbox(self._ctx, journal, self._key, head, live)
+        outbox.resume()
         sessions = self._sessions = TurnSessions(
             journal,
             self._key,

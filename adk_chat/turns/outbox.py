@@ -79,26 +79,29 @@ class Outbox:
         self._replied = False
         self._last: TurnEvents | None = None
         """The last batch that was made."""
+
+    def resume(self) -> None:
+        """Sends again what earlier attempts have sent, since that may be lost; Chat stores a repeated batch once."""
         expected: set[str] = set()
         before: dict[int, TurnEvents] = {}
-        for number, request in journal.requests(CHAT, _HANDLER, key.user_id):
+        for number, request in self._journal.requests(CHAT, _HANDLER, self._key.user_id):
             batch = TurnEvents.model_validate_json(request)
             before[batch.batch] = batch
-            if number < journal.pump.cancel_point.number:
+            if number < self._journal.pump.cancel_point.number:
                 expected.update(event["id"] for event in batch.events)
         for batch in before.values():
             self._keep(batch)
             self._sent += batch.events
             self._ids.update(event["id"] for event in batch.events)
-            if live is not None:
-                live.sent(batch.events)
+            if self._live is not None:
+                self._live.sent(batch.events)
             self._send(batch)
-        for recorded in journal.recorded(_OF_TOOLS):
+        for recorded in self._journal.recorded(_OF_TOOLS):
             self._of_tools.update(from_json(recorded))
         expected -= self._of_tools
-        journal.pump.cancel_point.expects = lambda: any(event["id"] in expected for event in self._sent)
-        if live is not None:
-            journal.before_step = self._show
+        self._journal.pump.cancel_point.expects = lambda: any(event["id"] in expected for event in self._sent)
+        if self._live is not None:
+            self._journal.before_step = self._show
 
     def sent_before(self, event: Event, made: Json, *, of_tool: bool) -> bool:
         """Whether an earlier attempt has sent this event, of which that is stored; it then becomes what was sent.

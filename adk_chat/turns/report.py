@@ -29,8 +29,11 @@ class TurnReport:
         self._journal = journal
         self._heard = False
         self._error: BaseException | None = None
+
+    def begin(self) -> None:
+        """Reports that the attempt begins."""
         _running.add(1, self._app)
-        if not journal.resumed:
+        if not self._journal.resumed:
             logger.info("The turn begins.")
 
     def hear(self, event: Event, *, new: bool) -> None:

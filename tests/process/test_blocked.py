@@ -18,6 +18,7 @@ async def test_what_blocks_everybody_is_said_with_its_line(
     monkeypatch.setattr(blocked, "_LOOK_SECONDS", 0.05)
     caplog.set_level(logging.WARNING, "adk_chat.process.blocked")
     watch = BlockedWatch()
+    watch.start()
     await asyncio.sleep(0.3)  # which waits, and blocks nobody
     assert not caplog.records
 

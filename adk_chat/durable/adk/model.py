@@ -22,8 +22,8 @@ from pydantic_core import from_json, to_json
 
 from adk_chat.durable.adk import values
 from adk_chat.durable.adk.errors import ErrorRecord, is_transient
+from adk_chat.durable.adk.run_once import Outcome
 from adk_chat.durable.adk.toolsets import AbsentTool
-from adk_chat.durable.journal.errors import Raisable, is_cancelled
 from adk_chat.durable.journal.journal import MAX_BYTES, Journal
 from adk_chat.durable.journal.keys import digest
 from adk_chat.protocol.events import MODEL_RETRY
@@ -97,7 +97,8 @@ class DurableModel(BaseLlm):
                 while (partial := await call.partials.get()) is not None:
                     handed_out += 1
                     yield partial
-                made = ModelCall.model_validate_json(await step)
+                data = await step
+                made = call.made or ModelCall.model_validate_json(data)
             finally:
                 step.cancel()
             journal.advance(made.ended)
@@ -105,17 +106,17 @@ class DurableModel(BaseLlm):
             pause = journal.retry.pause(attempt, made.ended - began) if made.transient else None
             if pause is None:
                 break
-            if call.raised is not None:
+            if call.outcome.error is not None:
                 _retries.add(1, {"model": self.model})
-                self._say_retry(journal, call.raised, attempt, pause.total_seconds())
-                call.raised = None  # whose frames have the call
+                self._say_retry(journal, call.outcome.error, attempt, pause.total_seconds())
+                call.outcome = Outcome()  # the frames of its error hold the call
             if handed_out:
                 raise journal.restart()
             await journal.sleep(pause, "until the model is asked again")
         for number in range(handed_out, len(made.responses)):
             yield call.given[number] if call.given else _restored(made.responses[number])
         if made.error is not None:
-            error = call.raised or made.error.rebuild()
+            error = call.outcome.error or made.error.rebuild()
             journal.errors_of_models.append(error)
             raise error
 
@@ -152,35 +153,37 @@ class _Call:
 
     def __init__(self, model: BaseLlm, request: LlmRequest, stream: bool, journal: Journal) -> None:
         self.partials: asyncio.Queue[LlmResponse | None] = asyncio.Queue()
-        self.raised: Raisable | None = None
+        self.outcome: Outcome[None] = Outcome()
+        self.made: ModelCall | None = None
+        """The record of the call, if it was made in this process."""
         self.given: list[LlmResponse] = []
-        """What the model has given, as it was given."""
+        """The responses, as the model returned them."""
         self._model = model
         self._request = request
         self._stream = stream
         self._journal = journal
 
     async def make(self) -> bytes:
-        """Call the model; give what is to be journaled."""
+        """Calls the model. Returns what is to be journaled."""
         made = ModelCall(began=time.time())
-        try:
-            for tool in self._request.tools_dict.values():
-                if isinstance(tool, AbsentTool):
-                    raise tool.absence()
-            async with asyncio.timeout(self._journal.step_timeout):
-                await self._receive(made.responses)
-        except BaseException as error:
-            if is_cancelled(error):
-                raise
-            made.error = ErrorRecord.of(error)
-            made.transient = is_transient(error)
-            self.raised = error if isinstance(error, Raisable) else made.error.rebuild()
+        made.error = await self.outcome.of(self._call(made.responses))
+        made.transient = self.outcome.error is not None and is_transient(self.outcome.error)
         made.ended = time.time()
         try:
-            return _journaled(made)
+            data = _journaled(made)
         except ValueError as error:
-            self.raised, self.given = error, []
-            return _journaled(ModelCall(began=made.began, ended=made.ended, error=ErrorRecord.of(error)))
+            self.given = []
+            made = ModelCall(began=made.began, ended=made.ended, error=self.outcome.fail(error))
+            data = _journaled(made)
+        self.made = made
+        return data
+
+    async def _call(self, received: list[dict[str, Any]]) -> None:
+        for tool in self._request.tools_dict.values():
+            if isinstance(tool, AbsentTool):
+                raise tool.absence()
+        async with asyncio.timeout(self._journal.step_timeout):
+            await self._receive(received)
 
     def end_of_partials(self, _: object) -> None:
         """Called when the call is journaled, or is not going to be."""

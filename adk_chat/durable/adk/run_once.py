@@ -1,7 +1,7 @@
-"""What ADK's own code does outside models and tools, and is to be done once."""
+"""Calls that are made once: the attempt that makes one journals its outcome, and later attempts replay that."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic_core import from_json, to_json
 
@@ -9,7 +9,56 @@ from adk_chat.durable.adk.errors import ErrorRecord
 from adk_chat.durable.journal.errors import Raisable, is_cancelled
 from adk_chat.durable.journal.journal import MAX_BYTES, Journal
 
+T = TypeVar("T")
+
 _ERROR, _AGAIN = "$error", "$again"
+
+
+class Outcome(Generic[T]):
+    """The outcome of a call as its caller sees it.
+
+    In the attempt that makes the call, that is the very object it returned, or the very exception it raised. In later
+    attempts it is rebuilt from the journal.
+    """
+
+    def __init__(self) -> None:
+        self.ran = False
+        """Whether this attempt has made the call."""
+        self._value: T | None = None
+        self._error: Raisable | None = None
+
+    async def of(self, call: Awaitable[T]) -> ErrorRecord | None:
+        """Makes the call. Returns the record of what it raised, if it raised something."""
+        self.ran = True
+        try:
+            self._value = await call
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
+            return self.fail(error)
+        return None
+
+    def fail(self, error: BaseException) -> ErrorRecord:
+        """Replaces the outcome by an error. Returns its record."""
+        record = ErrorRecord.of(error)
+        self._error = error if isinstance(error, Raisable) else record.rebuild()
+        return record
+
+    @property
+    def value(self) -> T:
+        """What the call returned in this attempt."""
+        return self._value  # type: ignore[return-value]
+
+    @property
+    def error(self) -> Raisable | None:
+        """What the call raised in this attempt."""
+        return self._error
+
+    def result(self, error: ErrorRecord | None, load: Callable[[], T]) -> T:
+        """Returns the value, or raises the error; `load` returns the recorded value, for a replay."""
+        if error is not None:
+            raise self._error or error.rebuild()
+        return self.value if self.ran else load()
 
 
 async def run_once(
@@ -19,38 +68,36 @@ async def run_once(
     dump: Callable[[Any], Any],
     load: Callable[[Any], Any],
 ) -> Any:
-    """What `make` gives, or raises: as it does so in the attempt that runs it, and as it was kept in later ones.
+    """Returns what `make` returns, or raises what it raises. A replay does not run it again.
 
-    What cannot be kept, because it is too large, is made again by a replay. Where no journal is open, it is just made.
+    A result that is too large to be kept is made again on a replay. If no journal is open, `make` just runs.
 
     Args:
-        what: what the step is for, as in `Key`.
-        about: stands for what it is about, as in `Key`.
-        make: does it.
-        dump: makes JSON of what it gave.
-        load: makes that again of the JSON.
+        what: what the step is for; see `Key`.
+        about: identifies what it is about; see `Key`.
+        make: makes the call.
+        dump: turns the result into JSON data.
+        load: turns that JSON data into the result.
     """
     journal = Journal.current()
     if journal is None:
         return await make()
-    made: list[Any] = []
+    outcome: Outcome[Any] = Outcome()
+    failure: list[ErrorRecord] = []
 
     async def step() -> bytes:
-        try:
-            made.append(await make())
-        except BaseException as error:
-            if is_cancelled(error):
-                raise
-            record = ErrorRecord.of(error)
-            made.append(error if isinstance(error, Raisable) else record.rebuild())
-            return to_json({_ERROR: record})
-        data = to_json(dump(made[0]))
+        if (error := await outcome.of(make())) is not None:
+            failure.append(error)
+            return to_json({_ERROR: error})
+        data = to_json(dump(outcome.value))
         return data if len(data) <= MAX_BYTES else to_json({_AGAIN: True})
 
-    data = from_json(await journal.step(what, step, about))
-    marked = data if isinstance(data, dict) else {}
-    if _ERROR in marked:
-        raise made[0] if made else ErrorRecord.model_validate(data[_ERROR]).rebuild()
-    if made:
-        return made[0]
-    return await make() if _AGAIN in marked else load(data)
+    data = await journal.step(what, step, about)
+    if outcome.ran:
+        return outcome.result(failure[0] if failure else None, lambda: None)
+    recorded = from_json(data)
+    marked = recorded if isinstance(recorded, dict) else {}
+    if _AGAIN in marked:
+        return await make()
+    error = ErrorRecord.model_validate(marked[_ERROR]) if _ERROR in marked else None
+    return outcome.result(error, lambda: load(recorded))

@@ -22,8 +22,8 @@ from restate.extensions import current_context
 from adk_chat.durable.adk import context_vars, seams, state, values
 from adk_chat.durable.adk.call_order import Call, TurnThreads
 from adk_chat.durable.adk.errors import ErrorRecord
+from adk_chat.durable.adk.run_once import Outcome
 from adk_chat.durable.journal.context_vars import changes, give_back
-from adk_chat.durable.journal.errors import Raisable, is_cancelled
 from adk_chat.durable.journal.journal import MAX_BYTES, Journal
 from adk_chat.durable.journal.keys import digest
 
@@ -171,53 +171,50 @@ async def _once(
         args: what it is called with.
         in_thread: whether it is a plain function in a thread of the turn; under ADK it would keep all others waiting.
     """
-    ran: list[object] = []
+    outcome: Outcome[object] = Outcome()
+    recorded: list[ToolCall] = []  # by this attempt, or by an earlier one
     beside = Call.current() or journal.wave().join()
+
+    async def timed() -> object:
+        async with asyncio.timeout(journal.step_timeout):
+            return await (run() if in_thread else beside.noting(run()))
 
     async def call() -> bytes:
         before = None if context is None else _Before(context, args)
         began = copy_context()
-        made = ToolCall()
-        result: object = None
-        try:
-            async with asyncio.timeout(journal.step_timeout):
-                result = await (run() if in_thread else beside.noting(run()))
-        except BaseException as error:
-            if is_cancelled(error):
-                raise
-            made.error = ErrorRecord.of(error)
-            result = error if isinstance(error, Raisable) else made.error.rebuild()
+        made = ToolCall(error=await outcome.of(timed()), ended=0)
+        made.ended = time.time()
         made.waited = beside.waited
         made.context_vars = context_vars.dump(changes(began, copy_context()))
         try:
-            made.result = None if made.error else _kept(result, of_tool=context is not None)
+            made.result = None if made.error else _kept(outcome.value, of_tool=context is not None)
             if context is not None and before is not None:
                 made.keep(context, before)
             data = made.model_dump_json(exclude_defaults=True).encode()
             if len(data) > MAX_BYTES:
                 raise ValueError(f"it takes {len(data)} bytes; at most {MAX_BYTES}. Save it as an artifact")
         except ValueError as error:
-            result = ValueError(f"The result of tool {name} cannot be kept: {error}")
-            data = ToolCall(error=ErrorRecord.of(result), waited=made.waited).model_dump_json().encode()
-        ran.append(result)
+            failure = ValueError(f"The result of tool {name} cannot be kept: {error}")
+            made = ToolCall(error=outcome.fail(failure), waited=made.waited)
+            data = made.model_dump_json().encode()
+        recorded.append(made)
         return data
 
     def known(data: bytes) -> None:
-        if ToolCall.model_validate_json(data).waited:
+        recorded.append(ToolCall.model_validate_json(data))
+        if recorded[0].waited:
             beside.wait()
 
     with beside.in_step():
         data = await journal.step(f"tool {name}", call, digest(about), moved=context is None, known=known)
         await beside.end()
-    recorded = ToolCall.model_validate_json(data)
-    journal.advance(recorded.ended)
-    if not ran:
-        give_back(context_vars.load(recorded.context_vars))
+    made = recorded[0] if recorded else ToolCall.model_validate_json(data)
+    journal.advance(made.ended)
+    if not outcome.ran:
+        give_back(context_vars.load(made.context_vars))
         if context is not None:
-            recorded.apply(context, args)
-    if recorded.error is not None:
-        raise ran[0] if ran and isinstance(ran[0], BaseException) else recorded.error.rebuild()
-    return ran[0] if ran else values.decode(recorded.result)
+            made.apply(context, args)
+    return outcome.result(made.error, lambda: values.decode(made.result))
 
 
 def _kept(result: object, *, of_tool: bool) -> Any:

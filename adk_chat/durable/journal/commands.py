@@ -1,119 +1,126 @@
-"""How each recorded command is issued again, with what is recorded of it.
+"""The commands of a journal, each with how it is read back and what it is found by.
 
-The engine compares what a replay issues with the journal: all of a call, headers included; of a sleep the name alone;
-of a run the name and its place.
+There is one table for both directions. At the start of an attempt a recorded command is issued again with the arguments
+that `read` returns; Restate compares what a replay issues with the journal. Later, when code asks for a command, it is
+looked up by the same key.
 """
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 from adk_chat.durable.journal import keys, seams
 from adk_chat.durable.journal.entries import Kind, Message
-from adk_chat.durable.journal.keys import Key
-from adk_chat.durable.journal.recorded import Recorded, run, target
 
 STRAND_HEADER = "x-adk-chat-strand"
-"""Which strand has asked for a call; see `Key` for what has a name."""
+"""The header of a call with the strand that asked for it. Persisted: Restate compares headers on a replay."""
 NAME, INVOCATION_COMPLETION, COMPLETION = 12, 10, 11
-"""Fields that commands have in common."""
-
-Echoed = tuple[Any, ...]
-"""What a command is for, the record of it, and the handles of its result and of the id of a called invocation."""
+"""Protobuf fields that commands have in common."""
 
 
-def _named(vm: Any, message: Message) -> Echoed:
-    name = message.text(NAME)
-    key = Key.parse(name)
-    handle = vm.sys_run(name).handle
-    return run(key.what), Recorded(key.strand, key.content, handle), handle
+class Request(NamedTuple):
+    """A call, or a one-way call."""
+
+    service: str
+    handler: str
+    parameter: bytes
+    key: str | None
+    idempotency_key: str | None
+    scope: str | None
+    limit_key: str | None
+    headers: list[tuple[str, str]]
+
+    @classmethod
+    def read(cls, kind: Kind, message: Message) -> "Request":
+        """Returns the request of a recorded command."""
+        headers = 4 if kind is Kind.CALL else 5  # the fields behind them come in the same order
+        said = [(header.text(1), header.text(2)) for header in message.messages(headers)]
+        key, idempotency_key, scope, limit_key = (message.optional_text(headers + n) for n in range(1, 5))
+        return cls(message.text(1), message.text(2), message.data(3), key, idempotency_key, scope, limit_key, said)
+
+    @property
+    def strand(self) -> str:
+        """The strand that asked for it."""
+        return dict(self.headers).get(STRAND_HEADER, keys.ROOT)
 
 
-def _sleep(vm: Any, message: Message) -> Echoed:
-    key = Key.parse(message.text(NAME))
-    handle = vm.sys_sleep(0, message.optional_text(NAME))
-    return (Kind.SLEEP, key.what), Recorded(key.strand, "", handle), handle
+class Command(NamedTuple):
+    """A command without a strand: it means the same wherever code asks for it."""
+
+    kind: Kind
+    keyed: int
+    """How many of its arguments it is found by."""
+    read: Callable[[Message], tuple[Any, ...]]
+    """Returns its arguments, as they are recorded."""
+    field: int | None = None
+    """A protobuf field that tells it from other commands of the same kind."""
+
+    def key(self, arguments: tuple[Any, ...]) -> Hashable:
+        """Returns what it is found by."""
+        return (self.kind, *arguments[: self.keyed])
 
 
-def _call(vm: Any, message: Message) -> Echoed:
-    what, strand, request = _request(Kind.CALL, message, headers=4)
-    call = vm.sys_call(**request)
-    return what, Recorded(strand, "", call, value=request["parameter"]), call.result_handle, call.invocation_id_handle
+def run_key(name: str) -> Hashable:
+    """Returns what a run is found by."""
+    return (Kind.RUN, name)
 
 
-def _send(vm: Any, message: Message) -> Echoed:
-    what, strand, request = _request(Kind.SEND, message, headers=5)
-    handle = vm.sys_send(**request)
-    return what, Recorded(strand, "", handle, value=request["parameter"]), -1, handle
+def sleep_key(name: str) -> Hashable:
+    """Returns what a timer is found by."""
+    return (Kind.SLEEP, name)
 
 
-def _request(kind: Kind, message: Message, headers: int) -> tuple[Hashable, str, dict[str, Any]]:
-    """What a call is for, its strand, and all that it says; the fields after its headers come in the same order."""
-    said = [(header.text(1), header.text(2)) for header in message.messages(headers)]
-    to = message.text(1), message.text(2), message.data(3), message.optional_text(headers + 1)
-    request = dict(zip(("service", "handler", "parameter", "key"), to, strict=True))
-    for number, name in enumerate(("idempotency_key", "scope", "limit_key"), headers + 2):
-        request[name] = message.optional_text(number)
-    return target(kind, *to), dict(said).get(STRAND_HEADER, keys.ROOT), {**request, "headers": said}
+def call_key(kind: Kind, service: str, handler: str, parameter: bytes, key: str | None) -> Hashable:
+    """Returns what a call, or a one-way call, is found by."""
+    return (kind, service, handler, key or "", keys.digest(parameter))
 
 
-def _signal(vm: Any, message: Message) -> Echoed:
-    target, name = message.text(1), message.text(3)
-    if message.has(2):
-        vm.sys_cancel(target)
-    elif message.has(6):
-        vm.sys_reject_signal(target, name, _failure(message.message(6)))
-    else:
-        vm.sys_resolve_signal(target, name, message.message(5).data(1))
-    return _plain((Kind.SEND_SIGNAL, target, name), None)
+def _name(message: Message) -> tuple[str]:
+    return (message.text(1),)
 
 
-def _awakeable(vm: Any, message: Message) -> Echoed:
-    if message.has(3):
-        vm.sys_reject_awakeable(message.text(1), _failure(message.message(3)))
-    else:
-        vm.sys_resolve_awakeable(message.text(1), message.message(2).data(1))
-    return _plain((Kind.COMPLETE_AWAKEABLE, message.text(1)), None)
+def _nothing(_: Message) -> tuple[()]:
+    return ()
 
 
-def _promise(vm: Any, message: Message) -> Echoed:
-    name = message.text(1)
-    if message.has(3):
-        handle = vm.sys_complete_promise_failure(name, _failure(message.message(3)))
-    else:
-        handle = vm.sys_complete_promise_success(name, message.message(2).data(1))
-    return _plain((Kind.COMPLETE_PROMISE, name), handle)
+def _value(field: int) -> Callable[[Message], tuple[str, bytes]]:
+    return lambda message: (message.text(1), message.message(field).data(1))
 
 
-def _failure(message: Message) -> Any:
-    return seams.failure(message.number(1), message.text(2))
+def _failure(field: int) -> Callable[[Message], tuple[str, Any]]:
+    return lambda message: (message.text(1), seams.recorded_failure(message.message(field)))
 
 
-def _set(vm: Any, message: Message) -> Echoed:
-    name, value = message.text(1), message.message(3).data(1)
-    vm.sys_set_state(name, value)
-    return _plain((Kind.SET_STATE, name, value), None)
-
-
-def _plain(what: Hashable, handle: Any) -> Echoed:
-    return (what, Recorded(keys.ROOT, "", handle), *([] if handle is None else [handle]))
-
-
-ECHOES: dict[int, Callable[[Any, Message], Echoed]] = {
-    Kind.RUN: _named,
-    Kind.SLEEP: _sleep,
-    Kind.CALL: _call,
-    Kind.SEND: _send,
-    Kind.SEND_SIGNAL: _signal,
-    Kind.COMPLETE_AWAKEABLE: _awakeable,
-    Kind.COMPLETE_PROMISE: _promise,
-    Kind.SET_STATE: _set,
-    Kind.GET_LAZY_STATE: lambda vm, m: _plain((Kind.GET_LAZY_STATE, m.text(1)), vm.sys_get_state(m.text(1))),
-    Kind.GET_EAGER_STATE: lambda vm, m: _plain((Kind.GET_LAZY_STATE, m.text(1)), vm.sys_get_state(m.text(1))),
-    Kind.GET_LAZY_STATE_KEYS: lambda vm, _: _plain((Kind.GET_LAZY_STATE_KEYS,), vm.sys_get_state_keys()),
-    Kind.GET_EAGER_STATE_KEYS: lambda vm, _: _plain((Kind.GET_LAZY_STATE_KEYS,), vm.sys_get_state_keys()),
-    Kind.CLEAR_STATE: lambda vm, m: _plain((Kind.CLEAR_STATE, m.text(1)), vm.sys_clear_state(m.text(1))),
-    Kind.CLEAR_ALL_STATE: lambda vm, _: _plain((Kind.CLEAR_ALL_STATE,), vm.sys_clear_all_state()),
-    Kind.GET_PROMISE: lambda vm, m: _plain((Kind.GET_PROMISE, m.text(1)), vm.sys_get_promise(m.text(1))),
-    Kind.PEEK_PROMISE: lambda vm, m: _plain((Kind.PEEK_PROMISE, m.text(1)), vm.sys_peek_promise(m.text(1))),
-    Kind.ATTACH: lambda vm, m: _plain((Kind.ATTACH, m.text(1)), vm.attach_invocation(m.text(1))),
+COMMANDS: dict[str, Command] = {
+    "sys_get_state": Command(Kind.GET_LAZY_STATE, 1, _name),
+    "sys_get_state_keys": Command(Kind.GET_LAZY_STATE_KEYS, 0, _nothing),
+    "sys_set_state": Command(Kind.SET_STATE, 2, _value(3)),
+    "sys_clear_state": Command(Kind.CLEAR_STATE, 1, _name),
+    "sys_clear_all_state": Command(Kind.CLEAR_ALL_STATE, 0, _nothing),
+    "sys_reject_awakeable": Command(Kind.COMPLETE_AWAKEABLE, 1, _failure(3), field=3),
+    "sys_resolve_awakeable": Command(Kind.COMPLETE_AWAKEABLE, 1, _value(2)),
+    "sys_cancel": Command(Kind.SEND_SIGNAL, 1, _name, field=2),
+    "sys_reject_signal": Command(
+        Kind.SEND_SIGNAL, 2, lambda m: (m.text(1), m.text(3), seams.recorded_failure(m.message(6))), field=6
+    ),
+    "sys_resolve_signal": Command(Kind.SEND_SIGNAL, 2, lambda m: (m.text(1), m.text(3), m.message(5).data(1))),
+    "attach_invocation": Command(Kind.ATTACH, 1, _name),
+    "sys_get_promise": Command(Kind.GET_PROMISE, 1, _name),
+    "sys_peek_promise": Command(Kind.PEEK_PROMISE, 1, _name),
+    "sys_complete_promise_failure": Command(Kind.COMPLETE_PROMISE, 1, _failure(3), field=3),
+    "sys_complete_promise_success": Command(Kind.COMPLETE_PROMISE, 1, _value(2)),
 }
+"""The commands of the SDK's state machine, by the method that issues them; runs, timers and calls have a strand."""
+
+_EAGER: dict[int, int] = {
+    Kind.GET_EAGER_STATE: Kind.GET_LAZY_STATE,
+    Kind.GET_EAGER_STATE_KEYS: Kind.GET_LAZY_STATE_KEYS,
+}
+
+
+def recorded_as(kind: int, message: Message) -> tuple[str, Command] | None:
+    """Returns the method and the command that a recorded message stands for; None if it is unknown."""
+    kind = _EAGER.get(kind, kind)
+    for method, command in COMMANDS.items():
+        if command.kind == kind and (command.field is None or message.has(command.field)):
+            return method, command
+    return None

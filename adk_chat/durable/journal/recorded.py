@@ -13,7 +13,6 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from adk_chat.durable.journal import keys
 from adk_chat.durable.journal.entries import Kind
 
 _WAITED_FOR = (Kind.RUN, Kind.CALL, Kind.SLEEP)
@@ -102,13 +101,3 @@ class Memory:
             (recorded.number, recorded.value) for every in asked for recorded in every if recorded.value is not None
         ]
         return sorted(found)
-
-
-def run(name: str) -> Hashable:
-    """What a run is for."""
-    return (Kind.RUN, name)
-
-
-def target(kind: Kind, service: str, handler: str, parameter: bytes, key: str | None) -> tuple[Any, ...]:
-    """What a call, or a one-way call, is for."""
-    return (kind, service, handler, key or "", keys.digest(parameter))

@@ -17,7 +17,7 @@ import restate
 from restate import server_context, vm
 from restate.exceptions import RetryableError, SdkInternalBaseException, SdkInternalException, SuspendedException
 
-from adk_chat.durable.journal.entries import Entries
+from adk_chat.durable.journal.entries import Entries, Message
 
 UnresolvedFuture = vm.UnresolvedFuture
 DisconnectedException = server_context.DisconnectedException
@@ -108,8 +108,14 @@ def run_of(handle: int, *, replayed: bool) -> vm.Run:
 
 
 def failure(code: int, message: str) -> vm.Failure:
-    """A failure, for the state machine."""
+    """Returns a failure, for the state machine."""
     return vm.Failure(code=code, message=message)
+
+
+def recorded_failure(recorded: Message) -> vm.Failure:
+    """Returns a recorded failure, for the state machine."""
+    metadata = {entry.text(1): entry.text(2) for entry in recorded.messages(3)}
+    return vm.Failure(code=recorded.number(1), message=recorded.text(2), metadata=metadata or None)
 
 
 def when_handler_ends(context: restate.Context, close: Callable[[], Awaitable[None]]) -> None:

@@ -25,7 +25,6 @@ class Standstill:
         self._until = 0.0
         # It outlives the turn that is the first to ask for it, and would keep what that one has in its context.
         self._context = contextvars.Context()
-        self._tick()
 
     @classmethod
     def of_loop(cls) -> "Standstill":
@@ -33,6 +32,7 @@ class Standstill:
         loop = asyncio.get_running_loop()
         if loop not in _of_loops:
             _of_loops[loop] = cls()
+            _of_loops[loop]._tick()
         return _of_loops[loop]
 
     async def over(self) -> None:

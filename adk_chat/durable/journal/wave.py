@@ -31,7 +31,9 @@ class Wave:
     def join(self) -> "Place":
         """A call begins."""
         self._joined += 1
-        return Place(self, self._joined)
+        place = Place(self, self._joined)
+        self.running.add(place)
+        return place
 
     def let_go(self) -> None:
         """Let those that have ended go on, if nothing runs any more."""
@@ -52,7 +54,6 @@ class Place:
     def __init__(self, wave: Wave, number: int) -> None:
         self.number = number
         self._wave = wave
-        wave.running.add(self)
 
     @property
     def waited(self) -> bool:

@@ -35,6 +35,8 @@ _AMBIGUOUS = re.compile(r"//|/\.{1,2}(/|$)|[\\\x00-\x1f\x7f]")
 
 _NAMES = ("userId", "user_id")
 
+PARSED = "adk_chat.parsed_body"
+"""The key under which a scope has the parsed body."""
 NOTES = "adk_chat.access_log"
 """Where a scope has what is to be logged of its request, if that is logged."""
 
@@ -91,16 +93,22 @@ def users_in_query(query: bytes) -> set[str]:
     return {value for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True) if name in _NAMES}
 
 
-def users_in_body(body: bytes) -> set[Any]:
-    """The users that a JSON body names, in either spelling; none if it is not JSON.
+def parsed(scope: Any, body: bytes) -> Any:
+    """Returns a JSON body, parsed once for each request; None if it is not JSON.
 
     Raises:
-        BodyError: it names one twice, in which case it depends on the reader which one counts.
+        BodyError: if an object in it names a user twice. Which one counts would depend on the parser.
     """
-    try:
-        value = json.loads(body, object_pairs_hook=_object)
-    except (ValueError, RecursionError):
-        return set()
+    if PARSED not in scope:
+        try:
+            scope[PARSED] = json.loads(body, object_pairs_hook=_object)
+        except (ValueError, RecursionError):
+            scope[PARSED] = None
+    return scope[PARSED]
+
+
+def users_in_body(value: Any) -> set[Any]:
+    """Returns the users that a parsed body names, in either spelling."""
     if not isinstance(value, dict):
         return set()
     return {user if isinstance(user := value[name], str) else None for name in _NAMES if name in value}

@@ -9,6 +9,7 @@ from adk_chat.gateway.auth.access import (
     BodyError,
     access,
     note_user,
+    parsed,
     route_path,
     ticket,
     users_in_body,
@@ -68,7 +69,7 @@ class AccessControl:
             raise _forbidden()
         body = await whole(receive)
         try:
-            users = users_in_body(body)
+            users = users_in_body(parsed(scope, body))
         except BodyError as error:
             raise _RefusedError(400, str(error)) from error
         if users - {subject}:

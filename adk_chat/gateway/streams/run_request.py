@@ -14,7 +14,7 @@ from pydantic_core import from_json, to_json
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from adk_chat.gateway.auth.access import note_user, route_path
+from adk_chat.gateway.auth.access import BodyError, note_user, parsed, route_path
 from adk_chat.gateway.bodies import again, whole
 from adk_chat.gateway.streams.reader import Mark
 from adk_chat.gateway.streams.sse import END, RESET, is_stream
@@ -127,7 +127,7 @@ class Exchanges:
             return
         body = await whole(receive)
         key = Headers(scope=scope).get("idempotency-key")
-        request = _read(body)
+        request = _read(scope, body)
         strategy = request.get("multitaskStrategy") or request.get("multitask_strategy") or "enqueue"
         if user := request.get("userId") or request.get("user_id"):
             note_user(scope, str(user))
@@ -139,12 +139,12 @@ class Exchanges:
             _exchange.reset(token)
 
 
-def _read(body: bytes) -> Json:
-    """What a body says, if it is an object of JSON; whether it makes sense is for ADK's server to say."""
+def _read(scope: Scope, body: bytes) -> Json:
+    """Returns a body if it is a JSON object. ADK's server checks whether it is valid."""
     try:
+        request = parsed(scope, body)
+    except BodyError:  # without access control, ADK's server decides which one counts
         request = from_json(body)
-    except ValueError:
-        return {}
     return request if isinstance(request, dict) else {}
 
 

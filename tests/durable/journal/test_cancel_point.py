@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from adk_chat.durable.journal.cancel_point import CancelPoint
+from adk_chat.durable.journal.commands import run_key
 from adk_chat.durable.journal.entries import Kind
 from adk_chat.durable.journal.keys import Key
-from adk_chat.durable.journal.recorded import HEARTBEAT, Memory, Recorded, run
+from adk_chat.durable.journal.recorded import HEARTBEAT, Memory, Recorded
 
 
 class Machine:
@@ -50,9 +51,9 @@ def test_a_replay_gives_code_what_it_had_when_it_was_told_and_makes_the_same_ids
 @pytest.mark.parametrize(
     ("what", "number", "ahead"),
     [
-        (run("tool x"), 3, True),
+        (run_key("tool x"), 3, True),
         ((Kind.CALL, "Chat"), 3, True),
-        (run("tool x"), 8, False),
+        (run_key("tool x"), 8, False),
         ((Kind.SLEEP, HEARTBEAT), 3, False),
         ((Kind.SEND, "Chat"), 3, False),
     ],
