@@ -394,7 +394,7 @@ async def test_cancel_says_what_it_cannot_do(knows_no_admin: RestateServer) -> N
         chat = ChatClient(http, unique("user"), "scripted")
         turn_id = await until_stuck(chat, knows_no_admin)
         answer = await chat.send("cancel", {"session_id": "s"})
-        assert (answer.status_code, "with adk-chat turns kill" in answer.text) == (503, True), answer.text
+        assert (answer.status_code, "with: adk-chat turns kill" in answer.text) == (503, True), answer.text
         invocation_id = TurnId.parse(turn_id).invocation_id
         await http.patch(f"{knows_no_admin.admin_url}/invocations/{invocation_id}/kill")
 

@@ -194,7 +194,7 @@ class Journal:
         beginning = _Beginning.model_validate_json(began)
         journal = cls(context, attempt, vm, entries, beginning, options, enter)
         keys.enter(journal._strand)
-        journal.pump.start(outside)
+        journal.pump.start(context, outside)
         return journal
 
     @classmethod

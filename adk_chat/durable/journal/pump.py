@@ -99,17 +99,17 @@ class Pump:
         self._incoming: asyncio.Task[Any] | None = None
         self._closed = 0.0  # when the engine has stopped sending, if it has
         self._idle = Idle(self._id, len(entries.commands))
-        self._context = context
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, outside: contextvars.Context) -> None:
+    def start(self, context: restate.Context, outside: contextvars.Context) -> None:
         """Starts polling, for everything that code awaits of the context.
 
         Args:
+            context: the handler's context.
             outside: a context of contextvars without anything of the attempt, since servers make tasks in `send`.
         """
         self._task = asyncio.get_running_loop().create_task(self._run(), context=outside)
-        seams.route_awaits(self._context, self.wait)
+        seams.route_awaits(context, self.wait)
 
     @property
     def _to_tell(self) -> bool:

@@ -100,7 +100,7 @@ async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     context: Any = SimpleNamespace(request=lambda: SimpleNamespace(id="inv_pump"))
     attempt = await Attempt.begin("inv_pump", None)
     pump = Pump(context, vm, Entries(), attempt)  # type: ignore[arg-type]
-    pump.start(contextvars.copy_context())
+    pump.start(context, contextvars.copy_context())
     yield Bench(pump, vm, engine)
     await pump.stop()
     await attempt.close(well=True, again=False)

@@ -138,7 +138,7 @@ def test_what_is_recorded_is_found_once_and_not_issued_again() -> None:
     vm.sys_set_state("mood", b"fine")
     assert len(sdk.issued) == issued
     vm.sys_set_state("mood", b"fine")
-    assert sdk.issued[issued:] == [("sys_set_state", "mood", b"fine", None)]
+    assert sdk.issued[issued:] == [("sys_set_state", "mood", b"fine")]
 
 
 def test_a_value_is_recorded_once_and_a_replay_reads_it() -> None:
