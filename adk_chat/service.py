@@ -55,12 +55,12 @@ logger = logging.getLogger(__name__)
 
 _INACTIVITY = timedelta(hours=1)
 _WAITING = timedelta(seconds=1)
-"""How long a handler whose own code does nothing but wait keeps its slot of the engine."""
+"""How long a handler that only waits keeps its slot in the engine."""
 _CLOSE_SECONDS = 10
 
 
 class ServiceUriError(ValueError):
-    """A service of ADK was asked for by a URI that means nothing."""
+    """A service URI is invalid."""
 
 
 class ChatService:
@@ -69,20 +69,20 @@ class ChatService:
         app = restate.app(services=ChatService(my_app).objects)
 
     Args:
-        apps: apps of ADK, or agents or workflows, which become apps of their own name; the first is the default app.
-        settings: by default those of the environment.
-        artifact_service: where agents keep artifacts; by default that of `settings.artifact_service_uri`, or in memory.
+        apps: ADK apps, or agents or workflows, which become apps of the same name. The first is the default app.
+        settings: by default read from the environment.
+        artifact_service: where agents keep artifacts; by default `settings.artifact_service_uri`, or memory.
         memory_service: likewise.
-        credential_service: where agents keep what users have consented to; by default the `user:` state, encrypted with
-            `settings.credential_key`, or in memory where there is none.
-        run_config: of every turn, unless its request asks for something else.
-        broker: where turns publish what they do while they run, for `gateway` to show it; by default the Redis of
-            `settings.redis_url`. A `MemoryBroker` does where both are one process. Who gives one closes it.
-        aliases: other names that apps are known by, as those of their directories, with the names they stand for.
+        credential_service: where agents keep the credentials of users; by default the `user:` state, encrypted with
+            `settings.credential_key`, or memory if there is no key.
+        run_config: for every turn, unless its request overrides it.
+        broker: where turns publish their progress for `gateway` to show; by default the Redis of `settings.redis_url`.
+            If both run in one process, a `MemoryBroker` will do. Whoever passes one closes it.
+        aliases: other names of apps, such as their directories', with the apps' names.
 
     Raises:
-        AuthError: the settings of access control do not make sense.
-        ValueError: a variable of the environment begins with ADK_CHAT_ and is no setting.
+        AuthError: if the settings of access control are contradictory.
+        ValueError: if a variable of the environment begins with ADK_CHAT_ and is no setting.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class ChatService:
             step_timeout=timedelta(seconds=settings.step_timeout_seconds),
             journal_retention=retention,
             retry_policy=OUTAGE,
-            # Where the server is to replay at every await, that is its decision.
+            # If the server is set to replay at every await, that takes precedence.
             inactivity_timeout=None if settings.replay_always else _INACTIVITY,
             waiting_timeout=None if settings.replay_always else _WAITING,
             broker=self.broker,
@@ -172,21 +172,21 @@ class ChatService:
         return [chat_object(chat), turn_object(turn), app_state_object()]
 
     def gateway(self, ingress_url: str, admin_url: str | None, host: str = "127.0.0.1") -> ASGIApp:
-        """ADK's API and, if the settings say so, its dev UI, as an ASGI app, over the Restate that is there.
+        """Returns ADK's API and, if the settings say so, its dev UI, as an ASGI app over a running Restate.
 
         Args:
             ingress_url: Restate's ingress.
             admin_url: Restate's admin API.
-            host: what the server is bound to; where that is loopback, requests to another host are refused.
+            host: what the server is bound to. If it is loopback, requests for other hosts are refused.
 
         Raises:
-            AuthError: others than this machine would reach it, and the settings ask for no tokens.
-            OriginError: an origin of the settings is none.
+            AuthError: if other machines could reach it and the settings require no tokens.
+            OriginError: if an origin in the settings is invalid.
         """
         allow_origins = checked_origins(self.settings.allow_origins)
         if self._tokens is None and not is_loopback(host):
             raise AuthError(
-                f"On {host} others than this machine would reach every user's sessions: set ADK_CHAT_AUTH_JWKS_URL or "
+                f"On {host}, other machines could reach every user's sessions. Set ADK_CHAT_AUTH_JWKS_URL or "
                 "ADK_CHAT_AUTH_KEY, and ADK_CHAT_AUTH_AUDIENCE, or listen on 127.0.0.1."
             )
         config = GatewayConfig(
@@ -202,33 +202,33 @@ class ChatService:
             allow_origins=allow_origins,
             ping_seconds=self.settings.ping_seconds,
             tickets=Tickets(self.settings.ticket_key),
-            # Tokens protect from other sites; a proxy on this machine may pass on another host's name.
+            # Tokens protect from other sites. A proxy on this machine may pass on another host's name.
             host=host if self._tokens is None else "0.0.0.0",
         )
         app = BoundedBodies(guarded(gateway_app(config), self._tokens, config.tickets))
         return cross_origin(app, config.allow_origins)
 
     async def warm_up(self) -> None:
-        """Make ADK import what it imports late, which would cost the first turn of a process over a second."""
+        """Imports what ADK would import late. Otherwise the first turn of a process takes a second longer."""
         for app in self.apps.values():
             try:
                 getattr(app.root_agent, "canonical_model", None)
-            except Exception as error:  # of a model that is not known, or whose class wants a key; its turns say so
+            except Exception as error:  # the model is unknown, or its class needs a key; its turns will say so
                 logger.debug("%s cannot answer: %s", app.name, error)
         runner = InMemoryRunner(agent=LlmAgent(name="warm_up", model=_Warm(model="warm")), app_name="warm_up")
         await runner.run_debug("Hello", quiet=True)
         await runner.close()
 
     async def close(self) -> None:
-        """Close the toolsets and plugins of each app, and what the service has opened, once no turn runs any more."""
+        """Closes each app's toolsets and plugins, and what the service opened. Call it once no turn is running."""
         for app in self.apps.values():
             with _without_advice():
                 runner = Runner(app=app, session_service=InMemorySessionService())
             try:
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await runner.close()
-            except Exception as error:  # of somebody's plugin
-                logger.warning("What %s uses could not be closed: %r", app.name, error)
+            except Exception as error:  # a user's plugin may raise anything
+                logger.warning("The resources of %s could not be closed: %r", app.name, error)
         await self._outside.close()
         await self._admin.close()
         if self._opened is not None:
@@ -255,13 +255,13 @@ def _seal(key: SecretStr | None) -> Seal | None:
 
 
 def _credential_service(seal: Seal | None) -> BaseCredentialService:
-    with warnings.catch_warnings(action="ignore"):  # that all this is experimental in ADK
+    with warnings.catch_warnings(action="ignore"):  # ADK warns that all of this is experimental
         return InMemoryCredentialService() if seal is None else UserCredentials(seal)
 
 
 @contextlib.contextmanager
 def _without_advice() -> Iterator[None]:
-    """Without what ADK has to say of how an app might run better, which comes too late for one that is closed."""
+    """Suppresses ADK's advice on how to run an app, which makes no sense for one that is being closed."""
     runners = logging.getLogger(f"google_adk.{Runner.__module__}")
     level = runners.level
     runners.setLevel(logging.ERROR)
@@ -272,7 +272,7 @@ def _without_advice() -> Iterator[None]:
 
 
 def _unknown(kind: str, uri: str) -> NoReturn:
-    raise ServiceUriError(f"ADK knows no {kind} service by the URI {uri!r}; see --{kind}_service_uri in its docs.")
+    raise ServiceUriError(f"ADK knows no {kind} service for the URI {uri!r}. See --{kind}_service_uri in ADK's docs.")
 
 
 class _Warm(BaseLlm):

@@ -1,4 +1,4 @@
-"""All settings, in one typed object. Each is also a variable `ADK_CHAT_<NAME>` of the environment or of `.env`."""
+"""All settings, in one typed object. Each is also a variable `ADK_CHAT_<NAME>`, in the environment or in `.env`."""
 
 import difflib
 import ipaddress
@@ -15,26 +15,26 @@ LogFormat = Literal["text", "json"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 _PREFIX = "ADK_CHAT_"
 _OTHERS = ("TOKEN", "WORKER")
-"""Variables of ours that are not settings of the service: of the terminal, and of one process of several."""
+"""Our variables that are not settings of the service: the terminal's, and that of one of several processes."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 def url(value: str) -> str:
-    """A URL without a slash at its end.
+    """Returns a URL without a slash at its end.
 
     Raises:
-        ValueError: it is none.
+        ValueError: if it is no URL.
     """
     if not re.match(r"https?://[^/]", value):
-        raise ValueError(f"{value!r} is not a URL; it should look like http://localhost:8080")
+        raise ValueError(f"{value!r} is not a URL. It should look like http://localhost:8080")
     return value.rstrip("/")
 
 
 def urls(value: str) -> str:
-    """One or more URLs, separated by commas.
+    """Returns one or more URLs, separated by commas.
 
     Raises:
-        ValueError: one of them is none.
+        ValueError: if one of them is no URL.
     """
     return ",".join(url(one.strip()) for one in value.split(","))
 
@@ -48,7 +48,7 @@ def is_loopback(host: str) -> bool:
 
 
 def absolute(path: Path) -> Path:
-    """The path from the root; as it is, where the current directory is gone."""
+    """Returns the absolute path, or the path itself if the current directory is gone."""
     try:
         return path.absolute()
     except OSError:
@@ -56,9 +56,9 @@ def absolute(path: Path) -> Path:
 
 
 def local(uri: str) -> str:
-    """A URI as ADK writes those of services; what it says of a file does not depend on the current directory."""
+    """Returns a service URI as ADK writes it, with file paths that do not depend on the current directory."""
     scheme, colon, path = uri.partition(":")
-    slashes = "///" if scheme == "sqlite" else ""  # of which three begin a relative path
+    slashes = "///" if scheme == "sqlite" else ""  # three slashes begin a relative path
     file = path.removeprefix(slashes)
     if not colon or scheme not in ("file", "sqlite") or not path.startswith(slashes) or file.startswith(("/", ":")):
         return uri
@@ -66,10 +66,10 @@ def local(uri: str) -> str:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """See that variables which begin as those of settings do are some.
+    """Checks that every variable with the prefix of the settings is one of them.
 
     Raises:
-        ValueError: one is not; the message has the name that is most like it.
+        ValueError: if one is not. The message suggests the closest name.
     """
     known = [_PREFIX + name.upper() for name in (*Settings.model_fields, *_OTHERS)]
     for name in names:
@@ -87,14 +87,14 @@ ServiceUri = Annotated[str, AfterValidator(local)]
 class Settings(BaseSettings):
     """Settings of the service, its endpoint and the development server.
 
-    Paths are those of the directory that was the current one here: agents that are loaded later may go elsewhere.
+    Relative paths are resolved here, since an agent that is loaded later may change the directory.
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", populate_by_name=True)
 
     agent: str | None = Field(
         None,
-        description="The agent: a directory by ADK's convention, of one or of several, or package.module:attribute.",
+        description="The agent: an agent's directory, a directory of agents, or package.module:attribute.",
     )
     model: str | None = Field(None, description="The default assistant's model: any name that ADK or LiteLLM knows.")
 
@@ -103,109 +103,115 @@ class Settings(BaseSettings):
     endpoint_port: Port = Field(9080, description="Port on which Restate reaches the handlers.")
     server: ServerName = Field(
         "hypercorn",
-        description="What serves the handlers, hypercorn or granian; granian takes 'adk-chat[granian]', and takes less "
-        "of the processor.",
+        description="The HTTP server of the handlers, hypercorn or granian. granian needs 'adk-chat[granian]' and uses "
+        "less CPU.",
     )
-    workers: int = Field(1, ge=1, description="How many processes `serve`, or `web`, is, on one port.")
+    workers: int = Field(1, ge=1, description="Number of worker processes sharing the port.")
     endpoint_host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
     host: str = Field(
-        "127.0.0.1", description="Address that `web` listens on; anything but loopback needs access control."
+        "127.0.0.1", description="Address that `web` listens on. Any but loopback requires access control."
     )
     port: Port = Field(8000, description="Port of the gateway: ADK's API and dev UI.")
-    ui: bool = Field(True, description="Whether the gateway serves ADK's dev UI, or ADK's API alone.")
+    ui: bool = Field(True, description="Whether the gateway serves ADK's dev UI besides ADK's API.")
     ingress_url: Urls = Field(
         "http://localhost:8080",
-        description="The Restate ingress that `web` stands on, and by which tools reach other sessions; several, "
-        "separated by commas, where any will do: the first one that answers is used.",
+        description="Restate's ingress; used by `web`, and by tools to reach other sessions. May be several, separated "
+        "by commas: the first one that answers is used.",
     )
     admin_url: Url = Field(
         "http://localhost:9070",
-        description="The Restate admin API: it tells which turns wait, and ends those that hear nothing.",
+        description="Restate's admin API; used to list turns and to end turns whose endpoint is unreachable.",
     )
-    restate_token: SecretStr | None = Field(
-        None, description="Sent to that Restate as a bearer token, as Restate Cloud wants it."
-    )
+    restate_token: SecretStr | None = Field(None, description="Bearer token for Restate, as Restate Cloud requires.")
     data_dir: Annotated[Path, AfterValidator(absolute)] = Field(
-        Path(".adk-chat"), validate_default=True, description="Where `dev` keeps the data of restate-server."
+        Path(".adk-chat"), validate_default=True, description="Where `dev` stores restate-server's data."
     )
-    replay_always: bool = Field(False, description="Let Restate replay handlers at every await, to test an agent.")
+    replay_always: bool = Field(False, description="Make Restate replay handlers at every await, to test an agent.")
 
     redis_url: str | None = Field(
         None,
-        description="A Redis for live streams between processes, redis:// or rediss://; by default this one's memory.",
+        description="Redis for live streams between processes, redis:// or rediss://; by default the process's memory.",
     )
 
-    auth_jwks_url: str | None = Field(None, description="Where the keys are that users' tokens are signed with.")
+    auth_jwks_url: str | None = Field(None, description="URL of the keys (JWKS) that sign users' tokens.")
     auth_key: SecretStr | None = Field(
-        None, description="Or the key: a public one as PEM, or the secret of HS256 tokens, 32 bytes at least."
+        None, description="The key itself: a public key as PEM, or the secret of HS256 tokens, at least 32 bytes."
     )
-    auth_audience: str | None = Field(None, description="The audience that tokens must have.")
-    auth_issuer: str | None = Field(None, description="The issuer that tokens must have; by default any.")
+    auth_audience: str | None = Field(None, description="Required audience of tokens.")
+    auth_issuer: str | None = Field(None, description="Required issuer of tokens; by default any.")
 
     ticket_key: SecretStr | None = Field(
-        None, description="The secret of tickets for streams, 32 bytes at least; by default one of each process."
+        None, description="Secret that signs stream tickets, at least 32 bytes; by default random per process."
     )
     credential_key: SecretStr | None = Field(
         None,
-        description="The secret that what users have consented to is encrypted with, 32 bytes at least; without one it "
-        "is in the memory of each process, and not kept.",
+        description="Secret that encrypts users' credentials, at least 32 bytes. Without it they are kept only in each "
+        "process's memory.",
     )
     allow_origins: Annotated[list[str], NoDecode] = Field(
-        [], description="Origins whose pages may use the gateway, or regex:PATTERN; comma-separated in the variable."
+        [],
+        description="Origins whose pages may use the gateway, or regex:PATTERN; separated by commas in the variable.",
     )
-    ping_seconds: float = Field(
-        15, gt=0, description="How often a stream that has nothing to say says that it is alive."
-    )
+    ping_seconds: float = Field(15, gt=0, description="Interval of keep-alive comments on idle streams, in seconds.")
 
-    access_log: bool = Field(True, description="Whether `web` logs a line for each request.")
-    log_level: LogLevel = Field("INFO", description="What is logged.")
-    log_format: LogFormat = Field("text", description="How a line of the log looks.")
+    access_log: bool = Field(True, description="Whether `web` logs each request.")
+    log_level: LogLevel = Field("INFO", description="Lowest level that is logged.")
+    log_format: LogFormat = Field("text", description="Format of a log line.")
 
     identity_keys: Annotated[list[str], NoDecode] = Field(
-        [], description="Public keys of the Restate whose requests are accepted, comma-separated."
+        [], description="Public keys of the Restate whose requests are accepted, separated by commas."
     )
-    drain_seconds: float = Field(30, ge=0, description="How long running handlers may go on after SIGTERM.")
-    step_timeout_seconds: float = Field(3600, gt=0, description="Longest time one model or tool call may take.")
-    journal_retention_seconds: float = Field(3600, ge=0, description="How long journals of finished turns are kept.")
+    drain_seconds: float = Field(30, ge=0, description="How many seconds running handlers may continue after SIGTERM.")
+    step_timeout_seconds: float = Field(3600, gt=0, description="Timeout of one model or tool call, in seconds.")
+    journal_retention_seconds: float = Field(
+        3600, ge=0, description="How many seconds the journals of finished turns are kept."
+    )
 
-    max_id_length: int = Field(256, ge=1, description="Longest user, session or app id, in characters.")
+    max_id_length: int = Field(256, ge=1, description="Maximum length of user, session and app ids, in characters.")
     max_message_bytes: int = Field(
-        16 * 1024 * 1024, ge=1, le=16 * 1024 * 1024, description="Largest message with its parts, as JSON."
+        16 * 1024 * 1024,
+        ge=1,
+        le=16 * 1024 * 1024,
+        description="Maximum size of a message with its parts, in bytes of JSON.",
     )
     history_events: int | None = Field(
-        None, ge=1, description="Show the model only so many of the newest events; by default all, as ADK does."
+        None, ge=1, description="Show the model only this many of the newest events; by default all, as in ADK."
     )
     cached_events: int = Field(
         20_000,
         ge=0,
-        description="How many events of sessions a process keeps at hand, of 4 KB, or as many as a larger one takes; "
-        "what it has not, a turn reads.",
+        description="How many session events each process caches. An event counts as one per 4 KB. Events that are not "
+        "cached are read from Restate.",
     )
     app_state_max_age_seconds: float = Field(
-        1, ge=0, description="How long an app that had no app: state is taken to have none still; 0 asks each time."
+        1, ge=0, description="How many seconds to cache that an app has no `app:` state; 0 never caches it."
     )
     tool_threads: int = Field(
-        8, ge=0, description="Threads for tools that are plain functions; 0 runs them on the event loop."
+        8, ge=0, description="Number of threads for tools that are plain functions; 0 runs them on the event loop."
     )
 
     artifact_service_uri: ServiceUri | None = Field(
         None,
-        description="Where artifacts are kept, as ADK writes it: file:///path, gs://bucket; else in memory, "
-        "and by `dev` in its data directory.",
+        description="ADK's URI of an artifact service, such as file:///path or gs://bucket; by default memory, and for "
+        "`dev` its data directory.",
     )
     memory_service_uri: ServiceUri | None = Field(
-        None, description="The memory service, as ADK writes it: sqlite:///path, rag://id, ...; else in memory."
+        None, description="ADK's URI of a memory service, such as sqlite:///path or rag://id; by default memory."
     )
 
-    model_max_attempts: int = Field(6, ge=1, description="How often a model call is tried on errors that may pass.")
-    model_max_seconds: float = Field(120, gt=0, description="How long a model call is tried on errors that may pass.")
+    model_max_attempts: int = Field(
+        6, ge=1, description="Maximum number of attempts at a model call that fails with transient errors."
+    )
+    model_max_seconds: float = Field(
+        120, gt=0, description="How many seconds a model call is retried on transient errors."
+    )
     model_retry_seconds: float = Field(
-        0.5, gt=0, description="Wait before the second try; it doubles with each, up to 10 s."
+        0.5, gt=0, description="Seconds before the second attempt; the wait doubles with each attempt, up to 10 s."
     )
 
     @property
     def restate_headers(self) -> dict[str, str]:
-        """What is sent with every request to a Restate that runs elsewhere."""
+        """The headers of every request to a Restate that runs elsewhere."""
         return {"authorization": f"Bearer {self.restate_token.get_secret_value()}"} if self.restate_token else {}
 
     @field_validator("identity_keys", "allow_origins", mode="before")

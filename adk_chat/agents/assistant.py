@@ -1,4 +1,4 @@
-"""The default assistant: a few small tools that show what the service does. Under `adk run` it works just the same."""
+"""The default assistant: a few small tools that show what the service does. It also works under `adk run`."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from adk_chat.durable import restate_tool
 NOTES = "user:notes"
 _GEMINI = "gemini-2.5-flash"
 GEMINI_SETTINGS = ("GOOGLE_API_KEY", "GEMINI_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_ENTERPRISE")
-"""With one of them genai knows where to ask."""
+"""If one of them is set, genai knows where to send requests."""
 
 
 def current_time(place: str) -> dict[str, str]:
@@ -29,7 +29,7 @@ def current_time(place: str) -> dict[str, str]:
         if wanted in (zone.lower(), zone.lower().rpartition("/")[2]):
             now = datetime.now(ZoneInfo(zone))
             return {"zone": zone, "time": now.isoformat(timespec="seconds"), "said": f"{now:%H:%M} in {zone}."}
-    return {"error": f'No time zone is named "{place}"; give a city such as Tokyo or a zone such as Europe/Berlin.'}
+    return {"error": f'There is no time zone "{place}". Give a city such as Tokyo or a zone such as Europe/Berlin.'}
 
 
 def add_note(text: str, tool_context: ToolContext) -> dict[str, Any]:
@@ -67,7 +67,7 @@ async def _durably(name: str, action: Callable[[], Awaitable[str]]) -> str:
 
 
 def assistant(model: str | None = None) -> App:
-    """The default app, with the model of that name; by default Gemini if there is a key for it, else the demo model."""
+    """Returns the default app with a model; by default Gemini if there is a key for it, else the demo model."""
     name = model or (_GEMINI if any(map(os.environ.get, GEMINI_SETTINGS)) else DEMO)
     agent = LlmAgent(
         name="assistant",

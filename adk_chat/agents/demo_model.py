@@ -29,7 +29,7 @@ _BENEFITS = """What has been done is never done twice, and what was begun is fin
 
 
 class DemoModel(BaseLlm):
-    """Answers from a few rules and from the conversation, streams, and calls the assistant's tools."""
+    """Answers from a few rules and the conversation, streams, and calls the assistant's tools."""
 
     model: str = NAME
 

@@ -1,4 +1,4 @@
-"""Loading the agents that the command line names, whatever `adk web` loads."""
+"""Loads the agents that the command line names: whatever `adk web` loads."""
 
 import asyncio
 import importlib
@@ -30,29 +30,29 @@ _ROOT = re.compile(r"\b(root_agent|app)\b")
 
 
 class AgentError(Exception):
-    """The agent cannot be used; the message says why."""
+    """The agent cannot be used. The message says why."""
 
 
 class Loaded(NamedTuple):
-    """Apps, the first of which is the default, and the names of directories that stand for apps of another name."""
+    """Apps, the default one first, and directory names that are aliases of app names."""
 
     apps: list[App]
     aliases: dict[str, str]
 
 
 async def load(spec: str | None, model: str | None = None) -> Loaded:
-    """What `spec` names: the directory of an agent or of several, or `package.module:attribute`.
+    """Loads the directory of an agent, a directory of agents, or `package.module:attribute`.
 
-    Directories are ADK's: `agent.py` or `__init__.py` with `root_agent` or `app` in it, or `root_agent.yaml`; with
-    `.env` beside them, and `services.py` or `services.yaml` in the directory above. Modules are imported with the event
-    loop running, as by ADK's server; one that runs a loop of its own then is imported beside it.
+    A directory follows ADK's convention: `agent.py` or `__init__.py` with `root_agent` or `app`, or `root_agent.yaml`,
+    with an optional `.env` beside them and `services.py` or `services.yaml` in the directory above. Modules are
+    imported while the event loop runs, as by ADK's server. One that runs a loop of its own is imported in a thread.
 
     Args:
         spec: the name; None for the default assistant.
         model: the assistant's model.
 
     Raises:
-        AgentError: there is nothing there, it does not import, or its model is not known.
+        AgentError: if nothing is there, it cannot be imported, or its model is unknown.
     """
     try:
         return _checked(spec, model)
@@ -69,7 +69,7 @@ def _checked(spec: str | None, model: str | None) -> Loaded:
             _check_models(app, alone=len(loaded.apps) == 1)
     except AgentError:
         raise
-    except BaseException as error:  # whatever somebody else's module does when it is imported
+    except BaseException as error:  # importing a user's module may raise anything
         if _is_interrupted():
             raise
         raise AgentError(f"{spec or 'The assistant'} cannot be loaded.\n{own_traceback(error).strip()}") from error
@@ -77,16 +77,16 @@ def _checked(spec: str | None, model: str | None) -> Loaded:
 
 
 def _is_interrupted() -> bool:
-    """Whether it is a person that wants this to end, by Ctrl-C, and not a module that is imported."""
+    """Returns whether the user pressed Ctrl-C, as opposed to an imported module that raised."""
     task = asyncio.current_task() if threading.current_thread() is threading.main_thread() else None
     return task is not None and task.cancelling() > 0
 
 
 def _check_models(app: App, *, alone: bool) -> None:
-    """Refuse an app that cannot answer at all, if it is the only one; say in the log which agents cannot.
+    """Refuses the only app if it cannot answer at all. Logs which agents cannot.
 
     Raises:
-        AgentError: it cannot, and is.
+        AgentError: if the only app cannot answer.
     """
     agents = [agent for agent in _agents(app.root_agent) if isinstance(agent, LlmAgent)]
     failed: dict[str, Exception] = {}
@@ -94,9 +94,9 @@ def _check_models(app: App, *, alone: bool) -> None:
         if isinstance(agent.model, str) and agent.model:
             try:
                 _resolve(agent.name, agent.model)
-            except Exception as why:  # of a class of models that somebody has registered
+            except Exception as why:  # a registered model class may raise anything
                 failed[agent.name] = why
-    # Who is not the root may never be asked.
+    # An agent that is not the root may never be called.
     if alone and failed and (len(failed) == len(agents) or getattr(app.root_agent, "name", None) in failed):
         raise next(iter(failed.values()))
     for name, failure in failed.items():
@@ -105,7 +105,7 @@ def _check_models(app: App, *, alone: bool) -> None:
 
 def _resolve(agent: str, model: str) -> None:
     kind = LLMRegistry.resolve(model)
-    # Anything else than ADK's own class may have a key, or none, in a way of its own.
+    # Any class but ADK's own may find its key in another way, or need none.
     if kind is Gemini and not any(map(os.environ.get, GEMINI_SETTINGS)):
         raise AgentError(
             f"The agent {agent} uses {model}, and there is no key for it: set GOOGLE_API_KEY, or "
@@ -116,7 +116,7 @@ def _resolve(agent: str, model: str) -> None:
 def _load(spec: str) -> Loaded:
     directory = Path(spec)
     if directory.is_dir():
-        named = directory.name not in ("", "..")  # and a link has a name of its own
+        named = directory.name not in ("", "..")  # a symbolic link keeps its own name
         return _load_directory(directory.parent.resolve() / directory.name if named else directory.resolve())
     module, colon, attribute = spec.partition(":")
     if not colon:
@@ -130,14 +130,14 @@ def _load(spec: str) -> Loaded:
 
 def _load_directory(directory: Path) -> Loaded:
     package = directory / "__init__.py"
-    known = is_single_agent_directory(directory)  # of a package ADK's loader finds out as it loads it
+    known = is_single_agent_directory(directory)  # for a package, ADK's loader finds out when it loads it
     single = known or (package.is_file() and _ROOT.search(package.read_text()))
     above = directory.parent if single else directory
     load_services_module(str(above))
-    # ADK's loader takes what it is given alone for what it is a link to.
+    # ADK's loader would follow a symbolic link and use the name of its target.
     loader = AgentLoader(str(directory if known and not directory.is_symlink() else above))
     names = [directory.name] if single else loader.list_agents()
-    here = dotenv_values(Path(".env").absolute())  # an agent may go elsewhere
+    here = dotenv_values(Path(".env").absolute())  # an agent may change the directory
     found: dict[str, App] = {}
     for name in names:
         try:
@@ -146,13 +146,13 @@ def _load_directory(directory: Path) -> Loaded:
         except BaseException as error:
             if len(names) == 1 or _is_interrupted():
                 raise
-            logger.warning("%s is left out, since it cannot be loaded.\n%s", name, own_traceback(error).strip())
+            logger.warning("%s cannot be loaded and is left out.\n%s", name, own_traceback(error).strip())
     apps: list[App] = []
     aliases: dict[str, str] = {}
     for name, app in found.items():
         others = {told for other in found if other != name for told in (other, found[other].name)}
         if app.name != name and app.name in others:
-            logger.warning("The app of %s is called %s, as another one is; here it is %s.", name, app.name, name)
+            logger.warning("The app of %s is called %s, as is another one. It is served as %s.", name, app.name, name)
             app = app.model_copy(update={"name": name})
         apps.append(app)
         if name != app.name:
@@ -166,7 +166,7 @@ def _load_directory(directory: Path) -> Loaded:
 
 
 def _prefer_env_of(agent: Path, here: Mapping[str, str | None]) -> None:
-    """Let what the agent's own `.env` says count, where that of the current directory, `here`, says something else."""
+    """Makes the agent's own `.env` override that of the current directory, `here`."""
     beside = dotenv_values(agent / ".env")
     for name in beside.keys() & here.keys():
         if os.environ.get(name) == here[name]:
@@ -178,7 +178,7 @@ def _as_app(found: object, name: str) -> App:
         return found
     if isinstance(found, BaseNode):
         return App(name=name, root_agent=found)
-    raise AgentError(f"{name} is a {type(found).__name__}; it must be an agent or an App of ADK.")
+    raise AgentError(f"{name} is a {type(found).__name__}. It must be an ADK agent or App.")
 
 
 def _agents(node: BaseNode | None) -> list[BaseNode]:

@@ -1,4 +1,4 @@
-"""What `dev`, `serve` and `web` do."""
+"""The commands `dev`, `serve` and `web`."""
 
 import asyncio
 import os
@@ -51,13 +51,13 @@ from adk_chat.settings import Settings, is_loopback
 from adk_chat.streaming import BrokerError, open_broker
 
 DEV_DRAIN_SECONDS = 3
-"""How long `dev` lets steps go on when it is to stop."""
+"""How long running steps may continue when `dev` stops."""
 _UNAUTHORIZED = "401 Unauthorized"
 _REGISTER_SECONDS = 120
 _WORKER_SECONDS = 3.0
-"""How long one process of several may take to end, beyond what it may drain."""
+"""How long a worker process may take to end, beyond its time to drain."""
 _PORT_SECONDS = 1.0
-"""How long a port is waited for: processes that were killed a moment ago may not have let go of it."""
+"""How long to wait for a port. A process that was killed a moment ago may still hold it."""
 _PAUSE_SECONDS = 0.5
 _ERRORS = (
     AgentError,
@@ -73,21 +73,21 @@ _ERRORS = (
     WorkerError,
     telemetry.TelemetryError,
 )
-"""Of which the message is all that the person at the keyboard needs."""
+"""Errors shown without a traceback."""
 
 
 class _StartError(click.ClickException):
-    """What kept a command from starting, said as its log would say it."""
+    """An error that kept a command from starting, in the format of its log."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         say(self.message, level="ERROR")
 
 
 def run(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, **more: Any) -> None:
-    """Run one of the commands below, for the agent that the settings name.
+    """Runs one of the commands below, for the agent in the settings.
 
     Raises:
-        ClickException: it cannot, or ended by an error that says all there is to say.
+        ClickException: if it ended with one of `_ERRORS`.
     """
     ending = ProcessEnd()
     try:
@@ -104,7 +104,7 @@ def run(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, *
 
 
 async def _loaded(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, more: dict[str, Any]) -> None:
-    # What reloads it runs in a process of its own.
+    # These run the agent in other processes.
     starts_others = command in (reload, serve_workers, web_workers)
     loaded = [] if starts_others else [await load(settings.agent, settings.model)]
     await command(*loaded, settings, **more)
@@ -113,7 +113,7 @@ async def _loaded(command: Callable[..., Coroutine[Any, Any, None]], settings: S
 async def serve(
     loaded: Loaded, settings: Settings, *, admin_url: str | None, url: str | None, force: bool, fd: int | None
 ) -> None:
-    """Serve the handlers alone, and register them with the Restate whose admin API is at `admin_url`."""
+    """Serves the handlers, and registers them if `admin_url` is given."""
     listening = _endpoint_socket(settings) if fd is None else socket.socket(fileno=fd)
     port = listening.getsockname()[1]
     if admin_url is not None:
@@ -138,7 +138,7 @@ async def serve(
     if admin_url is not None:
         registering = asyncio.create_task(_register(admin_url, at, force, settings))
         await asyncio.wait([serving, registering], return_when=asyncio.FIRST_COMPLETED)
-        if serving.done():  # by an error, or because it is to stop, and nobody would answer Restate
+        if serving.done():  # by an error, or because it is stopping, and nobody would answer Restate
             registering.cancel()
             await serving
             return
@@ -165,7 +165,7 @@ async def serve(
 
 
 async def _register(admin_url: str, endpoint_url: str, force: bool, settings: Settings) -> None:
-    """Register with a Restate that may be coming up."""
+    """Registers with a Restate that may still be starting."""
     end = time.monotonic() + _REGISTER_SECONDS
     waiting = False
     while True:
@@ -182,7 +182,7 @@ async def _register(admin_url: str, endpoint_url: str, force: bool, settings: Se
             if settings.identity_keys and _UNAUTHORIZED in str(error):
                 raise ServerError(
                     f"The Restate at {admin_url} does not sign its requests with a key of ADK_CHAT_IDENTITY_KEYS, so "
-                    "it was not let in; its log says at its start which public key it has."
+                    "its requests are refused. It logs its public key when it starts."
                 ) from error
             raise
         else:
@@ -192,7 +192,7 @@ async def _register(admin_url: str, endpoint_url: str, force: bool, settings: Se
 async def serve_workers(
     settings: Settings, *, arguments: Sequence[str], first: Sequence[str], admin_url: str | None
 ) -> None:
-    """Run `serve` in several processes; the first one registers them."""
+    """Runs `serve` in several processes. The first one registers them."""
     # Only the first one is told where to register.
     known = {"ADK_CHAT_ADMIN_URL": admin_url} if admin_url is not None else {}
     with _endpoint_socket(settings) as listening:
@@ -210,8 +210,8 @@ async def serve_workers(
 
 
 async def web_workers(settings: Settings, *, arguments: Sequence[str]) -> None:
-    """Run `web` in several processes."""
-    # A ticket that one has issued is good for all.
+    """Runs `web` in several processes."""
+    # A ticket that one process issues must be valid in all.
     key = settings.ticket_key.get_secret_value() if settings.ticket_key else secrets.token_hex()
     shared = {"ADK_CHAT_TICKET_KEY": key}
     with _listen(settings.host, settings.port, "--port") as listening:
@@ -227,7 +227,7 @@ async def web_workers(settings: Settings, *, arguments: Sequence[str]) -> None:
 
 
 async def web(loaded: Loaded, settings: Settings, *, fd: int | None) -> None:
-    """Serve ADK's API and dev UI alone."""
+    """Serves ADK's API and dev UI."""
     service = ChatService(*loaded.apps, aliases=loaded.aliases, settings=settings)
     gateway = service.gateway(settings.ingress_url, settings.admin_url, settings.host)
     telemetry.start(beside_adk=True)
@@ -246,8 +246,8 @@ async def web(loaded: Loaded, settings: Settings, *, fd: int | None) -> None:
 
 
 async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> None:
-    """Run everything, but for restate-server where that runs already."""
-    data = None if without_server else DataDir.lock(settings.data_dir)  # it is ours as long as this is here
+    """Runs everything in this process, and restate-server beside it unless it is running already."""
+    data = None if without_server else DataDir.lock(settings.data_dir)  # locked until the end
     data_dir = data.path if data else settings.data_dir
     listening = _listen("127.0.0.1", settings.endpoint_port, "--endpoint-port")
     port = listening.getsockname()[1]
@@ -297,7 +297,7 @@ async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> No
 
 
 async def reload(settings: Settings, *, arguments: Sequence[str]) -> None:
-    """Run restate-server, and `dev` without it in a process that is begun anew when the agent's files change."""
+    """Runs restate-server, and `dev` without it in a process that restarts when the agent's files change."""
     directory = directory_of(settings.agent) if settings.agent else None
     if directory is None:
         raise AgentError(f"--reload watches the files of an agent, and {settings.agent or 'the assistant'} has none.")
@@ -314,18 +314,18 @@ async def reload(settings: Settings, *, arguments: Sequence[str]) -> None:
 
 
 def _credential_key(data_dir: Path) -> SecretStr:
-    """The key that `dev` has made for what users consent to, beside the data that is encrypted with it."""
+    """Returns the key for users' credentials, which `dev` creates beside the data that it encrypts."""
     path = data_dir / "credential.key"
-    if not path.exists() or not path.read_text():  # of a process that was killed as it made one
+    if not path.exists() or not path.read_text():  # a process may have been killed while it wrote it
         data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=data_dir, delete=False) as file:  # which only its owner may read
+        with tempfile.NamedTemporaryFile("w", dir=data_dir, delete=False) as file:  # readable by its owner only
             file.write(secrets.token_hex())
         Path(file.name).replace(path)
     return SecretStr(path.read_text())
 
 
 def _restate_server(data_dir: Path, settings: Settings, runs: bool = False) -> RestateServer:
-    """The restate-server of `dev`, if it does not run yet with ports that are free."""
+    """Returns the restate-server of `dev`, after checking that its ports are free unless it runs already."""
     binary = Path()
     if not runs:
         _listen("127.0.0.1", settings.ingress_port, "--ingress-port").close()
@@ -337,12 +337,12 @@ def _restate_server(data_dir: Path, settings: Settings, runs: bool = False) -> R
 
 
 def warning_of_open_port(settings: Settings) -> str | None:
-    """What to say of an endpoint that serves whoever reaches it, if it does."""
+    """Returns a warning if the endpoint serves anybody who can reach it."""
     if is_loopback(settings.endpoint_host) or settings.identity_keys:
         return None
     return (
-        f"  Warning: whoever reaches port {settings.endpoint_port} on {settings.endpoint_host} can run agents as any "
-        "user. Set ADK_CHAT_IDENTITY_KEYS, or let only Restate reach it."
+        f"  Warning: anyone who can reach port {settings.endpoint_port} on {settings.endpoint_host} can run agents as "
+        "any user. Set ADK_CHAT_IDENTITY_KEYS, or allow only Restate to reach it."
     )
 
 
@@ -350,11 +350,11 @@ def _say_what_is_not_shared(settings: Settings) -> None:
     if not is_first_worker():
         return
     if settings.redis_url is None:
-        say("  Without REDIS_URL no partial text streams from `serve` to `web`; answers are shown when stored.")
+        say("  Without REDIS_URL no partial text streams from `serve` to `web`; answers appear once they are stored.")
     if settings.artifact_service_uri is None:
-        say("  Without --artifact-service-uri artifacts are in the memory of each process, and not shared.")
+        say("  Without --artifact-service-uri artifacts are only in each process's memory, and not shared.")
     if settings.credential_key is None:
-        say("  Without ADK_CHAT_CREDENTIAL_KEY users are asked again for what they have consented to.")
+        say("  Without ADK_CHAT_CREDENTIAL_KEY users are asked for their consent again.")
 
 
 def _endpoint_socket(settings: Settings) -> socket.socket:
@@ -373,7 +373,7 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
 
 
 def _names(loaded: Loaded) -> str:
-    """The apps by name, the default one first."""
+    """Returns the names of the apps, the default one first."""
     return ", ".join(app.name for app in loaded.apps)
 
 

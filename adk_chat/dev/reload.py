@@ -1,4 +1,4 @@
-"""Running a command anew whenever files change."""
+"""Restarts a command when files change."""
 
 import asyncio
 import importlib.util
@@ -15,7 +15,7 @@ _SUFFIXES = {".py", ".yaml", ".yml", ".env", ".json", ".md", ".txt"}
 
 
 def directory_of(agent: str) -> Path | None:
-    """Where the files of an agent are, by its name on the command line, without importing it; None if nowhere."""
+    """Returns the directory of an agent's files without importing it; None if it has none."""
     if Path(agent).is_dir():
         return Path(agent)
     sys.path.insert(0, str(Path.cwd()))
@@ -29,18 +29,16 @@ def directory_of(agent: str) -> Path | None:
 async def reloading(
     arguments: Sequence[str], directory: Path, but: Path, stop: asyncio.Event, say: Callable[[str], None]
 ) -> None:
-    """Run `adk-chat` with these arguments, and again whenever files of the directory change, until `stop` is set.
+    """Runs `adk-chat`, and restarts it when files of the directory change, until `stop` is set.
 
-    What changes in `but` does not count: that is where the command itself writes.
-
-    One that ends by itself, as with an agent that cannot be loaded, is run again at the next change. It never outlives
-    this process.
+    Changes in `but` are ignored: the command itself writes there. A command that ends by itself, for example because
+    the agent cannot be loaded, is restarted at the next change. It never outlives this process.
     """
     running = await _start(arguments)
     try:
         async for changes in awatch(directory, watch_filter=_Sources(ignore_paths=[but]), stop_event=stop):
             names = sorted({Path(path).name for _, path in changes})
-            say(f"Reloading, since there are changes: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
+            say(f"Reloading after changes: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
             await _end(running)
             running = await _start(arguments)
     finally:
@@ -56,12 +54,12 @@ async def _start(arguments: Sequence[str]) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-S", _GUARD, sys.executable, "-m", "adk_chat", *arguments),
         stdin=asyncio.subprocess.PIPE,
-        # Ctrl-C in the terminal is for us.
+        # Ctrl-C in the terminal is for this process.
         start_new_session=True,
     )
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     if process.stdin is not None:
-        process.stdin.close()  # at which the guard asks the command to end, and in time makes it
+        process.stdin.close()  # the guard then asks the command to end, and kills it if that takes too long
     await process.wait()

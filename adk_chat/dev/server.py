@@ -17,20 +17,21 @@ from adk_chat.restate_api import AdminApi, AdminError, Ingress
 _GUARD = guard.__file__
 _START_SECONDS, _REGISTER_SECONDS = 60, 30
 SLOTS = 2_000
-"""How many handlers the server runs at once; the engine's own default is 1,000. A turn whose model or tools are at work
-takes one, and about half a megabyte of memory in this process and the server."""
+"""How many handlers the server runs at once; Restate's default is 1,000. A turn whose model or tools are running takes
+one slot, and about half a megabyte of memory in this process and the server."""
 _RESTATE, _NODE = "restate", "adk-chat"
 _LIMIT = "RESTATE_WORKER__INVOKER__CONCURRENT_INVOCATIONS_LIMIT"
 _DEFAULTS = {
-    # After how long the server gives up an endpoint that does not answer at all; a minute by its own defaults.
+    # After this time the server gives up an endpoint that does not answer; by default after a minute.
     "RESTATE_WORKER__INVOKER__HTTP2_KEEP_ALIVE_INTERVAL": "10s",
     "RESTATE_WORKER__INVOKER__HTTP2_KEEP_ALIVE_TIMEOUT": "10s",
-    # No handler takes more. What only a handler refuses goes through the server's log first, before everybody else's.
+    # No handler accepts more. What a handler would refuse goes through the server's log first, ahead of everybody
+    # else's.
     "RESTATE_INGRESS__REQUEST_SIZE_LIMIT": str(MAX_BYTES),
 }
-"""What of the server's own defaults does not suit chats; the environment may say otherwise."""
+"""Defaults of the server that do not suit chats. The environment overrides them."""
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
-"""The longest path that a unix socket can have."""
+"""The longest path of a unix socket."""
 
 
 class ServerError(Exception):
@@ -38,7 +39,7 @@ class ServerError(Exception):
 
 
 class AwayError(ServerError):
-    """Nobody answers where a server should be."""
+    """Nobody answers at the server's address."""
 
 
 class DataDir:
@@ -56,19 +57,20 @@ class DataDir:
             ServerError: if another process uses it, it cannot be written to, or its path is too long.
         """
         given, path = path, path.resolve()
-        # Restate follows links to the place itself, so no link makes it shorter.
+        # Restate resolves symbolic links, so a link does not help.
         beyond = len(os.fsencode(path / _RESTATE / _NODE / "fabric.sock")) - _SOCKET_BYTES
         if beyond > 0:
             raise ServerError(
-                f"{path} is {beyond} bytes too long for the sockets of restate-server. "
-                "Name a shorter directory with --data-dir."
+                f"{path} is {beyond} bytes too long for restate-server's sockets. "
+                "Choose a shorter directory with --data-dir."
             )
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = (path / "lock").open("a+")
         except OSError as error:
             raise ServerError(
-                f"{given} cannot be used: {error.strerror} ({error.filename}). Name another directory with --data-dir."
+                f"{given} cannot be used: {error.strerror} ({error.filename}). Choose another directory with "
+                "--data-dir."
             ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,21 +87,21 @@ class DataDir:
         return cls(path, lock)
 
     def close(self) -> None:
-        """Let others use the directory."""
+        """Releases the directory."""
         self._lock.close()
 
 
 class RestateServer:
-    """A running restate-server with its data in `data_dir`; an async context manager, entered when it is ready.
+    """A restate-server with its data in `data_dir`. As an async context manager, it is entered when it is ready.
 
     Args:
         binary: the restate-server to run.
-        data_dir: where its data and its log are kept.
-        ingress_port: port of the ingress, on loopback.
-        admin_port: port of the admin API and of the Restate UI, on loopback.
+        data_dir: the directory of its data and its log.
+        ingress_port: the port of the ingress, on loopback.
+        admin_port: the port of the admin API and the Restate UI, on loopback.
         replay_always: suspend and replay handlers at every await.
-        slots: how many handlers it runs at once; by default as RESTATE_WORKER__INVOKER__CONCURRENT_INVOCATIONS_LIMIT
-            says, or else `SLOTS`.
+        slots: how many handlers it runs at once; by default RESTATE_WORKER__INVOKER__CONCURRENT_INVOCATIONS_LIMIT, or
+            else `SLOTS`.
     """
 
     def __init__(
@@ -129,7 +131,7 @@ class RestateServer:
                 stderr=log,
                 env=self._environment,
                 cwd=self._directory,
-                # Ctrl-C in the terminal is for us; we then end the server in order.
+                # Ctrl-C in the terminal is for this process, which then ends the server in order.
                 start_new_session=True,
             )
         try:
@@ -146,18 +148,18 @@ class RestateServer:
     ) -> None:
         process = self._process
         if process is not None and process.stdin is not None:
-            process.stdin.close()  # which is how the guard learns that we are done
+            process.stdin.close()  # the guard then ends the server
             await process.wait()
 
     @property
     def pid(self) -> int:
-        """The process of the server itself."""
+        """The process id of the server itself."""
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         return int(children[0])
 
     async def wait(self) -> None:
-        """Until the server ends by itself.
+        """Waits until the server ends by itself.
 
         Raises:
             ServerError: always, when it does.
@@ -182,24 +184,24 @@ class RestateServer:
         return f"{said[-1].rstrip('.')} ({self._binary}; see {self.log})."
 
     async def register(self, endpoint_url: str) -> None:
-        """Tell the server where the handlers are."""
+        """Registers an endpoint with the server."""
         await register(self.admin_url, endpoint_url, force=True)
 
 
 async def register(
     admin_url: str, endpoint_url: str, *, force: bool = False, headers: Mapping[str, str] | None = None
 ) -> None:
-    """Register an endpoint with a Restate.
+    """Registers an endpoint with a Restate.
 
     Args:
-        admin_url: where its admin API is.
-        endpoint_url: where it reaches the endpoint.
+        admin_url: Restate's admin API.
+        endpoint_url: the URL at which Restate reaches the endpoint.
         force: replace what is registered for that URL.
         headers: sent with the request.
 
     Raises:
-        AwayError: Restate is not there.
-        ServerError: it does not accept the endpoint; the message says why.
+        AwayError: if Restate is unreachable.
+        ServerError: if it refuses the endpoint. The message says why.
     """
     admin = AdminApi(admin_url, headers, seconds=_REGISTER_SECONDS, attempts=1)
     try:
@@ -219,16 +221,16 @@ def _environment(
         "BASE_DIR": str(data_dir / _RESTATE),
         "NODE_NAME": _NODE,
         "DISABLE_TELEMETRY": "true",
-        # Nothing but the two ports that are for people: nodes of a cluster would talk over a socket in the directory.
+        # Only the two ports for people are on TCP. Everything else uses sockets in the directory.
         "LISTEN_MODE": "unix",
         "INGRESS__LISTEN_MODE": "tcp",
         "INGRESS__BIND_ADDRESS": f"127.0.0.1:{ingress_port}",
         "ADMIN__LISTEN_MODE": "tcp",
         "ADMIN__BIND_ADDRESS": f"127.0.0.1:{admin_port}",
-        # Each has a log of its own: on a machine of few cores eight cost a turn twice what one does.
+        # Each partition has its own log. On a machine with few cores, eight make a turn twice as expensive as one.
         "DEFAULT_NUM_PARTITIONS": "1",
         "ROCKSDB_TOTAL_MEMORY_SIZE": "256 MB",
-        # One node needs no replicated log; the local one is written through to disk just the same.
+        # A single node needs no replicated log. The local one is synced to disk just the same.
         "BIFROST__DEFAULT_PROVIDER": "local",
         "SHUTDOWN_TIMEOUT": "300ms",
         "LOG_FILTER": "warn,octocrab=off",
@@ -237,7 +239,7 @@ def _environment(
     if replay_always:
         settings["WORKER__INVOKER__INACTIVITY_TIMEOUT"] = "0s"
     environment = {**_DEFAULTS, **os.environ, **{f"RESTATE_{name}": value for name, value in settings.items()}}
-    # The handlers are here, and no proxy knows the way.
+    # The handlers are on this machine, where no proxy can reach them.
     for name in ("NO_PROXY", "no_proxy"):
         environment[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
     if slots is not None or _LIMIT not in environment:

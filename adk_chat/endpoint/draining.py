@@ -1,4 +1,4 @@
-"""An endpoint that takes no new work, and lets what runs come to an end."""
+"""An endpoint that takes no new work and lets running work end."""
 
 import asyncio
 from collections import Counter
@@ -9,9 +9,9 @@ from adk_chat.process.readiness import Readiness
 
 
 class Draining:
-    """An ASGI app that takes no new requests once it drains, and knows when it has none left.
+    """An ASGI app that refuses new requests when it drains, and knows when none is left.
 
-    hypercorn's own draining resets new streams, and breaks the connection under the running ones when it does.
+    hypercorn's own draining resets new streams, and then breaks the connection under the running ones.
     """
 
     def __init__(self, app: Callable[..., Awaitable[None]], readiness: Readiness) -> None:
@@ -23,12 +23,12 @@ class Draining:
         self._draining = False
 
     def names(self) -> str:
-        """The handlers that run, and how many of each."""
+        """Returns the running handlers, and how many of each."""
         counted = Counter(request.name for request in self.running)
         return ", ".join(f"{name} {count}" for name, count in sorted(counted.items()))
 
     def drain(self) -> None:
-        """Refuse new requests, and ask the handlers of those that are here to suspend."""
+        """Refuses new requests, and asks running handlers to suspend."""
         self._draining = True
         for request in self.running:
             request.suspend()
@@ -59,10 +59,10 @@ class Draining:
 
 
 class _Request:
-    """A request whose handler can be asked to suspend: it is told that the engine has stopped sending.
+    """A request whose handler can be asked to suspend: it is told that Restate has stopped sending.
 
-    Its response is ended only when the engine really has: data that arrives on a stream that is closed on our side
-    breaks hypercorn's connection, under all other streams.
+    The response ends only when Restate really has. Data that arrives on a stream that is closed on our side breaks
+    hypercorn's connection, under all other streams.
     """
 
     def __init__(self, name: str, receive: Any, send: Any) -> None:
@@ -74,7 +74,7 @@ class _Request:
         self._closed = asyncio.Event()
 
     def suspend(self) -> None:
-        """Tell the handler at its next or present wait."""
+        """Tells the handler at its next or current wait."""
         self._suspending = True
         if self._waiting is not None:
             self._waiting.cancel()
@@ -89,7 +89,7 @@ class _Request:
             try:
                 event = await self._receive()
             except asyncio.CancelledError:
-                # As `asyncio.timeout` has it, which would be entered for each message.
+                # As in `asyncio.timeout`, which would have to be entered for each message.
                 if not self._suspending or self._told or task is None or task.uncancel():
                     raise
                 continue
@@ -109,7 +109,7 @@ class _Request:
 
 async def _refuse(receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 503, "headers": [(b"content-type", b"text/plain")]})
-    # See `_Request` on why not at once.
+    # Not at once; see `_Request`.
     while (event := await receive())["type"] == "http.request" and event.get("more_body", False):
         pass
     await send({"type": "http.response.body", "body": b"This endpoint is shutting down."})

@@ -1,4 +1,4 @@
-"""The endpoint on granian, whose HTTP/2 is not written in Python: a turn takes some two milliseconds less."""
+"""The endpoint on granian, whose HTTP/2 is not written in Python. A turn takes about two milliseconds less."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ from granian.server.embed import Server
 from adk_chat.endpoint.listening import BACKLOG
 from adk_chat.endpoint.seams import hand_over
 
-# What granian would configure otherwise: the log of the whole process.
+# Otherwise granian would configure the log of the whole process.
 _LOG = {"incremental": True, "formatters": {}, "handlers": {}, "loggers": {}}
 _BACKPRESSURE = 1024
 

@@ -22,12 +22,12 @@ async def serve(
     lean_http2()
     config = Config()
     config.bind = [f"fd://{listening.detach()}"]  # hypercorn closes it
-    config.include_date_header = config.include_server_header = False  # of no use to the engine
+    config.include_date_header = config.include_server_header = False  # of no use to Restate
     config.graceful_timeout = _GRACE_SECONDS
     config.h2_max_concurrent_streams = streams
     config.backlog = BACKLOG
-    # After that many requests hypercorn closes a connection under the streams that are open on it, and their Restate
-    # invocations hang until a timeout. An idle connection is the engine's to close.
+    # After this many requests hypercorn closes a connection under its open streams, and their Restate invocations hang
+    # until a timeout. Restate closes idle connections itself.
     config.keep_alive_max_requests = sys.maxsize
     config.keep_alive_timeout = 600
     config.errorlog = logging.getLogger("hypercorn.error")

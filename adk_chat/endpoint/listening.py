@@ -1,4 +1,4 @@
-"""Where a process listens, and when it is to stop."""
+"""Sockets to listen on, and the signals to stop."""
 
 import asyncio
 import os
@@ -10,27 +10,27 @@ from functools import partial
 from restate.server import install_shutdown_hook
 
 BACKLOG = 4096
-"""How many connections may wait to be accepted; another one is tried again by its system after 1, 3, 7, ... seconds.
-Several processes on one port take few requests a connection, so that a crowd opens hundreds at once."""
+"""How many connections may wait to be accepted. Above that, the client's system tries again after 1, 3, 7, ... seconds.
+Worker processes take few requests per connection, so a crowd opens hundreds at once."""
 
 
 _ONE_STOP_SECONDS = 1.0
-"""SIGTERMs that come within that are one: systemd sends it to each process of a service, and so does what began us."""
+"""SIGTERMs within this time count as one: systemd sends it to each process of a service, and so does our parent."""
 
 
 class PortTakenError(Exception):
-    """Somebody else listens where we were told to."""
+    """The port is in use, or may not be used."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
+    """Returns a listening socket; port 0 takes a free one.
 
     Raises:
-        PortTakenError: the port is in use, or not ours to use.
+        PortTakenError: if the port is in use, or may not be used.
     """
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Connections inherit it, and not every server sets it: small frames would wait 40 ms for an acknowledgement.
+    # Connections inherit it, and not every server sets it. Without it, small frames wait 40 ms for an acknowledgement.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listening.bind((host, port))
@@ -42,9 +42,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def stop_event() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set. Another SIGINT ends the process at once, and so does a later SIGTERM.
+    """Returns an event that SIGTERM and SIGINT set. A second SIGINT, or a later SIGTERM, ends the process at once.
 
-    Restate's SDK replaces other handlers of SIGTERM; this one it knows of.
+    Restate's SDK replaces other handlers of SIGTERM, but not this one.
     """
     stop = asyncio.Event()
     began = 0.0

@@ -1,4 +1,4 @@
-"""The private parts of the servers that the endpoint uses, all of them; `tests/endpoint/test_seams.py` holds them."""
+"""The private parts of the HTTP servers that the endpoint uses. `tests/endpoint/test_seams.py` checks each of them."""
 
 import asyncio
 import socket
@@ -14,17 +14,17 @@ from hypercorn.protocol.events import Body, EndBody
 from hypercorn.protocol.h2 import H2Protocol
 
 _CLOSED_STREAMS = 2**13
-"""The number of closed streams that a connection remembers, to recognise late frames; h2's own 65,536 take 5 MB."""
+"""How many closed streams a connection remembers, to recognize late frames. h2's own 65,536 take 5 MB."""
 _DeadlockError: Any = vars(hypercorn_h2)["priority"].DeadlockError
 
 
 @cache
 def lean_http2() -> None:
-    """Make hypercorn's HTTP/2 skip work that an endpoint has no use for.
+    """Makes hypercorn's HTTP/2 skip what an endpoint does not need.
 
-    It no longer validates headers, which the engine writes and the SDK reads by name; formats no frames for a log that
-    is off; sends what fits into the window without priorities and without another task; and writes the frames of one
-    round of the event loop in one system call.
+    It does not validate headers, which Restate writes and the SDK reads by name. It formats no frames for a log that is
+    off. It sends what fits into the window without priorities and without another task. It writes the frames of one
+    round of the event loop with one system call.
     """
 
     class LeanH2Protocol(H2Protocol):
@@ -34,7 +34,7 @@ def lean_http2() -> None:
             self._pass_on, self.send = self.send, self._send
             self.priority: Any = Waiting()
             self._late: set[int] = set()
-            """The streams that had to wait with something, whose rest goes by hypercorn's task as well."""
+            """The streams that had to wait with some data. The rest of their data goes through hypercorn's task too."""
             config = self.connection.config
             config.validate_inbound_headers = config.normalize_inbound_headers = False
             config.validate_outbound_headers = config.normalize_outbound_headers = False
@@ -55,12 +55,12 @@ def lean_http2() -> None:
                 await super()._flush()
 
         async def _flush(self) -> None:
-            # Tasks run in the order in which they are woken, so a step that waits until its command is sent starts
+            # Tasks run in the order in which they were woken. So a step that waits until its command is sent starts
             # after the write.
             self._unwritten.set()
 
         async def _send(self, event: Any) -> None:
-            if isinstance(event, Closed):  # closes the connection immediately
+            if isinstance(event, Closed):  # it closes the connection at once
                 await super()._flush()
             await self._pass_on(event)
 
@@ -98,7 +98,7 @@ def lean_http2() -> None:
         async def _window_updated(self, stream_id: int | None) -> None:
             self._late &= self.stream_buffers.keys()
             if stream_id in self._late and stream_id not in self.streams:
-                # The client reset it. hypercorn would keep the rest, and its sender waiting, if the window is used up.
+                # The client reset it. If the window is used up, hypercorn would keep the rest, and its sender waiting.
                 self.priority.remove_stream(stream_id)
                 await self.stream_buffers.pop(stream_id).close()
             elif self._late:
@@ -113,40 +113,40 @@ def lean_http2() -> None:
 
 
 class Waiting:
-    """In the place of a tree of priorities: the streams that have something to send, each in its turn."""
+    """Replaces the tree of priorities: the streams that have something to send, in turn."""
 
     def __init__(self) -> None:
         self._open: set[int] = set()
         self._waiting: dict[int, None] = {}
 
     def insert_stream(self, stream_id: int) -> None:
-        """A stream is opened; it is blocked next."""
+        """Adds a stream, blocked."""
         self._open.add(stream_id)
 
     def remove_stream(self, stream_id: int) -> None:
-        """It is closed."""
+        """Removes a closed stream."""
         self._open.discard(stream_id)
         self._waiting.pop(stream_id, None)
 
     def block(self, stream_id: int) -> None:
-        """It has nothing that it may send."""
+        """Notes that a stream has nothing to send."""
         self._waiting.pop(stream_id, None)
 
     def unblock(self, stream_id: int) -> None:
-        """It may have.
+        """Notes that a stream may have something to send.
 
         Raises:
-            KeyError: it is closed.
+            KeyError: if it is closed.
         """
         if stream_id not in self._open:
             raise KeyError(stream_id)
         self._waiting.setdefault(stream_id)
 
     def __next__(self) -> int:
-        """The one that has waited longest, which is then the last.
+        """Returns the stream that has waited longest, and puts it last.
 
         Raises:
-            DeadlockError: there is none.
+            DeadlockError: if there is none.
         """
         for stream_id in self._waiting:
             self._waiting[stream_id] = self._waiting.pop(stream_id)
@@ -155,7 +155,7 @@ class Waiting:
 
 
 def hand_over(listening: socket.socket, server: Any) -> None:
-    """Let a server of granian serve on a socket that listens already; it closes it."""
+    """Makes a granian server use a listening socket. It closes the socket."""
     from granian import net
 
     holder: Any = vars(net)["SocketHolder"]

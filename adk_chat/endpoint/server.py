@@ -1,4 +1,4 @@
-"""Serving Restate handlers over HTTP/2, and draining on SIGTERM."""
+"""Serves Restate handlers over HTTP/2, and drains on SIGTERM."""
 
 import asyncio
 import logging
@@ -17,22 +17,22 @@ logger = logging.getLogger(__name__)
 
 
 STREAMS, FEW_STREAMS = 256, 8
-"""How many requests a connection carries at once. The engine opens up to 128 on one, and another one only then: where
-several processes accept connections of one socket, few on each spread the work. With 4, 1,200 turns at once took twice
-as long: they waited for connections."""
+"""How many requests a connection carries at once. Restate opens a second connection only when the first carries 128. If
+several processes accept connections of one socket, few requests on each spread the work. With 4, 1,200 turns at once
+took twice as long, because they waited for connections."""
 _CLOSING_SECONDS = 0.3
 
 
 class IdentityKeyError(Exception):
-    """A public key of a Restate is none."""
+    """An identity key is not a public key of Restate's."""
 
 
 class ServerMissingError(Exception):
-    """The server that is asked for is not installed."""
+    """The requested HTTP server is not installed."""
 
 
 class Serve(Protocol):
-    """Serves an ASGI app on a socket that listens, with so many streams a connection, until `stopped` returns."""
+    """Serves an ASGI app on a listening socket, with `streams` requests per connection, until `stopped` returns."""
 
     async def __call__(
         self,
@@ -41,7 +41,7 @@ class Serve(Protocol):
         streams: int,
         stopped: Callable[[], Awaitable[None]],
     ) -> None:
-        """Serve; whatever is still open is closed a moment after that."""
+        """Serves the app. What is still open a moment after the end is closed."""
 
 
 async def serve(
@@ -55,15 +55,25 @@ async def serve(
     drain_seconds: float = 30,
     readiness: Readiness | None = None,
 ) -> None:
-    """Serve handlers until `stop` is set; then take no new work, and let running steps end within `drain_seconds`.
+    """Serves handlers until `stop` is set. Then takes no new work and lets running steps end within `drain_seconds`.
 
-    Handlers that only wait are suspended at once, the others when their step is journaled; Restate continues them
-    elsewhere. Whatever is not done a moment after that is left behind: Restate begins it again. `GET /health` answers
-    200, and so does `GET /ready` while new work is taken, with what `readiness`, if given, has found; else 503.
+    Handlers that only wait are suspended at once, the others when their step is journaled. Restate continues them
+    elsewhere. What is not done a moment after that is left behind, and Restate starts it again. `GET /health` answers
+    200. `GET /ready` answers 200 with the findings of `readiness`, or 503 while draining.
+
+    Args:
+        services: the objects and services to serve, such as `ChatService(...).objects`.
+        listening: a listening socket, from `listen`.
+        stop: from `stop_event`.
+        server: the HTTP server, hypercorn or granian.
+        streams: how many requests a connection carries at once.
+        identity_keys: the public keys of the Restate whose requests are accepted; by default any.
+        drain_seconds: how long running steps may take to end.
+        readiness: checks what the endpoint needs.
 
     Raises:
-        IdentityKeyError: one of `identity_keys` is not a public key as Restate writes it.
-        ServerMissingError: `server` is not installed.
+        IdentityKeyError: if one of `identity_keys` is not a public key of Restate's.
+        ServerMissingError: if `server` is not installed.
     """
     app = Draining(_endpoint(services, identity_keys), readiness or Readiness())
     serve_app = _serve(server)
@@ -73,12 +83,12 @@ async def serve(
         await stop.wait()
         app.drain()
         if app.running:
-            logger.info("Stopping. These run, and may take %g s to finish a step: %s.", drain_seconds, app.names())
+            logger.info("Stopping. These are running, and have %g s to finish a step: %s.", drain_seconds, app.names())
         try:
             await asyncio.wait_for(app.idle.wait(), drain_seconds)
         except TimeoutError:
-            logger.warning("These are left behind, and Restate begins their steps again: %s.", app.names())
-            loop.set_exception_handler(lambda *_: None)  # which says how each of their connections broke
+            logger.warning("These did not finish; Restate will repeat their steps: %s.", app.names())
+            loop.set_exception_handler(lambda *_: None)  # it would log how each of their connections broke
         quiet.set()
 
     async def over() -> None:
@@ -87,8 +97,8 @@ async def serve(
 
     loop = asyncio.get_running_loop()
     said_by = loop.get_exception_handler()
-    # Servers wait for clients: hypercorn without end for an answer that is sent to nobody any more, since the SDK
-    # shields that from its cancellation, and granian until the engine closes its connections.
+    # Servers wait for clients. hypercorn waits forever for an answer that nobody receives any more, because the SDK
+    # shields it from cancellation, and granian waits until Restate closes its connections.
     tasks = [asyncio.create_task(serve_app(app, listening, streams, drained)), asyncio.create_task(over())]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -102,10 +112,10 @@ async def serve(
 
 
 def check_server(name: ServerName) -> None:
-    """See that a server is installed.
+    """Checks that an HTTP server is installed.
 
     Raises:
-        ServerMissingError: it is not.
+        ServerMissingError: if it is not.
     """
     _serve(name)
 
@@ -115,7 +125,7 @@ def _serve(name: ServerName) -> Serve:
         found: Serve = import_module(f"adk_chat.endpoint.{name}_server").serve
     except ModuleNotFoundError as error:
         raise ServerMissingError(
-            f"ADK_CHAT_SERVER asks for {name}, which is not installed: pip install 'adk-chat[{name}]'."
+            f"ADK_CHAT_SERVER is {name}, which is not installed: pip install 'adk-chat[{name}]'."
         ) from error
     return found
 

@@ -14,14 +14,14 @@ logger = logging.getLogger("adk_chat.access")
 
 _PROBES = ("/health", "/ready")
 _OK, _FAILED, _LEFT = 200, 500, 499
-"""The last is logged for a request whose client left before it was answered; it is nginx's number for that."""
+"""499 is nginx's status for a request whose client left before it was answered."""
 
 
 class AccessLog:
-    """ASGI middleware, around everything else, that logs a request when its answer has ended.
+    """ASGI middleware, outside all other, that logs a request when its answer has ended.
 
-    A line has the method, the route (its path where it fits none), the status, the milliseconds, and where they are
-    known the user and the turn. It has no query and no token. Probes that are answered with 200 are logged at DEBUG.
+    A line has the method, the route (or the path, if no route matches), the status, the milliseconds, and if known the
+    user and the turn. It has no query and no token. Probes that succeed are logged at DEBUG.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -73,6 +73,6 @@ def _log(scope: Scope, status: int, whole: bool, milliseconds: float, notes: dic
     said = {"user": fields["user"], "turn": fields["turn_id"]}
     more = "".join(f" {name}={value}" for name, value in said.items() if value)
     text = f"{fields['method']} {fields['route']} {status} {fields['ms']:.0f} ms{more}{'' if whole else ' (broke off)'}"
-    # A line is one line, whatever was asked for.
+    # One request is one line, whatever its path contains.
     text = "".join(character if character.isprintable() else "?" for character in text)
     logger.log(level, "%s", text, extra={"fields": fields})

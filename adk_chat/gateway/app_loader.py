@@ -1,4 +1,4 @@
-"""The apps that the gateway shows, for ADK's server to load by their names."""
+"""The apps of the gateway, which ADK's server loads by name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +10,11 @@ from typing_extensions import override
 
 
 class Apps(BaseAgentLoader):
-    """Apps that are there already.
+    """Apps that are loaded already.
 
     Args:
-        apps: by name.
-        aliases: other names by which they are known. One that has such a name is listed under that.
+        apps: the apps, by name.
+        aliases: aliases, with the names of their apps. An app with an alias is listed under it.
     """
 
     def __init__(self, apps: Mapping[str, App], aliases: Mapping[str, str] | None = None) -> None:
@@ -27,7 +27,7 @@ class Apps(BaseAgentLoader):
     def load_agent(self, agent_name: str) -> App:
         app = self._names.get(agent_name)
         if app is None:
-            raise ValueError(f"There is no app {agent_name!r} here; there is {', '.join(self._apps)}.")
+            raise ValueError(f"There is no app {agent_name!r}. The apps are: {', '.join(self._apps)}.")
         return app
 
     @override

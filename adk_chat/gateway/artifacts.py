@@ -1,4 +1,4 @@
-"""The artifact service of the gateway: names that cannot be used are the request's fault, not the server's."""
+"""The artifact service of the gateway: a name that cannot be used is an error of the request, not of the server."""
 
 import errno
 from collections.abc import Generator, Mapping
@@ -14,11 +14,11 @@ _NAMES = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.E
 
 
 class GatewayArtifacts(BaseArtifactService):
-    """Another artifact service, of which every refusal of a name is an `InputValidationError`.
+    """Wraps an artifact service. Every refusal of a name is an `InputValidationError`.
 
     Args:
-        service: the other one.
-        aliases: other names of apps.
+        service: the artifact service.
+        aliases: aliases of apps.
     """
 
     def __init__(self, service: BaseArtifactService, aliases: Mapping[str, str] | None = None) -> None:
@@ -75,4 +75,4 @@ def _refusing() -> Generator[None, None, None]:
     except OSError as error:
         if error.errno not in _NAMES:
             raise
-        raise InputValidationError(f"No artifact can have such a name: {error.strerror}.") from error
+        raise InputValidationError(f"Invalid artifact name: {error.strerror}.") from error

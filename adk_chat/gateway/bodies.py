@@ -1,6 +1,6 @@
-"""What the body of a request may be, whatever it is for: bounded, and JSON that can be kept.
+"""Limits for the body of any request: its size, and that it is JSON that can be stored.
 
-Around everything else, so that no route has to look after it, and that nothing of a body that is refused is forwarded.
+It is outside of everything else, so no route has to check, and nothing of a refused body is forwarded.
 """
 
 import asyncio
@@ -17,26 +17,29 @@ from adk_chat.protocol.json import whole_characters
 from adk_chat.protocol.limits import MAX_BYTES, MAX_DEPTH
 
 MAX_ARTIFACT_BYTES = 32 * 1024 * 1024
-"""The most for an artifact; for anything else it is `MAX_BYTES`."""
+"""The limit for an artifact. For everything else it is `MAX_BYTES`."""
 MAX_IN_FLIGHT_BYTES = 256 * 1024 * 1024
-"""The most that is taken at the same time, of all bodies that are not small; a request takes several times its body."""
+"""The limit for all bodies at once, small ones excepted. A request takes several times the size of its body."""
 _SMALL_BYTES = 64 * 1024
 _PAUSE_SECONDS = 30.0
-"""How long a client may pause in the middle of a body."""
+"""How long a client may pause within a body."""
 _AWAY = 503
 _WITH_BODY = {"POST", "PATCH", "PUT"}
 
 
 class GoneError(Exception):
-    """The client went away before its body had come."""
+    """The client disconnected before its body had arrived."""
 
 
 class RefusedBodyError(Exception):
     """A body is refused.
 
     Args:
-        status: of the answer.
-        sentence: what it says.
+        status: the status of the answer.
+        sentence: its detail.
+
+    Attributes:
+        response: the answer.
     """
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -46,10 +49,10 @@ class RefusedBodyError(Exception):
 
 
 async def whole(receive: Receive) -> bytes:
-    """The whole body.
+    """Returns the whole body.
 
     Raises:
-        GoneError: the client went away.
+        GoneError: if the client disconnected.
     """
     parts: list[bytes] = []
     more = True
@@ -63,7 +66,7 @@ async def whole(receive: Receive) -> bytes:
 
 
 def again(body: bytes, receive: Receive) -> Receive:
-    """A receive that gives the whole body, and then what comes after it."""
+    """Returns a receive that yields the whole body, and then what comes after it."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replayed() -> Message:
@@ -73,11 +76,11 @@ def again(body: bytes, receive: Receive) -> Receive:
 
 
 class BoundedBodies:
-    """ASGI middleware that refuses what is too large, by what it says of its length or while it is read.
+    """ASGI middleware that refuses bodies that are too large, by their declared length or while they arrive.
 
     Args:
-        app: what answers.
-        max_in_flight: how many bytes are taken at the same time.
+        app: the app.
+        max_in_flight: the limit for all bodies at once, in bytes.
     """
 
     def __init__(self, app: ASGIApp, max_in_flight: int = MAX_IN_FLIGHT_BYTES) -> None:
@@ -116,10 +119,10 @@ class BoundedBodies:
 
     def _take(self, taken: "_Taken") -> None:
         if taken.size > taken.most:
-            raise RefusedBodyError(413, f"The body is larger than {taken.most} bytes; send less at once.")
+            raise RefusedBodyError(413, f"The body is larger than {taken.most} bytes. Send less at once.")
         more = taken.size - taken.counted if taken.size > _SMALL_BYTES and not taken.is_over else 0
         if self._in_flight + more > self._max_in_flight:
-            raise RefusedBodyError(_AWAY, "The service takes in all that it can at once. Try again soon.")
+            raise RefusedBodyError(_AWAY, "The service is receiving as much as it can. Try again soon.")
         self._in_flight += more
         taken.counted += more
 
@@ -129,12 +132,12 @@ class BoundedBodies:
 
 
 class _Taken:
-    """What was taken of one body."""
+    """The state of one body."""
 
     def __init__(self, scope: Scope) -> None:
         told = Headers(scope=scope).get("content-length", "")
         self.size = int(told) if told.isdigit() and len(told) < 20 else 0
-        """How many bytes it has, as far as is known."""
+        """Its size in bytes, as far as is known."""
         self.most = MAX_ARTIFACT_BYTES if "/artifacts" in route_path(scope) else MAX_BYTES
         self.counted = 0
         self.is_over = False
@@ -142,14 +145,14 @@ class _Taken:
         self._more = True
 
     async def receive(self, receive: Receive) -> Message:
-        """The next message."""
+        """Returns the next message."""
         if not self._more:
             return await receive()
         try:
             async with asyncio.timeout(_PAUSE_SECONDS):
                 message = await receive()
         except TimeoutError:
-            raise RefusedBodyError(408, f"Nothing more of the body has come for {_PAUSE_SECONDS:g} s.") from None
+            raise RefusedBodyError(408, f"No more of the body has arrived for {_PAUSE_SECONDS:g} s.") from None
         self._received += len(message.get("body", b""))
         self.size = max(self.size, self._received)
         self._more = message["type"] == "http.request" and message.get("more_body", False)
@@ -157,10 +160,10 @@ class _Taken:
 
 
 class JsonBodies:
-    """ASGI middleware that hands on JSON that can be kept.
+    """ASGI middleware that passes on JSON that can be stored.
 
-    Half a character, as clients send that cut a text in the middle of an emoji, becomes U+FFFD. What is nested too deep
-    to be read again, and what is no text, is refused with 400.
+    A lone surrogate, as clients send that cut a text in the middle of an emoji, becomes U+FFFD. A body that is nested
+    too deeply, or is not text, is refused with 400.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -180,7 +183,7 @@ class JsonBodies:
 
 
 def readable(body: bytes) -> bytes:
-    """JSON as it is handed on; whether it is JSON at all is for others to say.
+    """Returns the body to pass on. Whether it is JSON at all is checked later.
 
     Raises:
         RefusedBodyError: 400.
@@ -192,7 +195,7 @@ def readable(body: bytes) -> bytes:
         if not body.isascii():
             body.decode()
     except UnicodeDecodeError as error:
-        raise RefusedBodyError(400, f"The body is no text in {error.encoding.upper()}.") from error
+        raise RefusedBodyError(400, f"The body is not valid {error.encoding.upper()}.") from error
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
         try:
             from_json(body, cache_strings="none")

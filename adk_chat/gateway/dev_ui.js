@@ -1,14 +1,15 @@
-// Beside ADK's dev UI, which takes it that a turn ends with whoever watches it. Here it does not, so:
-// the UI's stop button cancels the turn; a turn that is not watched (any more), because the page was loaded in the middle
-// of it, the connection broke or it was stopped, is shown in a panel, with a button that stops it; and when such a turn
-// ends the session is shown again. The panel also says when a model has failed and is asked again.
+// ADK's dev UI assumes that a turn ends when its page stops watching it. Here the turn goes on, so this script adds to it:
+// - The UI's stop button cancels the turn.
+// - A panel shows a turn that the page does not watch, because the page was loaded in the middle of it, the connection
+//   broke or the turn was stopped. A button in the panel cancels the turn. When it ends, the session is shown again.
+// - The panel says when a model call failed and is retried.
 (() => {
   const SESSION = /^(.*\/)(apps\/[^/]+\/users\/[^/]+\/sessions)\/([^/?]+)$/;
   const PAUSE_MS = 1000;
   const NOTE_MS = 8000;
   const TAIL = 160; // characters of an answer that the panel shows
   const followed = new Set();
-  let noted; // what was said last of something that is over
+  let noted; // the last note, shown when nothing is running
   const request = window.fetch.bind(window);
   const open = XMLHttpRequest.prototype.open;
 
@@ -24,7 +25,7 @@
     return open.call(this, method, url, ...rest);
   };
 
-  // The UI aborts its request to stop it, and also when it is over or has failed; only the first is to cancel the turn.
+  // The UI aborts its request when the user stops it, but also when it is over or failed. Only the first cancels the turn.
   function watched(response, turn, { signal, body }) {
     const reader = response.body.getReader();
     let over = false;
@@ -51,10 +52,10 @@
     return new Response(stream, response);
   }
 
-  // What the UI passes over: that a model has failed, and is asked again.
+  // The UI ignores that a model call failed and is retried.
   function sayRetry(chunk) {
     const retry = /"adk_chat_model_retry":\{"model":"([^"]*)".*?"seconds":([\d.]+)/.exec(chunk);
-    if (retry) note(`${retry[1]} has failed, and is asked again in ${retry[2]} s.`);
+    if (retry) note(`${retry[1]} failed; retrying in ${retry[2]} s.`);
   }
 
   async function followFirst(session) {
@@ -78,7 +79,7 @@
     if ((await latest(base + sessions)) === wanted) refresh();
   }
 
-  // Waits for the end of a turn, and says meanwhile what it says; gives its last event.
+  // Follows a turn to its end and shows its text meanwhile. Returns its last event.
   async function ended(events, show) {
     for (;;) {
       try {
@@ -86,7 +87,7 @@
         const last = response.ok && response.body ? await heard(response.body, show) : await response.text();
         if (response.status < 500) return last;
       } catch {
-        // The gateway is away.
+        // The gateway does not answer.
       }
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     }
@@ -116,7 +117,7 @@
     }
   }
 
-  // A panel over the page that says that an answer is being given, and how it ends so far, with a button that stops it.
+  // A panel over the page with the end of the text of the running turn, and a button that cancels it.
   function panel(stop) {
     const box = document.createElement("div");
     const label = document.createElement("span");
@@ -162,7 +163,7 @@
     return new URLSearchParams(location.search).get("session");
   }
 
-  // The UI's refresh button shows the session that was changed last, whichever is open.
+  // The UI's refresh button opens the most recently changed session, whichever is open.
   async function latest(sessions) {
     const rows = await (await request(sessions)).json();
     return rows.sort((one, other) => other.lastUpdateTime - one.lastUpdateTime)[0]?.id;

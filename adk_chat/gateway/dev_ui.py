@@ -1,7 +1,7 @@
-"""ADK's dev UI as it is, and one script beside it.
+"""ADK's dev UI, unchanged, with one script beside it.
 
-The UI takes it that a turn ends with whoever watches it, and shows a session as it was when it was opened. `dev_ui.js`
-says what the script does about that; it knows of the UI only its requests and its refresh button.
+The UI assumes that a turn ends when nobody watches it, and shows a session as it was when it was opened. `dev_ui.js`
+describes what the script does about that. Of the UI it knows only its requests and its refresh button.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ _FRESH = {"cache-control": "no-cache"}
 
 
 def dev_ui_routes() -> list[Route]:
-    """The page with the script in it, and the script; they go before ADK's own files."""
+    """Returns the routes of the page with the script, and of the script. They precede ADK's own files."""
     page = (seams.DEV_UI / "index.html").read_text(encoding="utf-8").replace("</body>", f"{_TAG}</body>")
     text = Path(__file__).with_name("dev_ui.js").read_text(encoding="utf-8")
 

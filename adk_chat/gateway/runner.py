@@ -1,4 +1,4 @@
-"""The Runner of the gateway: it runs nothing, but posts the turn to Chat and yields what becomes of it."""
+"""The Runner of the gateway: it posts the message to Chat, and yields the events of the turn."""
 
 import asyncio
 import math
@@ -31,14 +31,14 @@ class TurnRunner(Runner):
     """A Runner whose runs are turns of the service.
 
     Args:
-        turns: where turns are posted.
-        reader: how they are watched.
-        arguments: those of ADK's Runner.
+        turns: posts the turns.
+        reader: watches them.
+        arguments: the arguments of ADK's Runner.
     """
 
     def __init__(self, *, turns: Turns, reader: TurnReader, **arguments: Any) -> None:
         super().__init__(**arguments)
-        # ADK's server would read the session first to see if it exists; the post is refused if it does not.
+        # Otherwise ADK's server would read the session first. The post is refused if there is none.
         self.auto_create_session = True
         self._turns = turns
         self._reader = reader
@@ -56,18 +56,18 @@ class TurnRunner(Runner):
         yield_user_message: bool = False,
         abort_signal: asyncio.Event | None = None,
     ) -> AsyncGenerator[Event, None]:
-        """Post the message and yield the events of its turn.
+        """Posts the message and yields the events of its turn.
 
-        Who stops listening, or sets `abort_signal` as ADK's server does when a client leaves, stops watching the turn
-        and nothing else. `yield_user_message` is not heeded.
+        A caller that stops listening, or sets `abort_signal` as ADK's server does when a client leaves, stops watching
+        the turn. The turn continues. `yield_user_message` is ignored.
 
         Raises:
-            SessionNotFoundError: there is no such session.
-            RefusedError: the turn did not begin.
-            TurnFailedError: the turn ended with an exception.
+            SessionNotFoundError: if there is no such session.
+            RefusedError: if the turn did not begin.
+            TurnFailedError: if the turn ended with an exception.
         """
         exchange = current_exchange()
-        if not session_id.strip():  # which no session has
+        if not session_id.strip():  # no session has a blank id
             sentence = f"Session not found: {session_id}"
             if exchange is not None:
                 exchange.refuse(_NOT_FOUND, sentence)
@@ -88,7 +88,8 @@ class TurnRunner(Runner):
             turn_id = await self._turns.post(key, message, exchange.idempotency_key if exchange else None)
             if exchange is not None and exchange.multitask_strategy != "reject":
                 await exchange.accepted(turn_id)
-            # Who watches a stream sees it go on; who waits for one answer is told in time that it does not come.
+            # A stream shows that the turn continues after an outage. A caller of /run learns in time that no answer
+            # will come.
             waits = exchange is not None and exchange.waits
             read = self._reader.read(turn_id, None, _PATIENCE_SECONDS if waits else math.inf)
             async with aclosing(_without_void(read) if waits else read) as shown:
@@ -115,11 +116,11 @@ class TurnRunner(Runner):
 
     @override
     async def close(self) -> None:
-        """Close nothing: the toolsets and plugins of the app may be at work in a turn of this process."""
+        """Closes nothing: a turn of this process may be using the app's toolsets and plugins."""
 
 
 async def _without_void(read: AsyncGenerator[Shown, None]) -> AsyncGenerator[Shown, None]:
-    """What is shown of a turn, for who gets all of it at once: without what is void by then."""
+    """Yields what is shown of a turn to a caller that gets it all at once: without partial text that became void."""
     held: list[Shown] = []
     async with aclosing(read) as shown:
         async for item in shown:

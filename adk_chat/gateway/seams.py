@@ -1,6 +1,6 @@
-"""The private parts of ADK's server and of uvicorn that the gateway uses, all of them.
+"""The private parts of ADK's server and of uvicorn that the gateway uses.
 
-`tests/gateway/test_seams.py` holds them.
+`tests/gateway/test_seams.py` checks each of them.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ DEV_UI = Path(google.adk.cli.__file__).parent / "browser"
 
 
 def public_json(event: Event) -> Json:
-    """An event as ADK's server shows it: without secrets, and without what ADK keeps for itself."""
+    """Returns an event as ADK's server shows it: without secrets, and without ADK's internal fields."""
     shown: Json = _redact_credential_secrets(
         public_event(event).model_dump(exclude_none=True, by_alias=True, mode="json")
     )
@@ -29,27 +29,27 @@ def public_json(event: Event) -> Json:
 
 
 def restored(events: list[Event]) -> list[Event]:
-    """The events that a client wants a session to begin with, marked as such.
+    """Returns the events that a client wants a session to start with, marked as such.
 
     Raises:
-        HTTPException: 400, one of them claims to be what only ADK makes.
+        HTTPException: 400, if one claims to be what only ADK makes.
     """
     _validate_session_initialization_events(events)
     return [mark_restored(event) for event in events]
 
 
 def keeps_traces(server: ApiServer) -> bool:
-    """Whether a server keeps traces, as it does for the dev UI."""
+    """Returns whether a server keeps traces for the dev UI."""
     return server._serves_debug_trace_endpoints
 
 
 def kept_traces(server: ApiServer) -> tuple[list[ReadableSpan], dict[str, Any], dict[str, list[int]]]:
-    """What it keeps: spans, their attributes by the id of an event, and the ids of traces by that of a session."""
+    """Returns what it keeps: spans, their attributes by event id, and trace ids by session id."""
     return server._memory_exporter._spans, server._trace_dict, server._session_trace_dict
 
 
 class Connection(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
-    """A connection. uvicorn's own stays in memory until the keep-alive timeout when the client resets it."""
+    """A connection. uvicorn's own stays in memory until the keep-alive timeout if the client resets it."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""

@@ -1,4 +1,4 @@
-"""ADK's own server on top of the service: its endpoints, with another session service and another Runner."""
+"""ADK's own server on the service: its endpoints, with another session service and another Runner."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -46,7 +46,7 @@ from adk_chat.sessions.client import IngressClient
 from adk_chat.streaming import Broker
 
 _NOT_OFFERED = {"/run_live", "/agent-identity/finalize"}
-"""What would run outside the service: live audio, and a browser's consent for tools of this process."""
+"""Routes that would run outside the service: live audio, and a browser's consent for tools of this process."""
 
 _OFFERED_FOR_DEVELOPMENT = (
     "/dev/apps/{app_name}/debug/",
@@ -54,27 +54,28 @@ _OFFERED_FOR_DEVELOPMENT = (
     "/dev/apps/{app_name}/graph",
     "/dev/apps/{app_name}/users/",
 )
-"""Of what only the dev UI asks for: traces and graphs. Not the agent builder, deployment, tests and evaluations."""
+"""Routes of the dev UI that are served: traces and graphs. The agent builder, deployment, tests and evaluations are
+not."""
 
 
 @dataclass(frozen=True)
 class GatewayConfig:
-    """What the gateway needs.
+    """The parts of the gateway.
 
     Args:
-        apps: the apps that it shows. Their agents are not run here; ADK's server wants to know them.
-        aliases: other names by which they are known.
-        ingress_url: Restate's ingress, or several, separated by commas.
-        admin_url: Restate's admin API, for turns that are queued.
-        artifact_service: the one that the agents use.
-        memory_service: likewise.
-        broker: where turns publish; without one, a turn is shown when it has ended.
+        apps: the apps that it shows. Their agents do not run here, but ADK's server needs them.
+        ingress_url: Restate's ingress, or several separated by commas.
+        admin_url: Restate's admin API, for turns in a queue.
+        artifact_service: the artifact service of the agents.
+        memory_service: their memory service.
+        broker: the broker of live streams. Without one, a turn is shown when it has ended.
         headers: sent to Restate with every request.
         ui: whether to serve the dev UI.
-        allow_origins: pages of which other origins may use it, as ADK's option of that name says.
-        ping_seconds: how often a stream says that it is alive where there is nothing else to say.
-        tickets: what issues tickets for streams.
-        host: what the server is bound to: where that is loopback, requests to another host are refused.
+        allow_origins: the origins whose pages may use it, as in ADK's option.
+        ping_seconds: how often a stream without news sends a sign of life.
+        tickets: issues tickets for streams.
+        host: the address of the server. If it is loopback, requests for another host are refused.
+        aliases: aliases of apps.
     """
 
     apps: Mapping[str, App]
@@ -93,7 +94,7 @@ class GatewayConfig:
 
 
 def gateway_app(config: GatewayConfig) -> FastAPI:
-    """The gateway as an ASGI app, without access control and CORS, which go around it."""
+    """Returns the gateway as an ASGI app. Access control and CORS go around it."""
     readiness = Readiness(config.ingress_url, config.admin_url, config.headers, config.broker, config.apps)
     ingress = Ingress(config.ingress_url, config.headers, readiness.diagnosis)
     admin = AdminApi(config.admin_url, config.headers) if config.admin_url else None
@@ -110,9 +111,9 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
         session_service=sessions,
         memory_service=config.memory_service,
         artifact_service=artifacts,
-        # Agents, which would want it, do not run here.
+        # The agents that need it do not run here.
         credential_service=cast(Any, None),
-        # Evaluations are not offered.
+        # Evaluations are not served.
         eval_sets_manager=cast(Any, None),
         eval_set_results_manager=cast(Any, None),
         agents_dir="",
@@ -150,7 +151,7 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
-    """FastAPI's answer, of which not all that was sent has a form in JSON."""
+    """Returns FastAPI's answer, even if what was sent has no JSON form."""
     assert isinstance(error, RequestValidationError)
     data = to_json({"detail": jsonable_encoder(error.errors())}, inf_nan_mode="strings")
     return Response(data, 422, media_type="application/json")
@@ -177,7 +178,7 @@ class _Turns(ApiServer):
             turns=self.turns,
             reader=self.reader,
             app=agentic_app,
-            app_name=agentic_app.name,  # which the one that is asked for may stand for
+            app_name=agentic_app.name,  # the requested name may be an alias
             session_service=self.session_service,
             artifact_service=self.artifact_service,
             memory_service=self.memory_service,
@@ -185,7 +186,7 @@ class _Turns(ApiServer):
         )
 
     async def _create_session(self, **arguments: Any) -> Session:
-        # Whatever else than a ValueError its session service raises is a 500 to ADK's server.
+        # ADK's server answers 500 to any exception of a session service but ValueError.
         try:
             return await super()._create_session(**arguments)
         except HTTPException as answer:

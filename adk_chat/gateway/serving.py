@@ -1,4 +1,4 @@
-"""Serving the gateway over HTTP with uvicorn, as ADK does."""
+"""Serves the gateway over HTTP with uvicorn, as ADK does."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ _KEEP_ALIVE_SECONDS = 75
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to whoever runs it."""
+    """Leaves signals to its caller."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -24,7 +24,7 @@ class _Server(uvicorn.Server):
 
 
 async def serve_gateway(app: ASGIApp, listening: socket.socket, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, and at most a second longer; who watches a turn may come back, to any copy."""
+    """Serves until `stop` is set, and a second longer at most. Watchers can continue at another copy."""
     errors = logging.getLogger("uvicorn.error")
     errors.setLevel(logging.WARNING)
     server = _Server(
@@ -42,7 +42,7 @@ async def serve_gateway(app: ASGIApp, listening: socket.socket, stop: asyncio.Ev
 
     async def end() -> None:
         await stop.wait()
-        # It would report each stream that it breaks off.
+        # Otherwise it reports each stream that it breaks.
         errors.setLevel(logging.CRITICAL)
         server.should_exit = True
 

@@ -1,4 +1,4 @@
-"""A session that is posted with its events is stored in one write: ADK's endpoint would append them one by one."""
+"""Stores a session that is posted with its events in one write. ADK's endpoint would append them one by one."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _PATH = "/apps/{app_name}/users/{user_id}/sessions"
 
 
 def import_whole(app: FastAPI, sessions: GatewaySessions) -> None:
-    """Have ADK's endpoint create sessions together with their events."""
+    """Makes ADK's endpoint create sessions together with their events."""
     routes = app.router.routes
     place, theirs = next(
         (place, route)

@@ -58,7 +58,7 @@ class GatewaySessions(RestateSessionService):
     @override
     async def _create(self, user_id: str, request: CreateSession, events: Sequence[Event] = ()) -> Session:
         if request.app_name not in self._apps:
-            raise AnswerError(404, f"There is no app {request.app_name} here; there is {', '.join(self._apps)}.")
+            raise AnswerError(404, f"There is no app {request.app_name}. The apps are: {', '.join(self._apps)}.")
         return await super()._create(user_id, request, events or _beginning.get())
 
     @override

@@ -1,4 +1,4 @@
-"""The trace of a request goes on in what the gateway asks of Restate, and from there in the turn."""
+"""Continues the trace of a request in the requests to Restate, and from there in the turn."""
 
 from opentelemetry import context, propagate, trace
 from starlette.datastructures import Headers
@@ -6,9 +6,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class TraceContext:
-    """ASGI middleware that takes up the trace of a request, unless FastAPI has.
+    """ASGI middleware that continues the trace of a request, unless FastAPI does.
 
-    FastAPI has a span of its own for each request if something in this process records spans.
+    FastAPI has a span for each request if something in this process records spans.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""The traces that ADK's server keeps for its dev UI: the newest ones, where ADK would keep all."""
+"""The traces that ADK's server keeps for its dev UI. ADK keeps all of them; this keeps the newest."""
 
 from collections import deque
 from collections.abc import MutableMapping
@@ -12,21 +12,22 @@ from typing_extensions import override
 from adk_chat.gateway import seams
 
 _MOST_BYTES = 8 * 1024 * 1024
-"""Of what all spans say; at 29 KB a short turn those of the newest 250, and fewer where sessions are long."""
+"""The limit for the texts of all spans. At 29 KB per short turn, these are the newest 250 turns, fewer with long
+sessions."""
 _SPAN_BYTES = 2048
 """What a span takes beside its texts, about."""
 _MOST_TRACES = 200
-"""Of one session."""
+"""Per session."""
 
 
 class NewestTraces(SpanProcessor):
-    """Lets go of the oldest spans as new ones end.
+    """Drops the oldest spans as new ones end.
 
     Args:
-        spans: all that were kept, the oldest first.
-        events: attributes of spans, by the id of an event.
-        sessions: the ids of traces, by the id of a session.
-        most_bytes: how much may be kept.
+        spans: all spans that were kept, the oldest first.
+        events: attributes of spans, by event id.
+        sessions: trace ids, by session id.
+        most_bytes: the limit.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class NewestTraces(SpanProcessor):
 
     @override
     def on_end(self, span: ReadableSpan) -> None:
-        """A span has ended, and is kept by now."""
+        """Called when a span has ended. It is kept by now."""
         said = (span.attributes or {}).values()
         self._sizes.append(_SPAN_BYTES + sum(len(text) for text in said if isinstance(text, str)))
         self._bytes += self._sizes[-1]
@@ -63,7 +64,7 @@ class NewestTraces(SpanProcessor):
 
 
 def keep_newest(server: ApiServer) -> None:
-    """Let a server of ADK that keeps traces keep no more than the newest."""
+    """Makes an ADK server that keeps traces keep only the newest."""
     provider = trace.get_tracer_provider()
     if seams.keeps_traces(server) and isinstance(provider, TracerProvider):
         provider.add_span_processor(NewestTraces(*seams.kept_traces(server)))

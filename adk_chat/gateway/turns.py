@@ -38,7 +38,7 @@ _UNKNOWN = "not found"
 _ABSENT, _INVALID, _NOT_DONE = 404, 400, 470
 """The ingress's status for the result of a Restate invocation that does not exist, cannot exist, or is running."""
 _CANCELLED, _AWAY = 409, 503
-_UNCLEAR = "The list of turns is unavailable at the moment. Try again soon."
+_UNCLEAR = "The list of turns is unavailable. Try again soon."
 _SHOWN_SECONDS = 5.0
 """For how long after a restart the admin API may not show a turn that the ingress knows."""
 _SENTENCES = {CANCELED: NOT_BEGUN, KILLED: KILLED_SENTENCE}
@@ -66,7 +66,7 @@ class Pending(BaseModel):
         "after a failure, or paused until an operator resumes it"
     )
     created_at: str = Field(serialization_alias="createdAt")
-    attempts: int = Field(1, description="How often it was started; more than once after a failure or a crash.")
+    attempts: int = Field(1, description="How many times it was started; more than once after a failure or a crash.")
     last_failure: str | None = Field(None, serialization_alias="lastFailure", description="The last failure, if any.")
 
 
@@ -258,7 +258,7 @@ class Turns:
 
     async def _rows(self, what: str, condition: str) -> list[Json]:
         if self._admin is None:
-            raise RefusedError(501, "The gateway was not told where Restate's admin API is: start it with --admin-url.")
+            raise RefusedError(501, "The gateway does not know Restate's admin API. Start it with --admin-url.")
         try:
             with _refused():
                 return await self._admin.query(f"SELECT {what} WHERE {TURNS} AND {condition} ORDER BY created_at")

@@ -27,11 +27,11 @@ class Nothing(BaseModel):
 
 
 class Delta(RootModel[dict[str, Any]]):
-    """Keys without prefix, and their new values."""
+    """Keys without their prefix, and the new values."""
 
 
 class VersionedState(BaseModel):
-    """The state, keys without prefix, and how often it was changed."""
+    """The state, keys without their prefix, and how many times it was changed."""
 
     model_config = ConfigDict(ser_json_inf_nan="constants")
 
@@ -40,19 +40,19 @@ class VersionedState(BaseModel):
 
 
 def app_state_object() -> restate.VirtualObject:
-    """The object, with its handlers."""
+    """Returns the object with its handlers."""
     app_state = restate.VirtualObject(
         APP_STATE, description="The app: state that all users of an app share.", journal_retention=timedelta(0)
     )
 
     @handler(app_state, Nothing, kind="shared")
     async def get(ctx: restate.ObjectSharedContext, request: Nothing) -> VersionedState:
-        """The state as it is now."""
+        """The current state."""
         return await _read(ObjectState(ctx))
 
     @handler(app_state, Delta)
     async def update(ctx: restate.ObjectContext, delta: Delta) -> VersionedState:
-        """Set some keys; answers the whole state as it is then."""
+        """Set some keys. Returns the whole state after the change."""
         kv = ObjectState(ctx)
         before = await _read(kv)
         after = VersionedState(version=before.version + 1, state={**before.state, **delta.root})
@@ -71,32 +71,32 @@ async def _read(kv: ObjectState) -> VersionedState:
 
 
 class AppStates:
-    """Reads and changes the `app:` state from other handlers, and keeps in this process which apps have none.
+    """Reads and changes the `app:` state from other handlers, and caches in this process which apps have none.
 
     Args:
-        max_age: how long an app that had none is taken to have none still.
+        max_age: how long, in seconds, an app without state is taken to have none still.
     """
 
     def __init__(self, max_age: timedelta) -> None:
         self._max_age = max_age.total_seconds()
         self._none: dict[str, float] = {}
-        """When an app had none, by `time.monotonic`."""
+        """When an app was last seen without state, by `time.monotonic`."""
 
     async def current(self, ctx: restate.Context, app: str) -> VersionedState:
-        """The state as it is now."""
+        """Returns the current state."""
         return VersionedState.model_validate_json(await ask(ctx, APP_STATE, "get", b"{}", app))
 
     def had_none(self, app: str) -> bool:
-        """Whether an app had none a moment ago. Which answer that was is the caller's to journal."""
+        """Returns whether the app had no state a moment ago. The caller has to journal the answer."""
         return time.monotonic() < self._none.get(app, -inf) + self._max_age
 
     async def current_for(self, ctx: restate.Context, app: str, *, live: bool) -> Json:
-        """The state as it is now, for a turn; that there is none is remembered, unless it may be long ago.
+        """Returns the current state for a turn. Cached if the app had none a moment ago.
 
         Args:
-            ctx: of the handler.
+            ctx: the handler's context.
             app: the app.
-            live: whether this is no replay.
+            live: whether this is not a replay.
         """
         began = time.monotonic()
         current = await self.current(ctx, app)
@@ -107,10 +107,10 @@ class AppStates:
         return current.state
 
     async def update(self, ctx: restate.Context, app: str, delta: Json) -> VersionedState:
-        """Set some keys; gives the state as it is then.
+        """Sets some keys and returns the state after that.
 
         Raises:
-            restate.TerminalError: 413, it would become too large; it is as it was.
+            restate.TerminalError: 413 if the state would become too large; nothing is changed.
         """
         self._none.pop(app, None)
         return VersionedState.model_validate_json(await ctx.generic_call(APP_STATE, "update", to_json(delta), key=app))

@@ -1,4 +1,4 @@
-"""Chat: a user's sessions, and the public interface. Its key is the user's id. No handler here waits for a model."""
+"""Chat: a user's sessions and the public interface. Its key is the user id. No handler here waits for a model."""
 
 import sys
 import time
@@ -65,15 +65,15 @@ OUTAGE = InvocationRetryPolicy(
     max_attempts=6000,
     on_max_attempts="pause",
 )
-"""Outlasts an endpoint that is down for two days; Restate's default pauses after an hour. Nothing else relies on it."""
+"""Outlasts an endpoint that is down for two days; Restate's default pauses after an hour. Only Chat relies on it."""
 
 _AT_ONCE = InvocationRetryPolicy(max_attempts=1, on_max_attempts="kill")
-"""Who asks whether the handlers are there does not wait until they are."""
+"""Whoever asks whether the handlers are there wants an answer now."""
 
 
 @dataclass(frozen=True)
 class ChatConfig:
-    """What Chat needs to know. The first of `apps` is the default; `aliases` are other names of theirs."""
+    """What Chat needs to know. The first of `apps` is the default; `aliases` are other names of apps."""
 
     apps: Sequence[str]
     aliases: Mapping[str, str]
@@ -87,16 +87,16 @@ class ChatConfig:
 
 
 def chat_object(config: ChatConfig) -> restate.VirtualObject:
-    """The object, with its handlers."""
+    """Returns the object with its handlers."""
     chat = restate.VirtualObject(
         CHAT,
         description="The sessions of one user. The key is the user's id.",
-        # All of a user's sessions would be sent along with every request otherwise.
+        # Otherwise every request would carry all of a user's sessions.
         state_preload=False,
         journal_retention=timedelta(0),
         invocation_retry_policy=OUTAGE,
-        # They wait for other handlers and for turns. A handler that waits holds one of the engine's slots, and with all
-        # of them held by handlers that wait for others which get none, nothing would move any more.
+        # These wait for other handlers and for turns. A waiting handler holds one of the engine's slots. If waiting
+        # handlers held all of them, the ones they wait for would get none, and nothing would ever move.
         inactivity_timeout=config.inactivity_timeout,
     )
     handlers = _Handlers(config)
@@ -105,7 +105,7 @@ def chat_object(config: ChatConfig) -> restate.VirtualObject:
         return request if len(config.apps) == 1 else of_app(request, config.apps[0])
 
     turns: dict[str, Any] = {"journal_retention": config.journal_retention}
-    # The engine keeps every answer for a day, whether or not a request has an idempotency key.
+    # The engine keeps every answer for a day, whether or not the request has an idempotency key.
     reading: dict[str, Any] = {"kind": "shared", "idempotency_retention": timedelta(0)}
     handler(chat, shown(Message), kind="shared", most=MAX_BYTES, **turns)(handlers.message)
     handler(chat, shown(Message), most=MAX_BYTES, **turns)(handlers.post)
@@ -132,9 +132,9 @@ class _Handlers:
         self._app_states = config.app_states
 
     async def message(self, ctx: restate.ObjectSharedContext, request: Message) -> str:
-        """Send a message and wait for the reply; answers its text."""
+        """Send a message and wait for the reply. Returns its text."""
         key, turn = await self._admitted(ctx, request)
-        # Turn hands the reply to Chat together with the last events, and Chat hands it on here once they are stored.
+        # Turn hands the reply to Chat with the last events, and Chat hands it on here once they are stored.
         turn.publish = streams(request.run_config)
         turn.reply_to, reply = ctx.awakeable(serde=BytesSerde())
         running = ctx.generic_call(TURN, "run", _json(turn), key=str(key), headers=_trace(ctx))
@@ -145,13 +145,13 @@ class _Handlers:
             except restate.TerminalError as error:
                 if error.message != KILLED:
                     raise
-                # Somebody has to store that, and may be the first to hear of it.
+                # Somebody has to store it, and this may be the first to hear of it.
                 send_cancel(ctx, key, await running.invocation_id())
                 raise restate.TerminalError(KILLED_SENTENCE, error.status_code) from error
         return cast(str, from_json(await reply))
 
     async def post(self, ctx: restate.ObjectContext, request: Message) -> Json:
-        """Send a message without waiting; answers the turn's id, which begins with that of its Restate invocation."""
+        """Send a message without waiting. Returns the turn's id, which begins with the id of its Restate invocation."""
         key, turn = await self._admitted(ctx, request)
         turn.publish = True
         sent = ctx.generic_send(TURN, "run", _json(turn), key=str(key), headers=_trace(ctx))
@@ -159,7 +159,7 @@ class _Handlers:
         return posted if request.fingerprint is None else {**posted, "fingerprint": request.fingerprint}
 
     async def cancel(self, ctx: restate.ObjectSharedContext, request: CancelTurn) -> bool:
-        """Cancel the turn that is running in a session; answers whether one was running, and ends by that."""
+        """Cancel the turn that is running in a session. Returns whether one was running. It has ended by then."""
         key = TurnKey(user_id=ctx.key(), app_name=self._app(request), session_id=request.session_id)
         wanted = RunningTurn()
         if request.turn_id is not None:
@@ -172,7 +172,7 @@ class _Handlers:
         return running is not None and await ends(ctx, key, running, self._config.admin)
 
     async def running_turn(self, ctx: restate.ObjectSharedContext, request: SessionRequest) -> Json:
-        """Which turn runs in a session: its id, or null. All that was posted to the session before has arrived then."""
+        """The id of the turn running in a session, or null. All messages posted before have arrived by then."""
         key = TurnKey(user_id=ctx.key(), app_name=self._app(request), session_id=request.session_id)
         answer = await ctx.generic_call(TURN, "status", b"{}", key=str(key))
         running = RunningTurn.model_validate_json(answer).invocation_id
@@ -187,7 +187,7 @@ class _Handlers:
         return await store.events(record, last=request.limit, after=request.after_timestamp, before=request.before)
 
     async def list_sessions(self, ctx: restate.ObjectSharedContext, request: ListSessions) -> Json:
-        """The user's sessions without their events, the one that was active last at the end, or the first."""
+        """The user's sessions without their events. The most recently active one comes last, or first if asked for."""
         app = self._app(request)
         store = self._store(ctx, request)
 
@@ -229,7 +229,7 @@ class _Handlers:
         return _answer(record, events, user, shared.state)
 
     async def create_session(self, ctx: restate.ObjectContext, request: CreateSession) -> Json:
-        """Create a session; answers it without the events that it begins with. All of it is stored then."""
+        """Create a session. Returns it without its initial events. All of it is stored by then."""
         store = self._store(ctx, request)
         for event in request.events:
             unmarked(event)
@@ -252,7 +252,7 @@ class _Handlers:
         return _answer(write.record, [], await store.user_state(), shared or {})
 
     async def append_events(self, ctx: restate.ObjectContext, request: AppendEvents) -> Appended:
-        """Add events to a session. They are stored when this is answered."""
+        """Add events to a session. They are stored when this returns."""
         store = self._store(ctx, request)
         for event in request.events:
             unmarked(event)
@@ -262,7 +262,7 @@ class _Handlers:
         return Appended(revision=record.revision, last_update_time=record.last_update_time, stored=write.events or 0)
 
     async def append_turn(self, ctx: restate.ObjectContext, request: TurnEvents) -> None:
-        """Internal: add what a turn has brought forth, and hand its reply to who waits for it."""
+        """Internal: store a batch of a turn's events, and hand its reply to the caller who waits."""
         store = self._store(ctx, request)
         try:
             await store.prefetch(request.session_id, first=request.first_session)
@@ -282,7 +282,7 @@ class _Handlers:
             ctx.resolve_signal(request.confirm_to, request.confirm, b"", serde=BytesSerde())
 
     async def load_session(self, ctx: restate.ObjectContext, request: LoadSession) -> LoadedSession:
-        """Internal: a session as Turn wants it, with all that was sent to be appended before."""
+        """Internal: a session as Turn needs it, with everything that was sent for it before."""
         store = self._store(ctx, request)
         record, head = await _head(store, request.session_id)
         if not await store.belongs(record, request.session_id, request.created, request.deletions):
@@ -300,10 +300,10 @@ class _Handlers:
         return LoadedSession(**dict(head), first=until - len(events), events=events)
 
     async def delete_session(self, ctx: restate.ObjectContext, request: SessionRequest) -> None:
-        """Delete a session, its events and its artifacts; its app: and user: state and the user's artifacts stay.
+        """Delete a session, its events and its artifacts. Its app: and user: state and the user's artifacts stay.
 
-        All turns end with 404 whose messages were accepted before: one that runs when it has something to store, one
-        that is queued when it begins. A session that is created again under the same id is another.
+        Turns whose messages were accepted before end with 404: a running one when it next stores something, a queued
+        one when it begins. A session created again under the same id is a different session.
         """
         store = self._store(ctx, request)
         await store.prefetch(request.session_id)
@@ -315,9 +315,9 @@ class _Handlers:
         await self._delete_artifacts(ctx, key)
 
     async def sweep_artifacts(self, ctx: restate.ObjectContext, request: SessionRequest) -> None:
-        """Internal: delete what a turn has saved whose session was deleted meanwhile.
+        """Internal: delete what a turn saved after its session was deleted.
 
-        Invariant: a session that was created again keeps its artifacts. None is created while this runs.
+        Invariant: a session that was created again keeps its artifacts. None can be created while this runs.
         """
         store = self._store(ctx, request)
         if await store.read(request.session_id) is None:
@@ -331,28 +331,28 @@ class _Handlers:
         await ctx.run_typed("delete artifacts", delete)
 
     async def get_user_state(self, ctx: restate.ObjectSharedContext, request: Request) -> Json:
-        """The state that all sessions of the user share, keys without prefix."""
+        """The state that all sessions of the user share, keys without their prefix."""
         return await self._store(ctx, request).user_state()
 
     async def list_apps(self, ctx: restate.ObjectSharedContext, request: Request) -> Json:
-        """The apps of the service; the answer comes from the handlers themselves, and reads nothing."""
+        """The apps of the service. Reads no state."""
         return {"apps": list(self._config.apps), "aliases": dict(self._config.aliases)}
 
     async def forget_refusal(self, ctx: restate.ObjectContext, request: KeptRefusal) -> bool:
-        """Have the engine forget that a request was refused, so that its idempotency key may be used again.
+        """Make the engine forget a refused request, so that its idempotency key can be used again.
 
-        Invariant: what is forgotten is the refusal, and never what became of the same request, sent again since. That
-        one can only have begun after another call of this handler, and those of one user run one after the other.
+        Invariant: only a refusal is forgotten, never the result of the same request sent again since. That one can only
+        have begun after another call of this handler, and calls for one user run one after the other.
         """
         forget = partial(forget_failed, self._config.admin)
         return await ctx.run_typed("forget", forget, of=f"{CHAT}/{ctx.key()}", invocation_id=request.invocation_id)
 
     async def _admitted(self, ctx: AnyContext, request: Message) -> tuple[TurnKey, TurnRequest]:
-        """The turn to run, once its strategy has dealt with the one that may be running."""
+        """Returns the turn to run, once its strategy has dealt with one that may be running."""
         if request.multitask_strategy == "enqueue":
             return await self._turn(ctx, request)
         key = TurnKey(user_id=ctx.key(), app_name=self._app(request), session_id=request.session_id)
-        # Asked before the session is read, so that what this turn has said by then is seen, and not taken for another.
+        # Asked before the session is read, so that whatever this turn has stored by then is seen and not mistaken.
         answer = await ctx.generic_call(TURN, "status", b"{}", key=str(key))
         running = RunningTurn.model_validate_json(answer).invocation_id
         if running is not None and request.multitask_strategy == "reject" and await is_running(ctx, running):
@@ -380,8 +380,8 @@ class _Handlers:
             raise SessionNotFoundError(f"Session not found: {request.session_id}")
         if content is None and request.invocation_id is None and not (record and record.event_count):
             raise restate.TerminalError(
-                f"message: is missing, and nothing was said in session {request.session_id} to go on from; "
-                "send some text.",
+                f"message: is missing, and there are no messages in session {request.session_id} to continue "
+                "from. Send some text.",
                 400,
             )
         turn = TurnRequest(
@@ -395,15 +395,15 @@ class _Handlers:
         return key, turn
 
     async def _commit(self, ctx: restate.ObjectContext, store: SessionStore, write: Write) -> Json | None:
-        """Have the K/V keep what was prepared; gives the `app:` state if that is among it."""
+        """Writes what was prepared to the K/V. Returns the `app:` state if it changed."""
         shared = None
         await store.commit(write)
         if write.app:
             after = await self._app_states.update(ctx, store.app_name, write.app)
-            # The user's next turn sees what this one has changed, wherever it runs.
+            # The user's next turn sees this change, wherever it runs.
             await store.share(store.keys.app_state_version, after.version)
             shared = after.state
-        # All that may be refused has been: only now anything is written.
+        # Everything that can be refused has been. Nothing was written until here.
         store.kv.write()
         return shared
 
@@ -420,7 +420,7 @@ class _Handlers:
     def _app(self, request: Request) -> str:
         apps = self._config.apps
         if request.app_name is None and len(apps) > 1:
-            raise restate.TerminalError(f"app_name: is missing; there are several apps: {', '.join(apps)}.", 400)
+            raise restate.TerminalError(f"app_name: is missing. The service has several apps: {', '.join(apps)}.", 400)
         app = request.app_name or apps[0]
         app = self._config.aliases.get(app, app)
         self._limit("app_name", app)
@@ -429,7 +429,7 @@ class _Handlers:
     def _known(self, app: str) -> None:
         if app not in self._config.apps:
             known = ", ".join(self._config.apps)
-            raise restate.TerminalError(f"app_name: there is no app {app} here; there is {known}.", 404)
+            raise restate.TerminalError(f"app_name: there is no app {app}. The apps are: {known}.", 404)
 
     def _limit(self, what: str, value: str) -> None:
         if len(value) > self._config.max_id_length:
@@ -438,7 +438,7 @@ class _Handlers:
 
 
 async def _head(store: SessionStore, session_id: str) -> tuple[SessionRecord | None, SessionHead]:
-    """A session, and what of it Turn is told."""
+    """Returns a session and what Turn is told of it."""
     record, user = await store.head(session_id)
     deletions = await store.index.deletions()
     head = SessionHead(user_state=user, app_version=await store.app_state_version(), deletions=deletions)
@@ -453,7 +453,7 @@ async def _head(store: SessionStore, session_id: str) -> tuple[SessionRecord | N
 
 
 def _room(head: SessionHead) -> int:
-    """How many bytes of events go with the head of a session."""
+    """Returns how many bytes of events are sent with the head of a session."""
     return min(HISTORY_BYTES, MAX_BYTES - len(head.model_dump_json()) - _ENVELOPE_BYTES)
 
 
@@ -470,7 +470,7 @@ def _answer(record: SessionRecord, events: list[Json], user: Json, shared: Json)
 
 
 def _trace(ctx: AnyContext) -> dict[str, str]:
-    """The trace that a request belongs to. Restate hands it on by itself only where it traces as well."""
+    """Returns the trace that a request belongs to. Restate itself hands it on only if it records traces too."""
     headers = ctx.request().headers
     return {name: headers[name] for name in TRACE_HEADERS if name in headers}
 

@@ -1,4 +1,4 @@
-"""Registering handlers whose bad input is a 4xx with one sentence and never a retry."""
+"""Registers handlers. Bad input is answered with a 4xx and one sentence, and never retried."""
 
 import functools
 import inspect
@@ -33,14 +33,14 @@ class _Rejected:
 
 
 class _Input(Serde[Any]):
-    """Parses a request, or says in one sentence what is wrong with it. The SDK would answer 500 to an exception."""
+    """Parses a request, or says in one sentence what is wrong with it. The SDK would answer an exception with 500."""
 
     def __init__(self, model: type[BaseModel], most: int) -> None:
         self._model = model
         self._most = most
 
     def deserialize(self, buf: bytes) -> BaseModel | _Rejected:
-        if len(buf) > self._most:  # to read it would keep all others waiting
+        if len(buf) > self._most:  # parsing it would block the event loop
             return _Rejected(f"The request takes {len(buf)} bytes; at most {self._most} are accepted.", 413)
         data = bytes(buf)
         try:
@@ -65,10 +65,10 @@ class _Output(Serde[Any]):
 
 
 def terminal(error: BaseException) -> restate.TerminalError | None:
-    """What a handler that raised `error` ends with: the session contract's exceptions have their status in `STATUS`.
+    """Returns the terminal error for an exception: those of the session contract have their status in `STATUS`.
 
-    Whatever else is raised here is a bug or damaged data. It is the same in the next attempt, and would keep the key
-    of the object: it is final, and logged. None for what the SDK or the engine has to deal with.
+    Anything else raised here is a bug or damaged data. It would fail the same way in every attempt and block the
+    object's key, so it is final and logged. Returns None for errors that the SDK or the engine handles.
     """
     if isinstance(error, restate.TerminalError):
         return error
@@ -76,13 +76,13 @@ def terminal(error: BaseException) -> restate.TerminalError | None:
         return None
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), None)
     if status is None:
-        logger.error("A handler failed: a bug, or damaged data.", exc_info=error)
-        return restate.TerminalError(f"This is a bug of adk_chat, or its data is damaged: {error!r}. See its log.", 500)
+        logger.error("A handler failed because of a bug or damaged data.", exc_info=error)
+        return restate.TerminalError(f"adk_chat has a bug, or its data is damaged: {error!r}. See its log.", 500)
     return restate.TerminalError(str(error), status)
 
 
 def of_app(request: type[M], app: str) -> type[M]:
-    """The same request, whose examples in the playground of the Restate UI name an app."""
+    """Returns the request type with examples that name the app, for the playground of the Restate UI."""
     extra = request.model_config.get("json_schema_extra")
 
     def named(schema: dict[str, Any]) -> None:
@@ -102,9 +102,9 @@ def of_app(request: type[M], app: str) -> type[M]:
 def handler(
     virtual_object: restate.VirtualObject, request: type[M], *, most: int = ENGINE_BYTES, **options: Any
 ) -> Callable[[Callable[[Any, M], Awaitable[Any]]], Callable[[Any, M], Awaitable[Any]]]:
-    """Register a function as a handler of `virtual_object` that takes `request` as JSON and answers JSON.
+    """Registers a function as a handler of `virtual_object` that takes `request` as JSON and returns JSON.
 
-    Input that does not fit is answered with 400, more than `most` bytes with 413, an exception as `terminal` says.
+    Invalid input is answered with 400, more than `most` bytes with 413, and an exception as `terminal` says.
     """
 
     def register(function: Callable[[Any, M], Awaitable[Any]]) -> Callable[[Any, M], Awaitable[Any]]:
@@ -114,21 +114,21 @@ def handler(
                 raise restate.TerminalError(body.sentence, body.status)
             try:
                 answer = await function(ctx, body)
-                # JSON has no infinity, nor NaN; ADK's has null in their place.
+                # JSON has no infinity or NaN. ADK's JSON has null for them.
                 data = to_json(answer, by_alias=True, exclude_none=isinstance(answer, BaseModel), inf_nan_mode="null")
                 return sized(data, "The answer")
             except Exception as error:
                 failure = terminal(error)
                 if failure is None:
                     raise
-                # A request may take 32 MB, and would stay until a garbage collection, with the frames that have it.
+                # A request can take 32 MB. With the frames that hold it, it would stay until a garbage collection.
                 clear_frames(error)
                 try:
                     raise failure from (None if failure is error else error)
                 finally:
                     del failure
             except seams.AttemptOver as over:
-                if Journal.current() is None:  # a journal does it when it closes
+                if Journal.current() is None:  # a journal does this when it closes
                     clear_frames(over)
                 raise
 

@@ -12,9 +12,9 @@ _BYTES = BytesSerde()
 
 
 class ObjectState:
-    """`KeyValue` over the context of a handler of a virtual object. A value is read from the engine once a handler.
+    """`KeyValue` over the context of a virtual object's handler. Each value is read from the engine once per handler.
 
-    What is set and cleared is kept back until `write`: the engine keeps what a handler wrote before it was refused.
+    Changes are held back until `write`: the engine would keep what a handler wrote before a refusal.
     """
 
     def __init__(self, context: restate.ObjectContext | restate.ObjectSharedContext) -> None:
@@ -24,17 +24,17 @@ class ObjectState:
         self._changes: dict[str, bytes | None] = {}
 
     async def get(self, *names: str) -> list[Any]:
-        """The values behind `names`, read at the same time; None for what is not there."""
+        """Returns the values of `names`, read concurrently; None for those that do not exist."""
         await self._read([name for name in names if name not in self._values])
         return [self._values[name] for name in names]
 
     async def keys(self) -> list[str]:
-        """All names."""
+        """Returns all names."""
         await self._read([], keys=True)
         return self._names or []
 
     async def prefetch(self, *names: str, keys: bool = False) -> None:
-        """Read at the same time what will be asked for one after the other."""
+        """Reads concurrently what will be asked for one after the other."""
         await self._read([name for name in names if name not in self._values], keys=keys)
 
     def set(self, name: str, value: object) -> None:
@@ -48,7 +48,7 @@ class ObjectState:
         self._values[name] = None
 
     def write(self) -> None:
-        """Write what was set and cleared. Nothing is refused any more."""
+        """Writes the changes. After this nothing can be refused."""
         for name, data in self._changes.items():
             if data is None:
                 self._context.clear(name)
@@ -57,7 +57,7 @@ class ObjectState:
         self._changes = {}
 
     async def _read(self, names: list[str], keys: bool = False) -> None:
-        # All are asked for before the first answer is awaited.
+        # All are requested before the first answer is awaited.
         values = [self._context.get(name, serde=_BYTES) for name in names]
         all_names = self._context.state_keys() if keys and self._names is None else None
         for name, value in zip(names, values, strict=True):

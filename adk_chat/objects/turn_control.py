@@ -35,7 +35,7 @@ _KILL_SECONDS, _KILL_PAUSE = 1.0, 0.2
 """How long a turn that Restate is about to retry has to hear a cancellation."""
 _TEXT: restate.RunOptions[str] = restate.RunOptions(serde=restate.serde.DefaultSerde(), max_attempts=1)
 _NOT_ENDED = (
-    "The turn was cancelled and has not ended. If it is paused, or fails at each attempt, only an operator can end it, "
+    "The turn was cancelled but has not ended. If it is paused, or every attempt fails, only an operator can end it, "
     "with: adk-chat turns kill."
 )
 

@@ -1,6 +1,6 @@
-"""Says in the log which code keeps the event loop from going on, and with it every turn of the process.
+"""Logs which code blocks the event loop, and with it every turn of the process.
 
-Code of an agent that blocks, as `time.sleep` in a callback, does so under ADK as well. Here other users wait for it.
+Agent code that blocks, such as `time.sleep` in a callback, blocks under ADK as well. Here other users wait for it too.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 LONG_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
 _FEW = 3
-"""Lines of each end of a long stack that are shown."""
+"""How many lines of each end of a long stack are shown."""
 
 
 class BlockedWatch:
-    """Watches the event loop that it is made on from a thread of its own, until it is stopped."""
+    """Watches an event loop from a thread of its own, until it is stopped."""
 
     def __init__(self) -> None:
         self._seen = 0.0
@@ -38,7 +38,7 @@ class BlockedWatch:
         watch.start()
 
     def stop(self) -> None:
-        """Watch no more. To be called on the loop."""
+        """Stops watching. Has to be called on the loop."""
         self._stopped.set()
         if self._timer is not None:
             self._timer.cancel()
@@ -53,22 +53,22 @@ class BlockedWatch:
             seen, now = self._seen, time.monotonic()
             stood_still, looked_at = now - looked_at > 2 * _LOOK_SECONDS, now
             if blocked_at and seen > blocked_at:
-                logger.warning("The event loop goes on, after %.1f s.", seen - blocked_at)
+                logger.warning("The event loop continues after %.1f s.", seen - blocked_at)
                 blocked_at = 0.0
-            # A process that was stopped as a whole, or its machine, is nobody's fault.
+            # If the whole process or its machine was suspended, nobody blocked the loop.
             elif not blocked_at and now - seen > LONG_SECONDS and not stood_still:
                 blocked_at = seen
                 logger.warning(
-                    "The event loop stands still for more than %g s, and with it all turns of this process. %s",
+                    "The event loop has been blocked for more than %g s, and with it all turns of this process. %s",
                     *(LONG_SECONDS, _where(sys._current_frames().get(thread))),
                 )
 
 
 def _where(frame: FrameType | None) -> str:
-    """The lines of an agent's own code that are being run; if there are none, those that are."""
+    """Returns the lines of the agent's own code that are running, or all running lines if there are none."""
     frames = traceback.extract_stack(frame)
     shown = called_frames(frames) or frames[-_FEW:]
     if len(shown) > 2 * _FEW:
         shown = [*shown[:_FEW], *shown[-_FEW:]]
     lines = "".join(traceback.format_list(shown)).rstrip()
-    return f"What is being run:\n{lines}"
+    return f"Running code:\n{lines}"

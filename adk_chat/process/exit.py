@@ -1,4 +1,4 @@
-"""How a process of ours ends, whatever of it does not."""
+"""How one of our processes ends, even if a part of it does not."""
 
 import asyncio
 import logging
@@ -15,21 +15,21 @@ _LEFT_SECONDS = 0.2
 
 
 class ProcessEnd:
-    """Ends the process where something of an agent's does not: a thread, or a task that does not heed cancellation.
+    """Ends the process even if something of an agent does not: a thread, or a task that ignores cancellation.
 
-    Nothing is lost by that: what was not done is begun again by Restate.
+    Nothing is lost: Restate runs unfinished work again.
     """
 
     def __init__(self) -> None:
         self._timer: threading.Timer | None = None
 
     async def of(self, command: Coroutine[Any, Any, None]) -> None:
-        """Run the command; what then is left has a moment to end."""
+        """Runs the command. What is left afterwards has a moment to end."""
         try:
             await command
         finally:
             await asyncio.to_thread(telemetry.stop)
-        # What it says while it is ended is of no use to anybody.
+        # What it says while it is being ended helps nobody.
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         warnings.simplefilter("ignore")
         self._timer = threading.Timer(_LEFT_SECONDS, os._exit, (0,))
@@ -37,7 +37,7 @@ class ProcessEnd:
         self._timer.start()
 
     def leave(self) -> None:
-        """The event loop is closed: leave, without waiting for threads, nor for Python to take all of ADK apart."""
+        """Exits without waiting for threads, or for Python to take all of ADK apart. The loop is closed by now."""
         if self._timer is not None:
             logging.shutdown()
             sys.stdout.flush()

@@ -1,8 +1,8 @@
-"""Runs a command and ends it when whoever started this is gone, even by SIGKILL: then our stdin reaches its end.
+"""Runs a command and ends it when its starter is gone, even by SIGKILL: stdin reaches its end.
 
-Who is still there may write a word to it, and close it then: that is asking the command to end.
+A starter that is still there can ask the command to end by writing a word to stdin and closing it.
 
-Run as a script, so that it starts without the package and what that imports.
+It is run as a script, so that it starts without importing the package.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ import sys
 import threading
 
 _GRACE = 5.0
-"""Seconds between asking the command to end and making it; `--grace` says how many where that is asked for, and
-`--orphaned` where whoever started this is gone."""
+"""Seconds between asking the command to end and killing it. `--grace` sets it for a request to end, and `--orphaned`
+for a starter that is gone."""
 
 
 def _die_with_parent() -> None:
@@ -31,14 +31,14 @@ def _end(child: "subprocess.Popen[bytes]", grace: float) -> None:
 
 
 def _end_with_starter(child: "subprocess.Popen[bytes]", grace: float, orphaned: float) -> None:
-    while os.read(0, 4096):  # not sys.stdin, whose lock would be held when Python ends
+    while os.read(0, 4096):  # not sys.stdin, whose lock would be held when Python exits
         orphaned = grace
     with contextlib.suppress(ProcessLookupError):
         _end(child, orphaned)
 
 
 def main() -> None:
-    """Run the command that the arguments are."""
+    """Runs the command in the arguments."""
     command, seconds = sys.argv[1:], {"--grace": _GRACE, "--orphaned": _GRACE}
     while command[0] in seconds:
         seconds[command[0]] = float(command[1])
@@ -47,7 +47,7 @@ def main() -> None:
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        close_fds=False,  # sockets that it is to serve on
+        close_fds=False,  # sockets that it will serve on
         preexec_fn=_die_with_parent if sys.platform == "linux" else None,
     )
     signal.signal(signal.SIGTERM, lambda *_: _end(child, grace))

@@ -1,4 +1,4 @@
-"""The log of the commands: one line a record on stderr, as text or JSON, with the turn that it is about."""
+"""The log of the commands: one line per record on stderr, as text or JSON, with the turn that it is about."""
 
 import logging
 import time
@@ -20,7 +20,7 @@ current_turn: ContextVar[TurnId | None] = ContextVar("current_turn", default=Non
 
 
 def configure(level: LogLevel, form: LogFormat) -> None:
-    """Have the process log so. What is below a warning is said of other packages only at DEBUG."""
+    """Sets up logging. Other packages are logged from WARNING up, or from DEBUG if that is the level."""
     number = logging.getLevelNamesMapping()[level]
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if form == "json" else _Text())
@@ -31,7 +31,7 @@ def configure(level: LogLevel, form: LogFormat) -> None:
 
 
 def say(message: str, *, level: LogLevel = "INFO") -> None:
-    """Tell whoever started the process something, as text or JSON like the log; on stderr if it is above INFO."""
+    """Tells whoever started the process something, as text or JSON like the log. Above INFO it goes to stderr."""
     if any(isinstance(handler.formatter, _Json) for handler in logging.getLogger().handlers):
         said = {"time": _iso(time.time()), "level": level, "logger": "adk_chat", "message": message.strip()}
         message = to_json(said).decode()
@@ -41,9 +41,9 @@ def say(message: str, *, level: LogLevel = "INFO") -> None:
 
 
 def _once(record: logging.LogRecord) -> bool:
-    """ADK logs a failure at each level that it passes, each time with the traceback, and then we do.
+    """ADK logs a failure at each level that it passes, with the traceback each time, and then we log it.
 
-    It logs what was refused to a client as well.
+    It also logs what was refused to a client.
     """
     error = record.exc_info[1] if record.exc_info else None
     if error is None or not record.name.startswith("google_adk."):
@@ -51,7 +51,7 @@ def _once(record: logging.LogRecord) -> bool:
     if isinstance(error, tuple(STATUS)) or (isinstance(error, HTTPException) and error.status_code < _SERVER_ERROR):
         return False
     if type(error).__module__.startswith("adk_chat."):
-        record.exc_info = None  # a refusal says all there is to say
+        record.exc_info = None  # a refusal needs no traceback
         return True
     return current_turn.get() is None
 

@@ -28,9 +28,9 @@ _WATCH_SECONDS = 15.0
 _OK = "ok"
 _NO_REDIS = "Redis does not answer"
 _NO_ADMIN = "Restate's admin API does not answer"
-FULL = "Restate runs as many handlers as it may; others wait for a slot"
-_BUSY = "no answer yet; Restate's admin API does not say why"
-_NOT_REGISTERED = "not registered; adk-chat serve --register does that"
+FULL = "Restate runs as many handlers as its limit allows; others wait for a slot"
+_BUSY = "no answer yet; Restate's admin API gives no reason"
+_NOT_REGISTERED = "not registered; adk-chat serve --register registers them"
 _NO_INGRESS = "Restate's ingress does not answer"
 _NOT_FOUND = 404
 _NOBODY, _HANDLER = "adk_chat.ready", "list_apps"
@@ -196,7 +196,7 @@ class Readiness:
         absent = sorted({*self._apps} - served)
         if not absent:
             return Check()
-        return Check(f"serve {', '.join(sorted(served))}, and not {', '.join(absent)}, shown here", needed=False)
+        return Check(f"serve {', '.join(sorted(served))}, but not {', '.join(absent)}", needed=False)
 
     async def _unanswered(self) -> Check:
         """Says who has not answered: the endpoint, or Restate because it has no slot for the handler."""

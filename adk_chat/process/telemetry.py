@@ -1,4 +1,4 @@
-"""Export of traces, metrics and logs over OTLP, where the standard `OTEL_*` variables ask for it."""
+"""Exports traces, metrics and logs over OTLP if the standard `OTEL_*` variables ask for it."""
 
 import asyncio
 import importlib
@@ -23,23 +23,23 @@ _STOP_SECONDS = 1.0
 _ENDPOINTS = ("", "_TRACES", "_METRICS", "_LOGS")
 _EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 _OF_EXPORTERS = ("opentelemetry.", "urllib3.", "requests.")
-"""Loggers of what exports."""
+"""Loggers of the exporters."""
 
 
 class TelemetryError(Exception):
-    """What the variables ask for cannot be done."""
+    """What the variables ask for is not possible."""
 
 
 def is_asked_for() -> bool:
-    """Whether a variable names somebody to export to."""
+    """Returns whether a variable names an exporter's target."""
     return any(os.environ.get(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT") for signal in _ENDPOINTS)
 
 
 def check() -> None:
-    """See that what is asked for is installed.
+    """Checks that what is asked for is installed.
 
     Raises:
-        TelemetryError: it is not.
+        TelemetryError: if it is not.
     """
     if is_asked_for() and not _is_installed():
         raise TelemetryError(
@@ -49,10 +49,10 @@ def check() -> None:
 
 
 def start(*, beside_adk: bool) -> None:
-    """Begin to export spans, metrics and what is logged, if that is asked for.
+    """Starts to export spans, metrics and log records, if that is asked for.
 
     Args:
-        beside_adk: ADK's own server is in this process, and has begun to export the first two.
+        beside_adk: whether ADK's own server in this process already exports the first two.
     """
     if not is_asked_for():
         return
@@ -64,19 +64,19 @@ def start(*, beside_adk: bool) -> None:
     provider = _logs.get_logger_provider()
     if isinstance(provider, LoggerProvider):
         handler = LoggingHandler(logger_provider=provider)
-        # Exported, what an exporter says of a failure would fail as well, and never come to an end.
+        # Exporting what an exporter logs about its own failure would fail too, and never end.
         handler.addFilter(lambda record: not record.name.startswith(_OF_EXPORTERS))
         logging.getLogger().addHandler(handler)
 
 
 def measure_waiting(admin_url: str, headers: Mapping[str, str]) -> None:
-    """Measure how many turns wait, and for what, by asking Restate's admin API at each export."""
+    """Measures how many turns wait, and for what, by asking Restate's admin API at each export."""
 
     def counted(condition: str) -> Callable[[metrics.CallbackOptions], Iterable[metrics.Observation]]:
         def count(_: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
             with suppress(NoAnswerError, AdminError):  # then there is no data point this time
                 turns = admin.count(f"{SOURCE} WHERE {TURNS} AND {condition}")
-                yield metrics.Observation(asyncio.run(turns))  # the exporter calls this in a thread of its own
+                yield metrics.Observation(asyncio.run(turns))  # the exporter calls this in its own thread
 
         return count
 
@@ -84,14 +84,14 @@ def measure_waiting(admin_url: str, headers: Mapping[str, str]) -> None:
         admin = AdminApi(admin_url, headers, seconds=_QUERY_SECONDS, attempts=1)
         gauge = metrics.get_meter("adk_chat").create_observable_gauge
         queued, waiting = counted("status = 'pending'"), counted(WAITING)
-        gauge("adk_chat.turns.queued", [queued], "{turn}", "Turns that wait for another one of their session.")
-        gauge("adk_chat.turns.waiting", [waiting], "{turn}", "Turns that wait for one of Restate's slots.")
+        gauge("adk_chat.turns.queued", [queued], "{turn}", "Turns waiting for another turn of their session.")
+        gauge("adk_chat.turns.waiting", [waiting], "{turn}", "Turns waiting for one of Restate's slots.")
 
 
 def stop() -> None:
-    """Export what is left. Returns within a second: what a collector has not taken by then is dropped.
+    """Exports what is left. Returns within a second: what a collector has not taken by then is dropped.
 
-    The SDK does not keep to the time that it is given, so each provider is shut down in a thread that nobody waits for.
+    The SDK does not keep to its timeouts, so each provider is shut down in a thread that nobody waits for.
     """
     threads = [
         threading.Thread(target=shutdown, daemon=True)

@@ -1,4 +1,4 @@
-"""How the failure of somebody's own code is shown: what it says, in full, and the lines of theirs that led to it."""
+"""How a failure in user code is shown: its full message, and the lines of that code that led to it."""
 
 import importlib
 import sysconfig
@@ -16,9 +16,9 @@ _STANDARD = sysconfig.get_path("stdlib")
 
 
 def own_traceback(error: BaseException) -> str:
-    """The error, and its traceback from the first line on that is neither ours, ADK's, Restate's nor Python's own.
+    """Returns the error and its traceback, from the first line that is not ours, ADK's, Restate's or Python's own.
 
-    What raised it may have been wrapped on its way; the lines are those of the innermost exception that has such.
+    The exception may have been wrapped on its way. The lines are those of the innermost exception that has any.
     """
     for raised in reversed(chain(error)):
         frames = list(dropwhile(_of_a_framework, traceback.extract_tb(raised.__traceback__)))
@@ -29,7 +29,7 @@ def own_traceback(error: BaseException) -> str:
 
 
 def chain(error: BaseException) -> list[BaseException]:
-    """An error, what led to it, and so on."""
+    """Returns an error, its cause, and so on."""
     found = [error]
     while (cause := found[-1].__cause__ or found[-1].__context__) is not None and cause not in found:
         found.append(cause)
@@ -37,7 +37,7 @@ def chain(error: BaseException) -> list[BaseException]:
 
 
 def called_frames(frames: Sequence[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
-    """Of frames, the outermost first, those of code that ADK has called last, and of what that calls."""
+    """Of frames, outermost first, returns those of the code that ADK called last and of what that calls."""
     last = next((n for n in reversed(range(len(frames))) if frames[n].filename.startswith(_FRAMEWORKS)), -1)
     return list(frames[last + 1 :])
 

@@ -1,4 +1,4 @@
-"""Several processes on one port: begun one after the other, begun again when one dies, and ended together."""
+"""Several processes on one port: started one after the other, restarted when one dies, and ended together."""
 
 import asyncio
 import os
@@ -14,14 +14,14 @@ from adk_chat.process import guard
 _SERVING, _SERVING_JSON = b"Serving", b'"message":"Serving'
 _CHUNK = 65536
 _WORKER = "ADK_CHAT_WORKER"
-"""The variable that tells a process which one it is."""
+"""The variable that tells a process its number."""
 _SOON_SECONDS = 10.0
-"""A process that dies sooner than that is begun again after a pause that grows each time."""
+"""A process that dies sooner than this is restarted after a pause that grows each time."""
 _PAUSE_SECONDS, _MOST_SECONDS = 0.5, 30.0
 
 
 def is_first_worker() -> bool:
-    """Whether this process says for all of several what they serve."""
+    """Returns whether this process is the one that reports what is served."""
     return os.environ.get(_WORKER, "0") == "0"
 
 
@@ -30,18 +30,18 @@ class WorkerError(Exception):
 
 
 class Workers:
-    """Processes that run `adk-chat` with the same arguments, and accept the connections of one socket.
+    """Processes that run `adk-chat` with the same arguments and accept the connections of one socket.
 
     None outlives this process, whatever kills it.
 
     Args:
         listening: the socket.
-        count: how many.
-        arguments: of each.
-        first: what the first one is given beside them.
-        environment: what all have in theirs, beside that of this process.
-        grace_seconds: how long one may take to end.
-        say: is told what happens to them; what they say themselves goes to stdout as it is.
+        count: how many processes.
+        arguments: of each process.
+        first: extra arguments of the first process.
+        environment: extra variables for all processes.
+        grace_seconds: how long a process may take to end.
+        say: is told what happens to them. Their own output goes to stdout unchanged.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Workers:
         self._say = say
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep them running until `stop` is set; then let all of them end.
+        """Keeps the processes running until `stop` is set, then lets all of them end.
 
         Raises:
-            WorkerError: the first one does not begin to serve.
+            WorkerError: if the first one does not start to serve.
         """
         serving = asyncio.Event()
         try:
@@ -89,7 +89,7 @@ class Workers:
             ended = asyncio.create_task(process.wait())
             await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set() and process.stdin is not None:
-                process.stdin.write(b"end\n")  # at which the guard asks it to end, and in time makes it
+                process.stdin.write(b"end\n")  # the guard then asks it to end, and kills it in time
                 process.stdin.close()
             code = await ended
             await said
@@ -97,8 +97,8 @@ class Workers:
                 serving.set()
                 return
             if not serving.is_set():
-                raise WorkerError("No process serves: the first one has ended.")
-            self._say(f"Process {number + 1} of {self._count} has ended with code {code}; it is begun again.")
+                raise WorkerError("No process is serving: the first one has ended.")
+            self._say(f"Process {number + 1} of {self._count} ended with code {code} and is being restarted.")
             pause = min(_MOST_SECONDS, 2 * pause) if time.monotonic() - began < _SOON_SECONDS else _PAUSE_SECONDS
             await asyncio.wait([stopped], timeout=pause)
 
@@ -106,7 +106,7 @@ class Workers:
         descriptor = self._listening.fileno()
         more = self._first if number == 0 else []
         return await asyncio.create_subprocess_exec(
-            # Without us nobody begins one again, and the port is to be free for who is started in our place.
+            # Without us nobody restarts a process, and whoever is started in our place needs the port.
             *(sys.executable, "-S", guard.__file__, "--grace", str(self._grace), "--orphaned", "0"),
             *(sys.executable, "-m", "adk_chat", *self._arguments, *more, "--fd", str(descriptor)),
             stdin=asyncio.subprocess.PIPE,
@@ -117,7 +117,7 @@ class Workers:
         )
 
     async def _listen(self, number: int, process: asyncio.subprocess.Process, serving: asyncio.Event) -> None:
-        """Hand on what a process says, line by line and whole, and notice that the first one serves."""
+        """Passes on a process's output line by line, and notices when the first process serves."""
         assert process.stdout is not None
         async for line in _lines(process.stdout):
             again = number > 0 or serving.is_set()
@@ -129,7 +129,7 @@ class Workers:
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """The lines of a stream, however long they are; `StreamReader.readline` takes none of more than 64 KiB."""
+    """Yields the lines of a stream, however long; `StreamReader.readline` accepts at most 64 KiB."""
     line = bytearray()
     while chunk := await stream.read(_CHUNK):
         first, *rest = chunk.split(b"\n")

@@ -35,7 +35,7 @@ class AnswerError(RuntimeError):
         self.status = status
 
 
-_UNREACHABLE = "The service does not answer at the moment. Try again soon."
+_UNREACHABLE = "The service does not answer. Try again soon."
 _TIMED_OUT = (
     "The service has not answered in time; it may be overloaded. The request may still be carried out. To send it "
     "again safely, use the same idempotency-key."

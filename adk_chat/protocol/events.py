@@ -38,7 +38,7 @@ def in_time(event: Event) -> Event:
         BadRequestError: if its timestamp is infinite or NaN. Lists are ordered by it, and JSON has no such number.
     """
     if not math.isfinite(event.timestamp):
-        raise BadRequestError(f"Event {event.id} has the timestamp {event.timestamp}; it has to be a number.")
+        raise BadRequestError(f"Event {event.id} has the timestamp {event.timestamp}; it must be a number.")
     return event
 
 

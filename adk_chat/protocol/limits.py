@@ -32,7 +32,7 @@ def sized(data: bytes, what: str, most: int = MAX_BYTES) -> bytes:
         TooLargeError: if `data` is larger than `most` bytes. The message calls it `what`.
     """
     if len(data) > most:
-        raise TooLargeError(f"{what} takes {len(data)} bytes; at most {most} can be kept.")
+        raise TooLargeError(f"{what} takes {len(data)} bytes; at most {most} can be stored.")
     return data
 
 
@@ -68,4 +68,4 @@ def limited(events: Sequence[object]) -> None:
         BadRequestError: if there are more than `MAX_EVENTS`.
     """
     if len(events) > MAX_EVENTS:
-        raise BadRequestError(f"{len(events)} events are too many; at most {MAX_EVENTS} are taken at once.")
+        raise BadRequestError(f"{len(events)} events are too many. Send at most {MAX_EVENTS} at once.")

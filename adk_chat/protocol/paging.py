@@ -1,4 +1,4 @@
-"""Reading a session's events page by page, where one answer may not hold them all."""
+"""Reads a session's events page by page, since one answer may not hold all of them."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
@@ -10,7 +10,7 @@ _PAGE = 100
 
 
 class Timed(Protocol):
-    """What has the time of an event, in seconds since the epoch."""
+    """Anything with an event's time, in seconds since the epoch."""
 
     @property
     def timestamp(self) -> float: ...  # noqa: D102
@@ -20,7 +20,7 @@ T = TypeVar("T", bound=Timed)
 
 
 def within(events: Sequence[T], last: int | None, after: float | None) -> Sequence[T]:
-    """Of events, oldest first, so many of the newest, from that time on; None for all."""
+    """Of events, oldest first, returns the `last` newest from a time on; None for all."""
     if after is not None:
         older = [number for number, event in enumerate(events) if event.timestamp < after]
         events = events[older[-1] + 1 :] if older else events
@@ -28,14 +28,14 @@ def within(events: Sequence[T], last: int | None, after: float | None) -> Sequen
 
 
 Page = Callable[[int, str | None], Awaitable[list[Json]]]
-"""Gives at most so many events before the one with that id, or the newest; oldest first."""
+"""Returns at most so many events before the one with that id, or the newest ones; oldest first."""
 
 
 async def newest_first(page: Page) -> AsyncGenerator[list[Json], None]:
-    """The pages of a session's events, the newest page first, each with the oldest event first.
+    """Yields the pages of a session's events, newest page first, each with its oldest event first.
 
     Raises:
-        BadRequestError: several events have the same id, so that what comes before one of them is not clear.
+        BadRequestError: if several events have the same id, so that what comes before is ambiguous.
     """
     limit, before = _PAGE, None
     begun: set[str] = set()

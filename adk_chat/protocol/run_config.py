@@ -29,9 +29,9 @@ def _parsed(value: object) -> object:
         if name not in RunConfig.model_fields:
             raise ValueError(f"{name} is not a field of ADK's RunConfig")
         if name in _OF_THE_SERVICE:
-            raise ValueError(f"{name} is for the service to set, in ChatService(run_config=...)")
+            raise ValueError(f"{name} is set by the service, in ChatService(run_config=...)")
         if name not in _ALLOWED:
-            raise ValueError(f"{name} is for live audio and video, which are not offered here")
+            raise ValueError(f"{name} is for live audio and video, which are not supported")
     window = config.get("get_session_config")
     if isinstance(window, dict):
         config["get_session_config"] = {to_snake(name): given for name, given in window.items()}
@@ -43,7 +43,7 @@ def _parsed(value: object) -> object:
         said = first["msg"].removeprefix("Value error, ")
         raise ValueError(f"{where}: {said}" if where else said) from None
     if parsed.streaming_mode.value == "bidi":
-        raise ValueError("streaming_mode bidi is for live audio and video, which are not offered here")
+        raise ValueError("streaming_mode bidi is for live audio and video, which are not supported")
     return parsed
 
 

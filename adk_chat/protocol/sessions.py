@@ -72,7 +72,7 @@ class ListSessions(Request):
     """Which sessions of an app to list, ordered by when they were last active."""
 
     limit: int | None = Field(None, ge=1, description="At most this many.")
-    newest_first: bool = Field(False, description="Start with the session that was active last.")
+    newest_first: bool = Field(False, description="Start with the most recently active session.")
     cursor: str | None = Field(
         None,
         pattern=r"^[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?:",

@@ -1,7 +1,7 @@
-"""What a turn publishes: JSON objects on the stream whose name is the turn's id.
+"""What a turn publishes: JSON objects on the stream named after the turn's id.
 
-Complete events are numbered from 1 on, those of the user not counted, so that a reader drops what it has seen and
-notices what it has missed. They are published once they are stored; a partial one is nothing but a preview.
+Complete events are numbered from 1 on, not counting the user's, so that a reader drops duplicates and notices gaps.
+They are published once they are stored; a partial event is only a preview.
 """
 
 from typing import Annotated, Any, Literal
@@ -12,7 +12,7 @@ Json = dict[str, Any]
 
 
 class Failure(BaseModel):
-    """Why a turn failed: `type` is the name of the exception, where there was one, and `code` an HTTP status."""
+    """Why a turn failed: `type` is the name of the exception, if there was one, and `code` an HTTP status."""
 
     type: str | None = None
     message: str
@@ -20,14 +20,14 @@ class Failure(BaseModel):
 
 
 class Start(BaseModel):
-    """An attempt at the turn begins; what an earlier one published of an incomplete answer is void."""
+    """An attempt at the turn begins. Partial text of an earlier attempt is void."""
 
     type: Literal["start"] = "start"
     attempt: str
 
 
 class Partial(BaseModel):
-    """A partial response, which follows the complete event number `after`."""
+    """A partial response after the complete event number `after`."""
 
     type: Literal["partial"] = "partial"
     attempt: str
@@ -36,7 +36,7 @@ class Partial(BaseModel):
 
 
 class Complete(BaseModel):
-    """A complete event, as it is stored."""
+    """A complete event, as stored."""
 
     type: Literal["event"] = "event"
     number: int
@@ -44,7 +44,7 @@ class Complete(BaseModel):
 
 
 class End(BaseModel):
-    """The turn has ended, after that many complete events."""
+    """The turn has ended after `number` complete events."""
 
     type: Literal["end"] = "end"
     number: int
@@ -56,10 +56,10 @@ _ENTRY: TypeAdapter[AnyEntry] = TypeAdapter(AnyEntry)
 
 
 def dump(entry: AnyEntry) -> bytes:
-    """The entry as it is published."""
+    """Returns the entry as published."""
     return entry.model_dump_json(exclude_none=True).encode()
 
 
 def parse(data: bytes) -> AnyEntry:
-    """The entry that was published."""
+    """Returns the published entry."""
     return _ENTRY.validate_json(data)

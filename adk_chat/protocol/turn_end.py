@@ -6,7 +6,7 @@ import restate
 
 KILLED = "killed"
 """Restate's message for a Restate invocation that was killed."""
-KILLED_SENTENCE = "The turn was killed in Restate; what it had said until then is stored. Send the message again."
+KILLED_SENTENCE = "The turn was killed in Restate. What it said before that is stored. Send the message again."
 CANCELED = "canceled"
 """Restate's message for a Restate invocation that was cancelled before it began."""
 NOT_BEGUN = "The turn was cancelled before it began."

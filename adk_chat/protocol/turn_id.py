@@ -1,4 +1,4 @@
-"""Which turn is meant: the key of its Turn, and an id that says all that is needed to find it."""
+"""Which turn is meant: the key of its Turn, and an id that is enough to find it."""
 
 import binascii
 import re
@@ -32,10 +32,10 @@ class TurnKey(BaseModel):
 
     @classmethod
     def parse(cls, key: str) -> "TurnKey":
-        """The parts of a key.
+        """Returns the parts of a key.
 
         Raises:
-            ValueError: it is none.
+            ValueError: if it is not a key.
         """
         user_id, app_name, session_id = (unquote(part, errors="strict") for part in key.split("/"))
         return cls(user_id=user_id, app_name=app_name, session_id=session_id)
@@ -44,8 +44,8 @@ class TurnKey(BaseModel):
 class TurnId(BaseModel):
     """The id of a turn: `<Restate invocation id>.<base64url of the Turn's key>`.
 
-    It grants nothing. Whatever is looked up by it is looked up under the whole id: a running turn by its key and its
-    Restate invocation, a stream by this text, events by the key's session.
+    It grants nothing. Everything is looked up by the whole id: a running turn by its key and its Restate invocation, a
+    stream by this text, events by the key's session.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,26 +58,26 @@ class TurnId(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> "TurnId":
-        """The parts of an id, which has one spelling only.
+        """Returns the parts of an id. Each id has exactly one spelling.
 
         Raises:
-            BadRequestError: it is not the id of any turn.
+            BadRequestError: if it is not a turn id.
         """
         invocation_id, _, encoded = text.partition(".")
         try:
             key = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
             turn_id = cls(invocation_id=invocation_id, key=TurnKey.parse(key))
         except (binascii.Error, ValueError):
-            raise BadRequestError(f"{text!r} is not the id of a turn.") from None
+            raise BadRequestError(f"{text!r} is not a turn id.") from None
         if str(turn_id) != text or not _INVOCATION_ID.fullmatch(invocation_id):
-            raise BadRequestError(f"{text!r} is not the id of a turn.")
+            raise BadRequestError(f"{text!r} is not a turn id.")
         return turn_id
 
     def owns(self, event: Json) -> bool:
-        """Whether a stored event came from this turn, be it in an ADK invocation of its own or in a resumed one."""
+        """Returns whether a stored event came from this turn, in its own ADK invocation or in a resumed one."""
         mark = event_id_prefix(self.invocation_id)
         event_id = str(event.get("id", ""))
-        # A later turn may go on with this one's ADK invocation, and brings forth events with ids of its own.
+        # A later turn may resume this one's ADK invocation. Its events have ids of their own.
         of_another = _MADE_IN_A_TURN.fullmatch(event_id) is not None
         return event_id.startswith(mark) or (
             not of_another and str(event.get("invocationId", "")).startswith(f"e-{mark}")
@@ -85,5 +85,5 @@ class TurnId(BaseModel):
 
 
 def event_id_prefix(invocation_id: str) -> str:
-    """How the UUIDs begin that ADK is given in a turn, and by which its events are known in the store."""
+    """Returns the beginning of the UUIDs that ADK gets in a turn. It identifies the turn's events in the store."""
     return str(uuid.uuid5(_EVENT_IDS, invocation_id))[:_PREFIX]

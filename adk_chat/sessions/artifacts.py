@@ -1,4 +1,4 @@
-"""The artifacts of a session that is deleted: ADK leaves them, and whoever knows the id can read them."""
+"""The artifacts of a deleted session. ADK leaves them, and anyone who knows the id could read them."""
 
 import asyncio
 import logging
@@ -12,9 +12,9 @@ _OF_USER = "user:"
 
 
 async def delete_artifacts(service: BaseArtifactService, app_name: str, user_id: str, session_id: str) -> None:
-    """Delete a session's artifacts, all versions of each; those of the user, `user:...`, stay.
+    """Deletes a session's artifacts, all versions of each. Those of the user, `user:...`, stay.
 
-    Takes 10 s at most, and raises nothing: what cannot be deleted is logged.
+    Takes at most 10 s and raises nothing. What cannot be deleted is logged.
     """
     session = {"app_name": app_name, "user_id": user_id, "session_id": session_id}
     try:
@@ -22,7 +22,7 @@ async def delete_artifacts(service: BaseArtifactService, app_name: str, user_id:
             for name in await service.list_artifact_keys(**session):
                 if not name.startswith(_OF_USER):
                     await service.delete_artifact(**session, filename=name)
-    except ValueError as error:  # an id of which no artifact can be
+    except ValueError as error:  # an id that no artifact can have
         logger.debug("Session %s of %s has no artifacts: %s", session_id, user_id, error)
     except Exception as error:
-        logger.warning("Artifacts of the deleted session %s of %s are left: %r", session_id, user_id, error)
+        logger.warning("Artifacts of the deleted session %s of %s could not be deleted: %r", session_id, user_id, error)

@@ -1,6 +1,6 @@
-"""Which sessions a user has deleted last, for turns whose messages were accepted before.
+"""Which sessions a user deleted last, for turns whose messages were accepted before.
 
-Each deletion has a number; the index has that of the last one, which is read with every session.
+Each deletion has a number. The index holds the last one, and is read with every session.
 """
 
 import hashlib
@@ -11,22 +11,22 @@ from adk_chat.sessions.index import SessionIndex
 from adk_chat.sessions.layout import DELETIONS, KeyValue, Record
 
 _MOST = 256
-"""How many deletions are known by session. A first message that waits while its user deletes more sessions than that is
-refused, as if its own had been among them."""
+"""How many deletions are kept. If a user deletes more sessions than this while a first message waits, the message is
+refused as if its own session had been deleted."""
 
 
 class _Noted(Record):
     last: dict[str, int] = Field({})
-    """The number of each of the last deletions, the oldest first, by what stands for the session's key."""
+    """The numbers of the last deletions, oldest first, by the digest of the session's key."""
     dropped: int = 0
-    """The number of the last deletion that is not in `last` any more."""
+    """The number of the last deletion that has left `last`."""
 
 
 class Deletions:
     """The deletions of a user.
 
     Args:
-        kv: where they are noted.
+        kv: where they are stored.
         index: counts them.
     """
 
@@ -35,7 +35,7 @@ class Deletions:
         self._index = index
 
     async def note(self, key: str) -> None:
-        """Have the K/V note that the session under that key is deleted, even if there is none."""
+        """Has the K/V note that the session under the key is deleted, even if it does not exist."""
         noted, number = await self._noted(), await self._index.count_deletion()
         noted.last.pop(_digest(key), None)
         noted.last[_digest(key)] = number
@@ -44,7 +44,7 @@ class Deletions:
         self._kv.set(DELETIONS, noted.dump())
 
     async def since(self, key: str, number: int) -> bool:
-        """Whether the session under that key was deleted after the deletion of that number, or may have been."""
+        """Returns whether the session under the key was deleted, or may have been, after the given deletion."""
         if await self._index.deletions() == number:
             return False
         noted = await self._noted()
@@ -56,5 +56,5 @@ class Deletions:
 
 
 def _digest(key: str) -> str:
-    """Stands for a key. Nothing of a deleted session is kept, its id included."""
+    """Stands for a key. Nothing of a deleted session is kept, not even its id."""
     return hashlib.blake2b(key.encode(), digest_size=8).hexdigest()

@@ -1,8 +1,8 @@
-"""The list of a user's sessions. Its root holds the rows of those that were active last; the others lie on pages.
+"""The list of a user's sessions. Its root holds the rows of the most recently active ones; the others are on pages.
 
-A session that becomes active moves to the root, and the rows there that were quiet for longest go to the newest page:
-a turn writes the root, and a page only if the session comes from one. The root says of each page when its sessions were
-active, so a list of the newest reads a few pages, and a row is found by when its session was active.
+A session that becomes active moves to the root, and the root's least recently active rows move to the newest page. So a
+turn writes the root, and a page only if the session comes from one. The root knows between which times the sessions of
+each page were active: a list of the newest sessions reads few pages, and a row is found by its session's time.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ ROWS = 64
 
 
 class Page(NamedTuple):
-    """A page: its number, its rows, and the seconds since the epoch between which their sessions were active last.
+    """A page: its number, its rows, and the seconds since the epoch between which their sessions were last active.
 
-    Of one that an earlier version has written, only the number is known.
+    Of a page written by an earlier version only the number is known.
     """
 
     number: int
@@ -34,30 +34,30 @@ class Page(NamedTuple):
 
     @classmethod
     def of(cls, number: int, rows: list[Row]) -> "Page":
-        """The page with these rows."""
+        """Returns the page with these rows."""
         times = [row.last_update_time for row in rows]
         return cls(number, len(rows), floor(min(times)), ceil(max(times)))
 
     def may_have(self, time: float) -> bool:
-        """Whether a session that was active last at that time may be on it."""
+        """Returns whether a session that was last active at that time can be on it."""
         return (self.oldest is None or self.oldest <= time) and time <= self.until
 
     @property
     def until(self) -> float:
-        """No session on it was active after that time."""
+        """No session on it was active after this time."""
         return inf if self.newest is None else self.newest
 
 
 class Root(Record):
-    """What lies under `session_index`."""
+    """What is stored under `session_index`."""
 
     newest: list[Row] = Field([])
     pages: list[Page] = Field([])
     unindexed: list[str] = Field([])
-    """Sessions of `restate.ext.adk` that have not been written in this layout yet."""
+    """Sessions of `restate.ext.adk` that are not yet written in this layout."""
     shared: list[str] | None = None
-    """Which of the keys there are that a user's sessions share, so that nobody reads those that are not there; None in
-    an index of before that was noted."""
+    """Which of the keys exist that a user's sessions share, so that missing ones are not read; None in an index written
+    before this was noted."""
     deletions: int | None = None
     """How many sessions the user has deleted."""
 
@@ -70,11 +70,11 @@ class Root(Record):
 
 
 Position = tuple[float, str]
-"""Where a session is in a list: when it was active last, and its id."""
+"""Where a session is in a list: when it was last active, and its id."""
 
 
 def position(row: Row) -> Position:
-    """Where a session is in a list."""
+    """Returns where a session is in a list."""
     return row.last_update_time, row.id
 
 
@@ -82,8 +82,8 @@ class SessionIndex:
     """The list of a user's sessions, of all apps.
 
     Args:
-        kv: where it lies.
-        default_app: that of what `restate.ext.adk` has stored.
+        kv: where it is stored.
+        default_app: the app of sessions that `restate.ext.adk` stored.
     """
 
     def __init__(self, kv: KeyValue, default_app: str) -> None:
@@ -91,7 +91,7 @@ class SessionIndex:
         self._default_app = default_app
 
     async def put(self, record: SessionRecord, key: str) -> None:
-        """Have the K/V list a session, which lies under that key, as the one that was active last."""
+        """Has the K/V list a session, stored under the key, as the most recently active one."""
         root = await self._root()
         await self._look_through(root)
         await self._take_out(root, record)
@@ -103,33 +103,33 @@ class SessionIndex:
         self._kv.set(INDEX, root.dump())
 
     async def take_out(self, record: SessionRecord, key: str) -> None:
-        """Have the K/V list a session no more."""
+        """Removes a session from the list in the K/V."""
         root = await self._root()
         await self._take_out(root, record)
         root.unindexed = [name for name in root.unindexed if name != key]
         self._kv.set(INDEX, root.dump())
 
     async def deletions(self) -> int:
-        """How many sessions the user has deleted."""
+        """Returns how many sessions the user has deleted."""
         (value,) = await self._kv.get(INDEX)
         return 0 if value is None else value.get("deletions") or 0
 
     async def count_deletion(self) -> int:
-        """Have the K/V count another one; gives its number."""
+        """Has the K/V count another deletion. Returns its number."""
         root = await self._root()
         root.deletions = 1 + (root.deletions or 0)
         self._kv.set(INDEX, root.dump())
         return root.deletions
 
     async def all(self, wanted: Callable[[Row], bool]) -> list[Row]:
-        """The rows that are wanted, the one that was active last at the end."""
+        """Returns the rows that are wanted, the most recently active one last."""
         root = await self._root()
         pages = [await self._rows(page) for page in root.pages]
         rows = chain(root.newest, await self._unindexed(root), *pages)
         return sorted(filter(wanted, rows), key=position)
 
     async def newest(self, wanted: Callable[[Row], bool], limit: int, before: Position | None = None) -> list[Row]:
-        """So many rows that are wanted, those that were active last before a position; the last of them first."""
+        """Returns so many wanted rows, the most recently active ones before a position; the most recent one first."""
         root = await self._root()
         before = before or (inf, "")
 
@@ -146,27 +146,27 @@ class SessionIndex:
         return sorted(found, key=position, reverse=True)[:limit]
 
     async def has(self, shared: str) -> bool:
-        """Whether there may be a value under a key that the user's sessions share."""
+        """Returns whether a key that the user's sessions share may have a value."""
         (value,) = await self._kv.get(INDEX)
         known = [] if value is None else value.get("shared")
         return known is None or shared in known
 
     async def note(self, shared: str) -> None:
-        """Have the K/V note that there is one."""
+        """Has the K/V note that a shared key has a value."""
         root = await self._root()
         if root.shared is not None and shared not in root.shared:
             root.shared.append(shared)
             self._kv.set(INDEX, root.dump())
 
     async def _root(self) -> Root:
-        """The root; where there is none yet, one that names the sessions that `restate.ext.adk` has stored."""
+        """Returns the root. If there is none yet, returns one that names the sessions that `restate.ext.adk` stored."""
         (value,) = await self._kv.get(INDEX)
         if value is not None:
             return Root.model_validate(value)
         return Root(unindexed=[name for name in await self._kv.keys() if name.startswith(STORE)], shared=[])
 
     async def _look_through(self, root: Root) -> None:
-        """Note what an earlier version has not."""
+        """Adds what an earlier version did not note."""
         if root.shared is None:
             root.shared = [name for name in await self._kv.keys() if name.startswith(SHARED)]
         for place, page in enumerate(root.pages):
@@ -192,7 +192,7 @@ class SessionIndex:
                 return
 
     async def _make_room(self, root: Root) -> None:
-        """Move those that were quiet for longest to the newest page, or to a new one."""
+        """Moves the least recently active rows to the newest page, or to a new one."""
         rows = sorted(root.newest, key=position)
         quiet, root.newest = rows[: NEWEST_ROWS // 2], rows[NEWEST_ROWS // 2 :]
         if root.pages and (root.pages[-1].rows or 0) + len(quiet) <= ROWS:

@@ -1,14 +1,14 @@
-"""How a user's sessions lie in the K/V of Chat: the keys, and the records behind them.
+"""How a user's sessions are stored in the K/V of Chat: the keys, and the records under them.
 
-    session_store::<id>        the session as a person wants to read it, with its newest events
+    session_store::<id>        the session in a form that people can read, with its newest events
     session_events::<id>::<n>  a sealed run of older events, never rewritten
-    session_index              a small row for each of the sessions that were active last, and what the pages hold
-    session_index::<page>      rows of sessions that are quiet
+    session_index              a small row for each of the most recently active sessions, and what the pages hold
+    session_index::<page>      rows of other sessions
     user_state                 the `user:` state
     app_state_version          the version of the `app:` state after the user's last change to it
     session_deletions          which sessions were deleted last
 
-Sessions and `user:` state of an app other than the default carry `<app>::` before the id.
+Sessions and `user:` state of an app other than the default have `<app>::` before the id.
 """
 
 from typing import Any, Protocol
@@ -24,9 +24,9 @@ from adk_chat.protocol.json import Json
 NEWEST_BYTES = 8 * 1024
 """A session's newest run is sealed once its events take more than this many bytes of JSON."""
 KEPT_BYTES = 2 * 1024
-"""What stays in the newest run when it is sealed."""
+"""How much stays in the newest run when it is sealed."""
 RUN_BYTES = 256 * 1024
-"""A sealed run takes no more, unless it is of one event: what reads a few events reads a run."""
+"""A sealed run takes no more than this, unless it holds one event: reading a few events means reading a run."""
 ROW_STATE_BYTES = 1024
 """A larger state is not repeated in the index; a list reads it from the session."""
 
@@ -36,57 +36,57 @@ DELETIONS = "session_deletions"
 STORE = "session_store::"
 _USER_STATE, _APP_STATE_VERSION = "user_state", "app_state_version"
 SHARED = (_USER_STATE, _APP_STATE_VERSION)
-"""How the keys begin that a user's sessions share."""
+"""The beginnings of the keys that a user's sessions share."""
 
 
 class KeyValue(Protocol):
     """The K/V of one object, as JSON values."""
 
     async def get(self, *names: str) -> list[Any]:
-        """The values behind `names`, read at the same time; None for what is not there."""
+        """Returns the values of `names`, read concurrently; None for those that do not exist."""
 
     async def keys(self) -> list[str]:
-        """All names."""
+        """Returns all names."""
 
     async def prefetch(self, *names: str, keys: bool = False) -> None:
-        """Read at the same time what will be asked for one after the other."""
+        """Reads concurrently what will be asked for one after the other."""
 
     def set(self, name: str, value: object) -> None:
-        """Have a JSON value stored.
+        """Has a JSON value stored.
 
         Raises:
-            TooLargeError: it is.
+            TooLargeError: if it is too large.
         """
 
     def clear(self, name: str) -> None:
-        """Have a value removed, if it is there."""
+        """Has a value removed, if there is one."""
 
     def write(self) -> None:
-        """Write what was set and cleared, all of it."""
+        """Writes all changes."""
 
 
 class Keys:
-    """The names under which one app's data lies."""
+    """The names under which one app's data is stored."""
 
     def __init__(self, app_name: str, default_app: str) -> None:
         self._app = "" if app_name == default_app else f"{_escape(app_name)}::"
 
     def session(self, session_id: str) -> str:
-        """The record of a session."""
+        """Returns the key of a session's record."""
         return f"{STORE}{self._app}{_escape(session_id)}"
 
     def run(self, session_id: str, number: int) -> str:
-        """A sealed run of a session's events."""
+        """Returns the key of a sealed run of a session's events."""
         return f"session_events::{self._app}{_escape(session_id)}::{number}"
 
     @property
     def user_state(self) -> str:
-        """The `user:` state."""
+        """The key of the `user:` state."""
         return self._of_app(_USER_STATE)
 
     @property
     def app_state_version(self) -> str:
-        """The version of the `app:` state after this user's last change to it."""
+        """The key of the version of the `app:` state after this user's last change to it."""
         return self._of_app(_APP_STATE_VERSION)
 
     def _of_app(self, name: str) -> str:
@@ -103,12 +103,12 @@ class Record(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
     def dump(self) -> Json:
-        """The JSON value to store."""
+        """Returns the JSON value to store."""
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
 class SessionRecord(Record):
-    """A session as stored, in the order in which it is read by a person. `batches` numbers the appends of its turns."""
+    """A session as stored, with its fields in reading order. `batches` counts the appends of its turns."""
 
     id: str
     title: str | None = None
@@ -122,34 +122,34 @@ class SessionRecord(Record):
     turn: str | None = None
     """The Restate invocation of the turn that appended last."""
     mark: str | None = None
-    """Of the last append, if a turn made it: drawn at random, so that whoever made it knows it again."""
+    """A random mark of the last append, if a turn made it, by which its writer recognises it."""
     sealed_runs: int = 0
     sealed_bytes: int = 0
     sealed_until: float | None = None
     """The latest time of a sealed event."""
     indexed: bool = False
-    """Whether the index has a row of it; all have that were written in this layout."""
+    """Whether the index has a row for it; true for everything written in this layout."""
     index_page: int | None = None
-    """Where an earlier version has put that row."""
+    """Where an earlier version put that row."""
     state: Json = {}
     initial: Json | None = None
-    """The state with which the session was created, for a rewind to go back to."""
+    """The state with which the session was created, which a rewind restores."""
     events: list[Json] = []
     _listed_time: float | None = PrivateAttr(default=None)
 
     @property
     def listed_time(self) -> float:
-        """When it was active last, as the index says."""
+        """When it was last active, as in the index."""
         return self.last_update_time if self._listed_time is None else self._listed_time
 
     @property
     def is_of_ours(self) -> bool:
-        """Whether it was written in this layout, and not by `restate.ext.adk`."""
+        """Whether it was written in this layout rather than by `restate.ext.adk`."""
         return self.indexed or self.index_page is not None
 
     @classmethod
     def load(cls, value: Json, app_name: str) -> "SessionRecord":
-        """The record in a stored value, be it ours or the one that `restate.ext.adk` writes, which is for any app."""
+        """Returns the record in a stored value, ours or one of `restate.ext.adk`, which belongs to any app."""
         if "app_name" not in value:
             record = cls.model_validate(value)
             record._listed_time = record.last_update_time
@@ -168,14 +168,14 @@ class SessionRecord(Record):
         ).retitled()
 
     def retitled(self) -> "SessionRecord":
-        """The record itself, its title taken from where ADK's dev UI keeps it."""
+        """Returns the record with the title that ADK's dev UI gave it."""
         metadata = self.state.get(METADATA)
         title = metadata.get("displayName") if isinstance(metadata, dict) else None
         self.title = title if isinstance(title, str) else None
         return self
 
     def seal(self) -> list[list[Json]]:
-        """Take the older part out of the newest run if it has grown too large; gives the runs that it is to be."""
+        """Removes the older part from the newest run if that has grown too large. Returns the runs to seal."""
         sizes = [len(to_json(event)) for event in self.events]
         if sum(sizes) <= NEWEST_BYTES:
             return []
@@ -207,7 +207,7 @@ def _runs(events: list[Json], sizes: list[int]) -> list[list[Json]]:
 
 
 class Row(Record):
-    """What a list of sessions shows of one. `state` is left out where it is large."""
+    """What a list of sessions shows of one. A large `state` is left out."""
 
     id: str
     app_name: str
@@ -217,7 +217,7 @@ class Row(Record):
 
     @classmethod
     def of(cls, record: SessionRecord) -> "Row":
-        """The row of a session."""
+        """Returns the row of a session."""
         small = len(to_json(record.state)) <= ROW_STATE_BYTES
         return cls(
             id=record.id,

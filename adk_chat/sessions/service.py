@@ -195,8 +195,8 @@ class RestateSessionService(BaseSessionService):
             return ContextClient(context)
         if self._ingress is None:
             raise RuntimeError(
-                "RestateSessionService() was used outside a Restate handler, or in the step of a tool. "
-                'Give it the ingress: RestateSessionService("http://localhost:8080").'
+                "RestateSessionService() was used outside a Restate handler, or in a tool's step. "
+                'Give it the ingress URL: RestateSessionService("http://localhost:8080").'
             )
         return self._ingress
 

@@ -1,4 +1,4 @@
-"""ADK's session contract over the K/V of one user. The only place that knows its rules."""
+"""ADK's session contract over the K/V of one user. No other module knows its rules."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from adk_chat.sessions.layout import INDEX, Keys, KeyValue, SessionRecord
 
 
 class ScopedState:
-    """A state or a delta, split by ADK's prefixes; what is only for one turn (`temp:`) is gone."""
+    """A state or a delta, split by ADK's prefixes. State of a single turn (`temp:`) is dropped."""
 
     def __init__(self, state: Json) -> None:
         state = json_safe(state)
@@ -38,7 +38,7 @@ def _unprefixed(state: Json, prefix: str) -> Json:
 
 
 def merged(session: Json, user: Json, app: Json) -> Json:
-    """The state that an agent sees."""
+    """Returns the state that an agent sees."""
     return {
         **session,
         **{State.USER_PREFIX + key: value for key, value in user.items()},
@@ -47,10 +47,10 @@ def merged(session: Json, user: Json, app: Json) -> Json:
 
 
 def taken_away(actions: Json) -> set[str]:
-    """The keys of a session's state that an event with these actions takes away.
+    """Returns the keys of a session's state that an event with these actions removes.
 
-    ADK's rewind sets to None what was not there at the point that it goes back to. That is read here as it is meant:
-    code that counts by `state.get("n", 0) + 1` fails with None.
+    ADK's rewind sets keys to None that did not exist at the point it returns to. Here they are removed, as was meant:
+    code that counts with `state.get("n", 0) + 1` fails on None.
     """
     if "rewindBeforeInvocationId" not in actions:
         return set()
@@ -58,7 +58,7 @@ def taken_away(actions: Json) -> set[str]:
 
 
 def events_delta(events: Iterable[Json], state: Json | None = None) -> ScopedState:
-    """What `events` change in the state, later ones over earlier ones, all of them over `state`."""
+    """Returns what `events` change in the state, later ones over earlier ones, all of them over `state`."""
     delta = dict(state or {})
     for event in events:
         delta.update(event.get("actions", {}).get("stateDelta", {}))
@@ -66,7 +66,7 @@ def events_delta(events: Iterable[Json], state: Json | None = None) -> ScopedSta
 
 
 def without_temp(event: Json) -> Json:
-    """`event` as it is stored: without what its state delta says for one turn only."""
+    """Returns `event` as stored: without `temp:` keys in its state delta."""
     delta = event.get("actions", {}).get("stateDelta", {})
     if not any(key.startswith(State.TEMP_PREFIX) for key in delta):
         return event
@@ -79,11 +79,11 @@ def without_temp(event: Json) -> Json:
 
 @dataclass
 class Write:
-    """A change to a session, checked and ready to be written; nothing of it is written yet."""
+    """A change to a session, checked and ready to be written. Nothing is written yet."""
 
     record: SessionRecord
     user: Json | None
-    """The whole `user:` state as it will be; None if it stays as it is."""
+    """The whole `user:` state after the change; None if it does not change."""
     app: Json
     """What changes in the `app:` state."""
     events: int | None = None
@@ -93,8 +93,8 @@ class Write:
 class SessionStore:
     """The sessions that one user has in one app.
 
-    `create` and `append` prepare a write, and refuse it where the contract says so; `commit` hands it to the K/V.
-    `app:` state is not in this K/V: the caller keeps it, and merges it into what it answers.
+    `create` and `append` prepare a write, or refuse it as the contract says; `commit` hands it to the K/V. `app:` state
+    is not in this K/V: the caller stores it, and merges it into answers.
     """
 
     def __init__(self, kv: KeyValue, user_id: str, app_name: str, default_app: str) -> None:
@@ -105,15 +105,15 @@ class SessionStore:
         self.index = SessionIndex(kv, default_app)
         self._deletions = Deletions(kv, self.index)
         self._left: Json = {}
-        """The `user:` state in the session that was read, where `restate.ext.adk` has left it."""
+        """The `user:` state in the session that was read, where `restate.ext.adk` left it."""
 
     async def head(self, session_id: str) -> tuple[SessionRecord | None, Json]:
-        """The session's record, or None, and the `user:` state, in as few reads as there can be."""
+        """Reads the session's record, or None, and the `user:` state, in as few reads as possible."""
         await self.prefetch(session_id)
         return await self.read(session_id), await self.user_state()
 
     async def read(self, session_id: str) -> SessionRecord | None:
-        """The session's record, or None."""
+        """Returns the session's record, or None."""
         (value,) = await self.kv.get(self.keys.session(session_id))
         if value is None:
             return None
@@ -124,26 +124,26 @@ class SessionStore:
         return record
 
     async def prefetch(self, session_id: str, *, first: bool = False) -> None:
-        """Read in one go what a write to the session will read; `first` if it will be the user's first one."""
+        """Reads at once what a write to the session will read. `first` says that it will be the user's first write."""
         await self.kv.prefetch(self.keys.session(session_id), INDEX, keys=first)
 
     async def user_state(self) -> Json:
-        """The `user:` state, keys without prefix."""
+        """Returns the `user:` state, keys without their prefix."""
         return {**self._left, **(await self._shared(self.keys.user_state) or {})}
 
     async def app_state_version(self) -> int:
-        """The version of the `app:` state after this user's last change to it; 0 if there was none."""
+        """Returns the version of the `app:` state after this user's last change to it; 0 if there was none."""
         return int(await self._shared(self.keys.app_state_version) or 0)
 
     async def _shared(self, name: str) -> Any:
-        """A value that the user's sessions share, read if the index says that it is there."""
+        """Returns a value that the user's sessions share. It is read only if the index says that it exists."""
         if not await self.index.has(name):
             return None
         (value,) = await self.kv.get(name)
         return value
 
     async def share(self, name: str, value: object) -> None:
-        """Have the K/V store a value that the user's sessions share."""
+        """Has the K/V store a value that the user's sessions share."""
         await self.index.note(name)
         self.kv.set(name, value)
 
@@ -156,19 +156,19 @@ class SessionStore:
         skip: int = 0,
         cut: int | None = None,
     ) -> list[Json]:
-        """The session's events, oldest first, or a part of them.
+        """Returns the session's events, or a part of them, oldest first.
 
         Args:
             record: the session.
-            last: only so many, the newest.
+            last: only this many of the newest.
             after: only those after the last one that is older than this time.
             before: only those before the one with this id.
-            skip: leave out so many of the newest.
-            cut: leave out the oldest where all would take more than so many bytes, instead of refusing.
+            skip: leave out this many of the newest.
+            cut: if they would take more than this many bytes, leave out the oldest instead of refusing.
 
         Raises:
-            TooLargeError: what is wanted does not fit into one answer.
-            BadRequestError: no event has the id `before`.
+            TooLargeError: if the events do not fit into one answer.
+            BadRequestError: if no event has the id `before`.
         """
         if last is None and after is None and record.sealed_bytes < MAX_BYTES:
             await self.kv.prefetch(*(self.keys.run(record.id, number) for number in range(record.sealed_runs)))
@@ -188,7 +188,7 @@ class SessionStore:
             if cut is not None and size > cut and found:
                 break
             if size > MAX_BYTES:
-                raise TooLargeError(f"Session {record.id}: the events take more than {MAX_BYTES} bytes; set a limit.")
+                raise TooLargeError(f"Session {record.id}: the events take more than {MAX_BYTES} bytes. Set a limit.")
             found.append(event)
         if not beyond:
             raise BadRequestError(f"before: session {record.id} has no event {before}.")
@@ -203,12 +203,12 @@ class SessionStore:
                 yield event
 
     async def create(self, session_id: str, state: Json, time: float, events: Sequence[Event] = ()) -> "Write":
-        """Prepare a new session, and the events that it begins with.
+        """Prepares a new session and its initial events.
 
         Raises:
-            AlreadyExistsError: the user has a session of that id in this app.
-            BadRequestError: its state, or an event, is nested too deep.
-            TooLargeError: its state is.
+            AlreadyExistsError: if the user has a session with this id in this app.
+            BadRequestError: if its state or an event is nested too deep.
+            TooLargeError: if its state is too large.
         """
         shallow(state, to_json(json_safe(state)), "The state")
         given = _stored_form(events)
@@ -221,12 +221,12 @@ class SessionStore:
         return write
 
     async def append(self, request: AppendEvents) -> "Write":
-        """Prepare events for the end of a session; an event that equals a stored one is not stored again.
+        """Prepares appending events to a session. An event equal to a stored one is not stored again.
 
         Raises:
-            SessionNotFoundError: there is no such session.
-            StaleSessionError: the writer's copy is outdated.
-            TooLargeError: the state would become so.
+            SessionNotFoundError: if there is no such session.
+            StaleSessionError: if the writer's copy is outdated.
+            TooLargeError: if the state would become too large.
         """
         await self.prefetch(request.session_id)
         record = await self.read(request.session_id)
@@ -242,35 +242,35 @@ class SessionStore:
         return await self._appended(record, events)
 
     async def _since(self, record: SessionRecord, events: list[Json]) -> list[Json]:
-        """The events of a session among which equals of others may be."""
+        """Returns the events of a session that may equal the given ones."""
         if not record.sealed_runs:
             return record.events
         until = record.sealed_until
         if until is not None and all(event["timestamp"] > until for event in events):
-            return record.events  # equals have equal times
+            return record.events  # equal events have equal times
         found = await self.events(record, cut=MAX_BYTES)
-        if until is None and len(found) == record.event_count:  # an earlier version has not noted it
+        if until is None and len(found) == record.event_count:  # an earlier version did not note it
             record.sealed_until = max(event["timestamp"] for event in found[: -len(record.events)])
         return found
 
     async def belongs(
         self, record: SessionRecord | None, session_id: str, created: float | None, deletions: int | None
     ) -> bool:
-        """Whether a session is the one that a turn belongs to, as `TurnEvents` says; or may be made for it."""
+        """Returns whether a session is the one that a turn belongs to, as in `TurnEvents`, or may be created for it."""
         if created is not None:
             return record is not None and record.create_time == created
         return deletions is None or not await self._deletions.since(self.keys.session(session_id), deletions)
 
     async def append_turn(self, request: TurnEvents) -> "Write":
-        """Prepare what a turn brought forth, which is never outdated: its Turn is the session's only such writer.
+        """Prepares storing a batch of a turn. It is never outdated: only the session's one Turn writes batches.
 
-        Invariant: a batch is taken for a repeat only if the same turn has stored it. One that neither is a repeat nor
-        follows the last one is refused.
+        Invariant: a batch counts as a repeat only if the same turn stored it. One that is no repeat and does not follow
+        the last one is refused.
 
         Raises:
-            SessionNotFoundError: the session was deleted while the turn ran; one of the same id that was created since
-                is another.
-            TooLargeError: the state would become so.
+            SessionNotFoundError: if the session was deleted while the turn ran. One created since under the same id is
+                a different session.
+            TooLargeError: if the state would become too large.
         """
         session_id = request.session_id
         record = await self.read(session_id)
@@ -309,9 +309,9 @@ class SessionStore:
         _limit_state(write, delta)
 
     async def delete(self, session_id: str) -> bool:
-        """Have the K/V delete a session and its events; gives whether it is there.
+        """Has the K/V delete a session and its events. Returns whether it existed.
 
-        Turns that were accepted before belong to it, and can store nothing any more, even if there is none yet.
+        Turns accepted before belong to it, even if it does not exist yet, and can store nothing any more.
         """
         key = self.keys.session(session_id)
         record = await self.read(session_id)
@@ -340,11 +340,11 @@ class SessionStore:
         before = request.revision is None and request.last_update_time is not None
         if behind or (before and request.last_update_time != record.last_update_time):
             raise StaleSessionError(
-                f"Session {record.id} has moved on to revision {record.revision} since it was read; read it again."
+                f"Session {record.id} has changed since it was read, to revision {record.revision}. Read it again."
             )
 
     async def commit(self, write: "Write") -> None:
-        """Have the K/V store what was prepared. Its `app:` state is the caller's to keep."""
+        """Has the K/V store what was prepared. The caller stores the `app:` state."""
         if write.events == 0:
             return
         record, key = write.record, self.keys.session(write.record.id)
@@ -366,9 +366,9 @@ def _stored_form(events: Sequence[Event]) -> list[Json]:
 
 
 def _take_away(record: SessionRecord, key: str) -> None:
-    # What a session was created with is in no event, so ADK's rewind knows nothing of it.
+    # The initial state is in no event, so ADK's rewind does not restore it.
     if record.state[key] is not None:
-        return  # an event after the rewind has set it
+        return  # an event after the rewind set it
     if record.initial is not None and key in record.initial:
         record.state[key] = record.initial[key]
     else:
@@ -376,7 +376,7 @@ def _take_away(record: SessionRecord, key: str) -> None:
 
 
 def _limit_state(write: Write, changed: ScopedState) -> None:
-    """Refuse a state that has become too large. That of the app is limited where it is kept."""
+    """Refuses a state that has become too large. AppState limits that of the app."""
     if changed.session:
         sized(to_json(write.record.state), f"The state of session {write.record.id}", MAX_STATE_BYTES)
     if changed.user:

@@ -1,4 +1,4 @@
-"""Live streams: what a turn publishes while it runs, for whoever is watching."""
+"""Live streams: what a turn publishes while it runs, for those who watch it."""
 
 from adk_chat.streaming.broker import Broker, BrokerError, Entry, LostError
 from adk_chat.streaming.memory import MemoryBroker
@@ -7,10 +7,10 @@ __all__ = ["Broker", "BrokerError", "Entry", "LostError", "MemoryBroker", "open_
 
 
 def open_broker(redis_url: str | None = None) -> Broker:
-    """The broker in that Redis, or without one a broker in the memory of the process.
+    """Returns a broker in that Redis, or one in the process's memory if there is no URL.
 
     Raises:
-        BrokerError: the URL is not one of a Redis.
+        BrokerError: if the URL is not that of a Redis.
     """
     if not redis_url:
         return MemoryBroker()

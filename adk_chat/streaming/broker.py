@@ -1,6 +1,6 @@
-"""What live streams need of a broker: entries of a stream, in order, from a position, for any number of readers.
+"""What live streams need of a broker: the entries of a stream, in order, from a position, for any number of readers.
 
-A broker is a convenience beside the store: whatever it loses, it says so, and the store has what counts.
+The store is authoritative. A broker may lose entries, but says so.
 """
 
 from collections.abc import AsyncGenerator
@@ -10,21 +10,21 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What was published, and the position after which one reads on. Positions are ASCII without `.` and blanks."""
+    """What was published, and its position, after which a reader continues: ASCII without `.` and blanks."""
 
     position: str
     data: bytes
 
 
 class BrokerError(Exception):
-    """The broker that was asked for cannot be had."""
+    """The requested broker cannot be used."""
 
 
 class LostError(Exception):
-    """What was asked for is no longer, or not yet known to be, in the broker.
+    """What was asked for is not in the broker, or not any more.
 
     Attributes:
-        resume: the position from which `read` goes on with what is still there, or will be when the broker is back;
+        resume: the position from which `read` continues with what is still there, or will be when the broker is back;
             None if nothing is there.
     """
 
@@ -34,30 +34,30 @@ class LostError(Exception):
 
 
 class Broker(Protocol):
-    """Streams that live as long as somebody is interested, each bounded in entries, bytes and age."""
+    """Streams with bounded entries, bytes and age."""
 
     def publish(self, stream: str, data: bytes, *, last: bool = False) -> None:
-        """Append to a stream. Never waits and never raises; to be called on the event loop.
+        """Appends to a stream. Never waits and never raises. Has to be called on the event loop.
 
-        After the `last` entry the stream need not be kept for long: whoever comes later reads the store.
+        After the `last` entry the stream can be dropped soon: later readers use the store.
         """
 
     async def flush(self) -> None:
-        """Wait until what was published can be read by others or is given up; seconds at most, whatever happens."""
+        """Waits until others can read what was published, or it is given up. Takes seconds at most."""
 
     def read(self, stream: str, after: str | None = None) -> AsyncGenerator[Entry, None]:
-        """The entries after that position, or from the very first, then live and without end.
+        """Yields the entries after a position, or from the very first, then live entries without end.
 
-        A stream that nobody has published to yet is waited for. Entries come in order, without gap or double. Close
-        the iterator (`contextlib.aclosing`) when done with it.
+        A stream that nobody has published to yet is waited for. Entries come in order, without gaps or duplicates.
+        Close the iterator (`contextlib.aclosing`) when done.
 
         Raises:
-            LostError: the next entry is not there any more: the position, which may be any text, is unknown or too
-                old, the reader too slow, or the broker away.
+            LostError: if the next entry is gone: the position, which may be any text, is unknown or too old, the reader
+                is too slow, or the broker does not answer.
         """
 
     async def is_up(self) -> bool:
-        """Whether what others read of it can be had at the moment."""
+        """Returns whether others can read what is published now."""
 
     async def close(self) -> None:
-        """Flush, and end all readers with `LostError`."""
+        """Flushes, and ends all readers with `LostError`."""

@@ -8,19 +8,19 @@ from weakref import WeakValueDictionary
 
 from adk_chat.streaming.broker import Entry, LostError
 
-_OVERHEAD_BYTES = 64  # What Python needs for an entry beside its data, about.
+_OVERHEAD_BYTES = 64  # About what Python needs for an entry beside its data.
 
 
 class MemoryBroker:
-    """Streams in the memory of the process; readers hold nothing but a position.
+    """Streams in the memory of the process. A reader holds only a position.
 
     Args:
         max_entries: how many entries a stream keeps.
         max_bytes: how many bytes a stream keeps.
-        max_total_bytes: how many bytes all streams keep; the one that was quiet for longest makes room.
+        max_total_bytes: how many bytes all streams keep; the least recently used stream is dropped first.
         max_streams: how many streams are kept.
-        max_ended: how many streams are kept that have had their last entry.
-        max_age_seconds: how long a stream is kept that nobody publishes to.
+        max_ended: how many ended streams are kept.
+        max_age_seconds: how long a stream is kept after its last entry.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class MemoryBroker:
         self._max_streams = max_streams
         self._max_ended = max_ended
         self._max_age_seconds = max_age_seconds
-        self._windows: OrderedDict[str, _Window] = OrderedDict()  # the one that was quiet for longest first
+        self._windows: OrderedDict[str, _Window] = OrderedDict()  # least recently used first
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._spent: OrderedDict[str, None] = OrderedDict()  # streams whose beginning is gone with all the rest
         self._bytes = 0
-        self._news: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # kept by who waits
+        self._news: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # kept by whoever waits
         self._closed = False
 
     def publish(self, stream: str, data: bytes, *, last: bool = False) -> None:
@@ -78,7 +78,7 @@ class MemoryBroker:
             elif position is None and stream not in self._spent:
                 data = None
             else:
-                raise LostError(f"The stream {stream} is no longer known, or not yet.")
+                raise LostError(f"The stream {stream} is unknown, or no longer kept.")
             if data is None or position is None:
                 await news.wait()
             else:
@@ -122,18 +122,18 @@ class MemoryBroker:
 
 
 class _Window:
-    """The newest entries of a stream; `floor` is the position before the oldest of them."""
+    """The newest entries of a stream. `floor` is the position before the oldest of them."""
 
     def __init__(self, *, whole: bool) -> None:
         self.entries: deque[bytes] = deque()
         self.bytes = 0
         self.touched = time.monotonic()
-        # Microseconds of the clock, so that a position of an earlier life of the stream is below its floor.
+        # Microseconds of the clock, so that a position from an earlier life of the stream is below its floor.
         self.floor = time.time_ns() // 1000
         self._whole = whole
 
     def add(self, data: bytes) -> int:
-        """Append; gives the bytes that are taken."""
+        """Appends an entry. Returns the bytes it takes."""
         self.touched = time.monotonic()
         self.entries.append(data)
         taken = len(data) + _OVERHEAD_BYTES
@@ -141,7 +141,7 @@ class _Window:
         return taken
 
     def drop(self) -> int:
-        """Let go of the oldest entry; gives the bytes that are free."""
+        """Drops the oldest entry. Returns the bytes it took."""
         freed = len(self.entries.popleft()) + _OVERHEAD_BYTES
         self.bytes -= freed
         self.floor += 1
@@ -149,16 +149,16 @@ class _Window:
         return freed
 
     def beginning(self) -> int:
-        """The position before the first entry that there ever was."""
+        """The position before the stream's very first entry."""
         if not self._whole:
-            raise LostError("The beginning of the stream is no longer there.", str(self.floor))
+            raise LostError("The beginning of the stream is no longer kept.", str(self.floor))
         return self.floor
 
     def after(self, position: int) -> bytes | None:
-        """The entry after that position, or None if it is still to come."""
+        """Returns the entry after a position, or None if there is none yet."""
         index = position - self.floor
         if not 0 <= index <= len(self.entries):
-            raise LostError(f"What follows position {position} of the stream is no longer there.", str(self.floor))
+            raise LostError(f"The entries after position {position} of the stream are no longer kept.", str(self.floor))
         return self.entries[index] if index < len(self.entries) else None
 
 

@@ -14,13 +14,13 @@ _PAGE = 100
 
 
 class RedisBroker:
-    """Streams in one Redis (5 or newer, or what speaks like it; not a cluster of shards).
+    """Streams in one Redis (5 or newer, or a compatible server; not a sharded cluster).
 
-    A stream keeps about 10 000 entries of up to 1 MiB, and lasts 10 minutes after the last. All readers and the writer
-    of the process share a few connections. A reader gets over a Redis that is away for 5 s.
+    A stream keeps about 10 000 entries of up to 1 MiB, for 10 minutes after the last. All readers and the writer of the
+    process share a few connections. A reader survives up to 5 s without Redis.
 
     Raises:
-        BrokerError: the URL is not one of a Redis. Whether a Redis is there is not asked.
+        BrokerError: if the URL is not that of a Redis. It does not connect.
     """
 
     def __init__(self, url: str) -> None:
@@ -70,17 +70,17 @@ class RedisBroker:
         await self._link.close()
 
     async def _anchor(self, stream: str, after: str) -> tuple[Record, bool]:
-        """The record at a position, which has to be there still: then all that came after it is."""
+        """Returns the record at a position. While that exists, everything after it does too."""
         id_, included = parse_position(after)
         found = await self._range(stream, id_, 1, reached=after)
         if not found or found[0].id != id_:
             raise LostError(
-                f"Position {after} of the stream is no longer known, or not yet.", found[0].resume if found else None
+                f"Position {after} of the stream is unknown, or no longer kept.", found[0].resume if found else None
             )
         return found[0], included
 
     async def _next(self, stream: str, feed: Feed, position: Id) -> list[Record]:
-        """The next records, waited for if there are none."""
+        """Returns the next records, waiting if there are none."""
         reached = None if position == START else id_text(position)
         while not (self._closed or feed.lost):
             news = feed.news
@@ -93,7 +93,7 @@ class RedisBroker:
                 await news.wait()
             if records:
                 return records
-        raise LostError("The broker was closed." if self._closed else "Redis is away.", reached)
+        raise LostError("The broker was closed." if self._closed else "Redis does not answer.", reached)
 
     async def _range(self, stream: str, start: Id, count: int, reached: str | None) -> list[Record]:
         try:

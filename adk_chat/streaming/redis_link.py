@@ -28,11 +28,11 @@ Result = TypeVar("Result")
 
 
 async def answered(asking: Awaitable[Result]) -> Result:
-    """What Redis answers.
+    """Returns what Redis answers.
 
     Raises:
-        ConnectionError: redis-py's, also where a connection of uvloop's broke since it was last looked at. uvloop then
-            has a RuntimeError, which redis-py lets through and nobody would take for a Redis that is away.
+        ConnectionError: redis-py's, also if a connection of uvloop's broke while it was idle. uvloop then raises a
+            RuntimeError, which redis-py lets through and nobody would take for a Redis that does not answer.
     """
     try:
         return await asking
@@ -43,10 +43,10 @@ async def answered(asking: Awaitable[Result]) -> Result:
 
 
 class Link:
-    """A few connections that all readers and the writer share. Says once when Redis is lost, and once when it is back.
+    """A few connections that all readers and the writer share. Logs once when Redis is lost, and once when it is back.
 
     Raises:
-        BrokerError: the URL is not one of a Redis.
+        BrokerError: if the URL is not that of a Redis.
     """
 
     def __init__(self, url: str) -> None:
@@ -57,7 +57,7 @@ class Link:
                 timeout=None,
                 socket_timeout=_TIMEOUT_SECONDS,
                 socket_connect_timeout=_TIMEOUT_SECONDS,
-                retry=Retry(NoBackoff(), 0),  # `patiently` does, and for longer
+                retry=Retry(NoBackoff(), 0),  # `patiently` retries, and for longer
             )
         except ValueError as error:
             raise BrokerError(f"REDIS_URL cannot be used: {error}") from error
@@ -72,7 +72,7 @@ class Link:
         return self._lost_at is not None
 
     async def patiently(self, command: Callable[[], Awaitable[Result]], seconds: float = math.inf) -> Result:
-        """Do `command`, and again while Redis is away for less than so many seconds."""
+        """Runs `command`, and retries it while Redis does not answer for less than this many seconds."""
         wait = _FIRST_WAIT_SECONDS
         while True:
             try:
@@ -87,14 +87,14 @@ class Link:
                 return result
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         await self.redis.aclose()
 
     def _lost(self, error: Exception) -> float:
-        """Note that Redis is away; gives for how long, in seconds."""
+        """Notes that Redis does not answer. Returns for how many seconds."""
         if self._lost_at is None:
             self._lost_at = time.monotonic()
-            _logger.warning("No answer from Redis at %s; live text is lost until it is back: %s", self._name, error)
+            _logger.warning("No answer from Redis at %s. Live text is lost until it is back: %s", self._name, error)
         return time.monotonic() - self._lost_at
 
     def _found(self) -> None:

@@ -1,7 +1,7 @@
-"""How an entry lies in a Redis stream.
+"""How an entry is stored in a Redis stream.
 
-Each writer numbers its entries of a stream. So a reader sees by itself what Redis does not tell: entries that were
-dropped while it was away, trimmed, lost with its memory, or written twice because an answer got lost.
+Each writer numbers its entries of a stream. So a reader notices what Redis does not tell: entries that were dropped
+while it was away, trimmed, lost with its memory, or written twice because an answer was lost.
 """
 
 import re
@@ -18,20 +18,20 @@ _POSITION = re.compile(r"(\d{1,19})-(\d{1,19})(~?)", re.ASCII)
 
 
 def key(stream: str) -> str:
-    """Where a stream lies in Redis."""
+    """Returns the key of a stream in Redis."""
     return f"adk_chat:turn:{stream}"
 
 
 def id_text(id_: Id) -> str:
-    """An id as Redis wants it."""
+    """Returns an id as Redis writes it."""
     return f"{id_[0]}-{id_[1]}"
 
 
 def parse_position(position: str) -> tuple[Id, bool]:
-    """The id of an entry, and whether one wants to read from it rather than after it.
+    """Returns the id of an entry, and whether to read from it rather than after it.
 
     Raises:
-        LostError: it is something else.
+        LostError: if it is no position.
     """
     if (match := _POSITION.fullmatch(position)) is None:
         raise LostError(f"{position!r} is not a position of this broker.")
@@ -49,42 +49,42 @@ class Record:
 
     @classmethod
     def parse(cls, item: Any) -> "Record":
-        """From what XRANGE and XREAD give."""
+        """Parses what XRANGE and XREAD return."""
         id_, fields = item
         ms, _, sequence = id_.partition(b"-")
         return cls((int(ms), int(sequence)), fields[b"w"], int(fields[b"n"]), fields[b"d"])
 
     @property
     def entry(self) -> Entry:
-        """What the reader gets."""
+        """The entry as a reader gets it."""
         return Entry(id_text(self.id), self.data)
 
     @property
     def resume(self) -> str:
-        """The position from which one reads this one and what follows."""
+        """The position from which this entry and what follows can be read."""
         return f"{id_text(self.id)}~"
 
 
 def fields(writer: str, number: int, data: bytes) -> dict[Any, Any]:
-    """What XADD takes."""
+    """Returns the fields for XADD."""
     return {b"w": writer, b"n": number, b"d": data}
 
 
 class Sequence:
-    """Which number of each writer comes next."""
+    """The next number of each writer."""
 
     def __init__(self) -> None:
         self._next: dict[bytes, int] = {}
 
     def trust(self, record: Record) -> None:
-        """Begin with this one, whatever was before."""
+        """Starts with this record, whatever was before."""
         self._next[record.writer] = record.number
 
     def is_next(self, record: Record) -> bool:
-        """Whether this one comes next; if not, it has been here already.
+        """Returns whether this record comes next; if not, it is a duplicate.
 
         Raises:
-            LostError: one before it is missing.
+            LostError: if one before it is missing.
         """
         expected = self._next.get(record.writer, 0)
         if record.number > expected:

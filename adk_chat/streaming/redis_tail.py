@@ -16,7 +16,7 @@ from adk_chat.streaming.redis_record import START, Id, Record, id_text, key
 _logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 5
-"""How long readers wait for a Redis that is away."""
+"""How long readers wait for a Redis that does not answer."""
 
 _BLOCK_MS = 2_000  # less than the timeout of a connection
 _BELL_SECONDS = 60
@@ -38,11 +38,11 @@ class Feed:
         self._bytes = 0
 
     def start(self, at: Id) -> None:
-        """Follow the stream from there."""
+        """Follows the stream from an id."""
         self._floor = self.last = at
 
     def add(self, records: list[Record]) -> None:
-        """Take what Redis gave, and wake the readers."""
+        """Adds records from Redis, and wakes the readers."""
         for record in records:
             if self.last is not None and record.id > self.last:
                 self.last = record.id
@@ -55,12 +55,12 @@ class Feed:
         self._ring()
 
     def lose(self) -> None:
-        """Redis is away for too long."""
+        """Redis has not answered for too long."""
         self.lost = True
         self._ring()
 
     def after(self, id_: Id) -> list[Record] | None:
-        """What came after that id, or None if one has to ask Redis."""
+        """Returns what came after an id, or None if the reader has to ask Redis."""
         if self.last is None or id_ < self._floor:
             return None
         found = []
@@ -81,14 +81,14 @@ class Tail:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._feeds: dict[str, Feed] = {}
-        # A stream of our own in the same XREAD: writing to it makes XREAD return and include a feed that is new.
+        # A stream of our own in the same XREAD: a write to it makes XREAD return, so that it includes a new feed.
         self._bell = f"adk_chat:reader:{uuid.uuid4().hex}"
         self._rung = id_text(START)
         self._task: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
     def join(self, stream: str) -> Iterator[Feed]:
-        """The feed of a stream, for one reader; all its readers have the same."""
+        """The feed of a stream for one reader. All readers of the stream share it."""
         feed = self._feeds.setdefault(key(stream), Feed())
         feed.readers += 1
         try:
@@ -99,7 +99,7 @@ class Tail:
                 del self._feeds[key(stream)]
 
     async def follow(self, feed: Feed, at: Id) -> None:
-        """Have a feed filled with what comes after that id."""
+        """Fills a feed with what comes after an id."""
         if feed.last is not None:
             return
         feed.start(at)
@@ -113,7 +113,7 @@ class Tail:
             await answered(pipeline.execute())
 
     async def close(self) -> None:
-        """Let go of all readers."""
+        """Ends all readers."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -125,9 +125,9 @@ class Tail:
                 for name, records in await self._link.patiently(self._read, PATIENCE_SECONDS):
                     self._dispatch(name.decode(), records)
         except AwayError:
-            return  # `Link` has said so
+            return  # `Link` has logged it
         except RedisError as error:
-            _logger.warning("Redis refuses to be read, so live streams end: %s", error)
+            _logger.warning("Redis refuses reads, so live streams end: %s", error)
         finally:
             self._lose()
 

@@ -1,4 +1,4 @@
-"""Writing to Redis in the background."""
+"""Writes to Redis in the background."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ _NUMBERED_STREAMS = 20_000
 
 
 class Writer:
-    """A bounded queue and one task that sends what is in it. While Redis is away the oldest entries are dropped."""
+    """A bounded queue and one task that writes its entries. The oldest are dropped while Redis does not answer."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -39,10 +39,10 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
 
     def add(self, stream: str, data: bytes) -> None:
-        """Queue an entry."""
+        """Queues an entry."""
         writer, number = self._next(stream)
         if len(data) > _ENTRY_BYTES:
-            return  # its readers see from the number that something is missing
+            return  # readers notice the gap in the numbers
         self._queue.append((stream, fields(writer, number, data), len(data)))
         self._bytes += len(data)
         self._accepted += 1
@@ -50,11 +50,11 @@ class Writer:
             self._take()
             self._done += 1
         self._wake.set()
-        if self._task is None or self._task.done():  # it ends by nothing that is known, but would for good
+        if self._task is None or self._task.done():  # no known error ends it, but an unknown one would end it for good
             self._task = asyncio.create_task(self._run())
 
     async def flush(self) -> None:
-        """Wait until what is queued now is written, unless Redis is away."""
+        """Waits until what is queued now is written, unless Redis does not answer."""
         accepted = self._accepted
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FLUSH_SECONDS):
@@ -62,7 +62,7 @@ class Writer:
                     await self._progress.wait()
 
     async def close(self) -> None:
-        """Flush and stop."""
+        """Flushes and stops."""
         await self.flush()
         if self._task is not None:
             self._task.cancel()
@@ -105,7 +105,7 @@ class Writer:
                     if isinstance(result, AwayError):
                         raise result
             except AwayError:
-                self._ring()  # who flushes gives up
+                self._ring()  # whoever flushes gives up
                 raise
             return results
 
@@ -114,7 +114,7 @@ class Writer:
         except RedisError as error:
             refusals = [error]
         if refusals and not self._refused:
-            _logger.warning("Redis does not take live entries, which are lost: %s", refusals[0])
+            _logger.warning("Redis does not accept live entries, which are lost: %s", refusals[0])
         self._refused = bool(refusals)
 
     def _ring(self) -> None:
@@ -123,7 +123,7 @@ class Writer:
 
 
 class _Numbers:
-    """What this writer calls itself in one stream, and its next number there."""
+    """The writer's name in one stream, and its next number there."""
 
     def __init__(self) -> None:
         self.writer = uuid.uuid4().hex[:16]

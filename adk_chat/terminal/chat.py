@@ -16,27 +16,27 @@ from adk_chat.terminal.screen import Screen
 
 _HELP = """\
 /sessions       your sessions, the latest first
-/new [title]    begin another session
-/switch N|id    go on with one of /sessions
-/history        what was said in this session
-/cancel         cancel what runs in this session
-/quit           leave; what runs goes on
-Ctrl-C cancels the answer that is being given; twice leaves, and so does Ctrl-D."""
+/new [title]    start another session
+/switch N|id    continue one of /sessions
+/history        the messages of this session
+/cancel         cancel this session's turns
+/quit           leave; running turns continue
+Ctrl-C cancels the current answer; twice leaves, and so does Ctrl-D."""
 
 
 @click.command()
 @click.argument("agent", required=False)
-@click.option("--user", default="user", show_default=True, help="Whose sessions.")
-@click.option("--session", help="A session to go on with, or to begin; by default a new one.")
-@click.option("--url", help="Where the gateway is; by default on this machine, at ADK_CHAT_PORT or 8000.")
-@click.option("--token", envvar="ADK_CHAT_TOKEN", help="A bearer token for --user, if the gateway asks for one.")
+@click.option("--user", default="user", show_default=True, help="The user whose sessions to use.")
+@click.option("--session", help="The session to continue or create; by default a new one.")
+@click.option("--url", help="The gateway's URL; by default this machine, port ADK_CHAT_PORT or 8000.")
+@click.option("--token", envvar="ADK_CHAT_TOKEN", help="A bearer token for --user, if the gateway requires one.")
 @click.pass_context
 def chat(
     context: click.Context, agent: str | None, user: str, session: str | None, url: str | None, token: str | None
 ) -> None:
-    """Talk to an agent in the terminal. Lines from a pipe are messages; the exit code is that of the last.
+    """Talk to an agent in the terminal. Lines from a pipe are messages; the exit code is that of the last one.
 
-    AGENT is the name of the app, where the gateway has several.
+    AGENT is the name of the app, needed if the gateway has several.
     """
     if os.environ.get("NO_COLOR"):
         context.color = False
@@ -59,7 +59,7 @@ def _converse(runner: asyncio.Runner, conversation: "Conversation", agent: str |
 
 
 def _read() -> str | None:
-    """The next line, or None at the end; at a terminal with line editing."""
+    """Returns the next line, or None at the end. At a terminal it can be edited."""
     if not sys.stdin.isatty():
         return sys.stdin.readline() or None
     with contextlib.suppress(ImportError):
@@ -75,7 +75,7 @@ class Conversation:
     """What a user does with the sessions of an app.
 
     Attributes:
-        failed: whether the last answer, or a command since then, did not come to anything.
+        failed: whether the last answer, or a command since, failed.
     """
 
     def __init__(self, gateway: GatewayClient, session_id: str | None = None) -> None:
@@ -94,14 +94,14 @@ class Conversation:
         }
 
     async def open(self, app: str | None) -> None:
-        """Choose the app and see to the session.
+        """Chooses the app and opens the session.
 
         Raises:
-            GatewayError: there is no such app, or no gateway.
+            GatewayError: if there is no such app, or no gateway.
         """
         apps = await self._gateway.apps()
         if app is None and len(apps) != 1:
-            raise GatewayError(f"The gateway has these apps: {', '.join(apps)}. Say which: adk-chat chat NAME")
+            raise GatewayError(f"The gateway has these apps: {', '.join(apps)}. Choose one: adk-chat chat NAME")
         if app is not None and app not in apps:
             raise GatewayError(f"The gateway has no app {app!r}; it has: {', '.join(apps)}.")
         self._gateway.app = app or apps[0]
@@ -112,7 +112,7 @@ class Conversation:
             await self._gateway.create_session(self._session_id)
 
     async def take(self, line: str) -> bool:
-        """Do what a line says; gives whether to go on."""
+        """Carries out what a line says. Returns whether to go on."""
         if not line:
             return True
         command, _, argument = line.partition(" ")
@@ -128,7 +128,7 @@ class Conversation:
         return True
 
     async def _say(self, text: str) -> bool:
-        """Send a message and show the answer; gives whether the user is still there."""
+        """Sends a message and shows the answer. Returns whether the user is still there."""
         if self._session_id is None:
             self._session_id = await self._gateway.create_session()
             if sys.stdin.isatty():
@@ -171,13 +171,13 @@ class Conversation:
 
     async def _switch(self, wanted: str) -> None:
         if not wanted:
-            raise GatewayError("Say which session: /switch N, as /sessions counts them, or /switch ID.")
+            raise GatewayError("Name the session: /switch N, with its number in /sessions, or /switch ID.")
         if not self._listed:
             self._listed = [session["id"] for session in await self._gateway.sessions()]
         if wanted.isdecimal() and wanted not in self._listed and 0 < int(wanted) <= len(self._listed):
             wanted = self._listed[int(wanted) - 1]
         if await self._gateway.session(wanted) is None:
-            raise GatewayError(f"There is no session {wanted}; /sessions lists them.")
+            raise GatewayError(f"There is no session {wanted}. /sessions lists them.")
         self._session_id = wanted
         self._screen.note(f"Session {wanted}.")
 
@@ -189,20 +189,20 @@ class Conversation:
 
     async def _cancel(self, argument: str) -> None:
         running = await self._gateway.running(self._session_id) if self._session_id else []
-        # The one that runs comes last, or the next one would begin.
+        # The running one is cancelled last; otherwise the next would begin.
         cancelled = [await self._gateway.cancel(turn_id) for turn_id in reversed(running)]
-        self._screen.note(f"Cancelled {sum(cancelled)}." if any(cancelled) else "Nothing runs here.")
+        self._screen.note(f"Cancelled {sum(cancelled)}." if any(cancelled) else "No turn is running in this session.")
 
     async def _help(self, argument: str) -> None:
         click.echo(_HELP)
 
     async def _unknown(self, argument: str) -> None:
-        raise GatewayError("There is no such command; /help lists them.")
+        raise GatewayError("Unknown command. /help lists them.")
 
 
 @contextlib.contextmanager
 def _interrupts(turn: Turn, following: "asyncio.Task[None]", screen: Screen) -> Iterator[None]:
-    """Ctrl-C cancels the turn, and the second time no longer follows it."""
+    """Ctrl-C cancels the turn; a second one stops following it."""
     loop = asyncio.get_running_loop()
     cancelling: list[asyncio.Task[None]] = []
 

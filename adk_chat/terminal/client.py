@@ -23,7 +23,7 @@ _PASSING = (502, 503, 504)
 
 
 class GatewayError(Exception):
-    """What was asked for did not work; the message is for people."""
+    """A request failed. The message is for people."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Reset:
 
 
 class GatewayClient:
-    """Speaks for one user.
+    """Makes requests for one user.
 
     Raises:
-        GatewayError: the URL is none.
+        GatewayError: if the URL is invalid.
     """
 
     def __init__(self, url: str, user: str, token: str | None = None) -> None:
@@ -44,7 +44,7 @@ class GatewayClient:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._url = url.rstrip("/")
         try:
-            # Given a transport, httpx asks no proxy of the environment, which would not find this machine.
+            # With a transport of its own httpx ignores the environment's proxy, which could not reach this machine.
             transport = httpx.AsyncHTTPTransport() if is_loopback(httpx.URL(self._url).host) else None
             self._http = httpx.AsyncClient(
                 base_url=self._url, headers=headers, timeout=_TIMEOUT_SECONDS, transport=transport
@@ -53,43 +53,43 @@ class GatewayClient:
             raise self.unreachable(error) from error
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         await self._http.aclose()
 
     async def apps(self) -> list[str]:
-        """The names of the apps."""
+        """Returns the names of the apps."""
         apps: list[str] = await self._ask("GET", "/list-apps")
         return apps
 
     async def sessions(self) -> list[Json]:
-        """The user's sessions without their events, the latest first."""
+        """Returns the user's sessions without their events, the latest first."""
         sessions: list[Json] = await self._ask("GET", self._sessions)
         return sorted(sessions, key=lambda session: float(session.get("lastUpdateTime", 0)), reverse=True)
 
     async def session(self, session_id: str) -> Json | None:
-        """A session with its events, or None."""
+        """Returns a session with its events, or None."""
         session: Json | None = await self._ask("GET", f"{self._sessions}/{quote(session_id, safe='')}", missing=True)
         return session
 
     async def create_session(self, session_id: str | None = None, title: str | None = None) -> str:
-        """Make a session; gives its id."""
+        """Creates a session. Returns its id."""
         state = {"__session_metadata__": {"displayName": title}} if title else {}
         body = {"state": state} if session_id is None else {"state": state, "sessionId": session_id}
         created = await self._ask("POST", self._sessions, json=body)
         return str(created["id"])
 
     async def running(self, session_id: str) -> list[str]:
-        """The turns of a session that run or are queued."""
+        """Returns the turns of a session that are running or queued."""
         turns = await self._ask("GET", f"{self._sessions}/{quote(session_id, safe='')}/turns")
         return [turn["turnId"] for turn in turns]
 
     async def cancel(self, turn_id: str) -> bool:
-        """Cancel a turn; gives whether it was running or queued."""
+        """Cancels a turn. Returns whether it was running or queued."""
         answer = await self._ask("POST", f"/turns/{turn_id}/cancel")
         return bool(answer["cancelled"])
 
     def run(self, session_id: str, text: str) -> "Turn":
-        """Send a message; what comes of it is to be iterated over."""
+        """Sends a message. Iterate over the turn for its events."""
         message = {"role": "user", "parts": [{"text": text}]}
         body = {
             "appName": self.app,
@@ -106,11 +106,11 @@ class GatewayClient:
 
     @contextlib.asynccontextmanager
     async def stream(self, method: str, path: str, **values: Any) -> AsyncIterator[httpx.Response]:
-        """A response of which the body comes later, however long that takes.
+        """Opens a response whose body may take any time to arrive.
 
         Raises:
-            GatewayError: the gateway says no.
-            httpx.TransportError: there is no connection, or what is asked for may be had in a moment.
+            GatewayError: if the gateway refuses.
+            httpx.TransportError: if there is no connection, or a retry may succeed in a moment.
         """
         timeout = httpx.Timeout(_TIMEOUT_SECONDS, read=None)
         async with self._http.stream(method, path, timeout=timeout, **values) as response:
@@ -122,14 +122,14 @@ class GatewayClient:
             yield response
 
     def unreachable(self, error: Exception) -> GatewayError:
-        """What to say when the gateway is not there."""
+        """Returns what to say if the gateway does not answer."""
         if isinstance(error, httpx.ConnectError):
             return GatewayError(
                 f"No gateway answers at {self._url}. Start one with `adk-chat dev` or `adk-chat web`, "
-                "or say with --url where it is."
+                "or name its URL with --url."
             )
         if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
-            return GatewayError(f"{self._url} is not a URL of a gateway; it should look like http://localhost:8000.")
+            return GatewayError(f"{self._url} is not the URL of a gateway. It should look like http://localhost:8000.")
         return GatewayError(f"The connection to {self._url} broke: {str(error) or type(error).__name__}.")
 
     async def _ask(self, method: str, path: str, *, missing: bool = False, **values: Any) -> Any:
@@ -144,11 +144,13 @@ class GatewayClient:
         try:
             return response.json() if response.content else None
         except ValueError as error:
-            raise GatewayError(f"What answers at {self._url} is not a gateway; say with --url where it is.") from error
+            raise GatewayError(
+                f"The server at {self._url} is not a gateway. Name the gateway's URL with --url."
+            ) from error
 
 
 class Turn:
-    """A turn that is being followed: its events, partial ones too. It survives connections that break."""
+    """A turn that is being followed: its events, partial ones too. It survives broken connections."""
 
     def __init__(self, gateway: GatewayClient, body: Json) -> None:
         self.id: str | None = None
@@ -157,10 +159,10 @@ class Turn:
         self._last_event_id = ""
 
     async def updates(self) -> AsyncGenerator[Json | Reset, None]:
-        """What comes of the turn, until it ends.
+        """Yields the events of the turn until it ends.
 
         Raises:
-            GatewayError: it fails, or the gateway is away for a minute.
+            GatewayError: if it fails, or the gateway does not answer for a minute.
         """
         patience = _Patience()
         while True:
@@ -176,10 +178,10 @@ class Turn:
                     raise self._gateway.unreachable(error) from error
 
     async def cancel(self) -> None:
-        """Cancel it; what it said so far still comes.
+        """Cancels it. What it said so far still arrives.
 
         Raises:
-            GatewayError: that is not possible.
+            GatewayError: if that is not possible.
         """
         if self.id is None:
             raise GatewayError("The turn has not begun, or this server, unlike adk-chat's, cannot cancel turns.")
@@ -196,7 +198,7 @@ class Turn:
                     if (update := _update(message)) is not None:
                         yield update
             except SSEError as error:
-                raise GatewayError(f"The gateway sent something else than events: {error}") from error
+                raise GatewayError(f"The gateway sent invalid events: {error}") from error
 
     def _request(self) -> contextlib.AbstractAsyncContextManager[httpx.Response]:
         headers = {"accept": "text/event-stream", "cache-control": "no-store"}
@@ -215,7 +217,7 @@ class _Patience:
         self._end = time.monotonic() + _RECONNECT_SECONDS
 
     async def wait(self) -> bool:
-        """Whether there is to be another attempt; if so, after a while."""
+        """Waits, and returns whether to try again."""
         if time.monotonic() + self._wait > self._end:
             return False
         await asyncio.sleep(self._wait)
@@ -240,7 +242,7 @@ def _update(message: ServerSentEvent) -> Json | Reset | None:
 
 
 def _refusal(response: httpx.Response) -> str:
-    """Why the gateway refused, in a sentence."""
+    """Returns why the gateway refused, in a sentence."""
     detail: Any = response.text.strip()
     with contextlib.suppress(ValueError, AttributeError):
         detail = response.json().get("detail", detail)

@@ -10,32 +10,32 @@ Json = dict[str, Any]
 
 _LINE = 100
 _MODEL_RETRY = "adk_chat_model_retry"
-"""As in adk_chat.protocol.turn_end, which is not imported: the terminal starts at once, and knows the gateway alone."""
-# What the model says must not move the cursor or set the title of the window.
+"""As in adk_chat.protocol.turn_end. Not imported, so that the terminal starts at once; it knows only the gateway."""
+# The model's text must not move the cursor or set the window's title.
 _CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 class Screen:
-    """Prints the events of turns. On a terminal text appears as it comes; elsewhere once it is final."""
+    """Prints the events of turns. On a terminal, text appears as it arrives; elsewhere once it is final."""
 
     def __init__(self) -> None:
         self._live = sys.stdout.isatty()
         self._author: str | None = None
         self._speaking: str | None = None
         self._partial = ""
-        self._again: str | None = None  # what an answer that is given again has said of what is shown
+        self._again: str | None = None  # what a repeated answer has said of what is shown
         self._complaint = ""
         self._mid_line = False
 
     def begin(self) -> None:
-        """A new answer."""
+        """A new answer begins."""
         self._author = self._speaking = self._again = None
         self._partial = self._complaint = ""
 
     def event(self, event: Json) -> None:
-        """What the agent did."""
+        """Shows an event of the turn."""
         if (retry := (event.get("customMetadata") or {}).get(_MODEL_RETRY)) is not None:
-            self.note(_line(f"({retry['model']} has failed, and is asked again in {retry['seconds']:g} s)"))
+            self.note(_line(f"({retry['model']} failed; retrying in {retry['seconds']:g} s)"))
             return
         if event.get("partial"):
             self._say_partial(event)
@@ -54,23 +54,23 @@ class Screen:
             self._complaint = str(message)
 
     def reset(self) -> None:
-        """What was said so far is void. That matters only if something else is said then."""
+        """The text so far is void. That matters only if the new text differs."""
         if self._partial:
             self._again = ""
 
     def note(self, line: str) -> None:
-        """A line beside the conversation."""
+        """Shows a line beside the conversation."""
         self.end()
         click.secho(_clean(line), dim=True)
 
     def error(self, line: str) -> None:
-        """What went wrong, once: a turn's last event says it, and so does the end of the turn."""
+        """Shows an error once: the turn's last event and the end of the turn both report it."""
         self.end()
         if not self._complaint or self._complaint not in line:
             click.secho(_clean(line), fg="red", err=True)
 
     def past(self, event: Json) -> None:
-        """An event of the history."""
+        """Shows an event of the history."""
         if event.get("author") == "user":
             if text := text_of(event):
                 click.echo(click.style("> ", bold=True) + text)
@@ -78,7 +78,7 @@ class Screen:
             self.event(event)
 
     def end(self) -> None:
-        """Whatever comes now begins on a line of its own."""
+        """Starts a new line for whatever comes next."""
         if self._mid_line:
             click.echo()
         self._mid_line = False
@@ -86,7 +86,7 @@ class Screen:
     def _say_partial(self, event: Json) -> None:
         text = text_of(event)
         if not (self._live and text) or self._speaking not in (None, _author(event)):
-            return  # of several who speak at once the others are shown when they are done
+            return  # if several agents speak at once, the others are shown when they are done
         if self._again is not None:
             self._again += text
             if self._partial.startswith(self._again):
@@ -104,7 +104,7 @@ class Screen:
         self._partial += text
 
     def _complete(self, text: str) -> None:
-        """The final text of what was shown in part."""
+        """Shows the final text of what was shown in part."""
         if text.startswith(self._partial) or (not text and self._again is None):
             rest = text[len(self._partial) :]
             click.echo(rest, nl=False)
@@ -135,12 +135,12 @@ class Screen:
 
 
 def parts_of(event: Json) -> list[Json]:
-    """The parts of an event's content."""
+    """Returns the parts of an event's content."""
     return (event.get("content") or {}).get("parts") or []
 
 
 def text_of(event: Json) -> str:
-    """What an event says, thoughts excepted."""
+    """Returns an event's text, without thoughts."""
     return _clean("".join(part["text"] for part in parts_of(event) if part.get("text") and not part.get("thought")))
 
 

@@ -1,1 +1,1 @@
-"""The virtual object Turn: runs the ADK Runner for one message at a time, and stores what comes of it."""
+"""The virtual object Turn: runs the ADK Runner for one message at a time, and stores its events."""

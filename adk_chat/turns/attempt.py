@@ -1,4 +1,4 @@
-"""One attempt at a turn: the agent is run, and what it brings forth is stored."""
+"""One attempt at a turn: runs the agent and stores its events."""
 
 import asyncio
 from collections import Counter
@@ -61,8 +61,8 @@ from adk_chat.turns.termination import ended_events
 _CANCELLED = "cancelled"
 _AT_ONCE = timedelta(milliseconds=1)
 _ATTEMPTS = 3
-"""How often a turn is begun in a process where a bug of ours ends it: one that another order of things brings forth may
-not show again."""
+"""How many times a turn is attempted in one process if it ends in a bug of ours. One that depends on timing may not
+show again."""
 _SOON = timedelta(milliseconds=100)
 
 
@@ -91,7 +91,7 @@ class TurnConfig:
 
 
 class _Note(BaseModel):
-    """What is so in the process in which a turn begins, and is noted for its replays."""
+    """What the process that starts a turn knows, journaled for replays."""
 
     have: Have | None = None
     no_app_state: bool = False
@@ -101,10 +101,10 @@ class TurnAttempt:
     """One attempt at a turn.
 
     Args:
-        config: what it needs.
-        failures: how often each turn was begun in this process, and ended by a bug of ours.
-        ctx: of the handler.
-        request: what is asked.
+        config: what Turn needs.
+        failures: how many attempts at each turn ended in a bug of ours in this process.
+        ctx: the handler's context.
+        request: the turn to run.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class TurnAttempt:
         )
         self._batches: int | None = None
         self._killed: list[str] = []
-        """The turns before this one whose end is still to be stored."""
+        """The turns before this one whose end is not stored yet."""
         self._answer = Answer()
         self._report: TurnReport | None = None
         self._outbox: Outbox | None = None
@@ -133,7 +133,7 @@ class TurnAttempt:
         self._stream: Publisher | None = None
 
     async def run(self) -> str:
-        """Run the turn to its end, which is the same for good and bad ones."""
+        """Runs the turn to its end, good or bad, and returns the reply."""
         running = self._ctx.request().id
         current_turn.set(TurnId(invocation_id=running, key=self._key))
         self._take_up_trace()
@@ -160,10 +160,10 @@ class TurnAttempt:
         return self._answer.text
 
     async def _fail(self, running: str, error: BaseException, failure: restate.TerminalError) -> bool:
-        """A bug of ours has shown. Give whether that is stored; if not, it is left to `settle`.
+        """Handles a bug of ours. Returns whether the failure is stored; if not, `settle` has to store it.
 
         Raises:
-            RetryableError: the turn is begun again, since the bug may not show again.
+            RetryableError: to attempt the turn again, since the bug may not show again.
         """
         self._failures[running] += 1
         if self._failures[running] < _ATTEMPTS:
@@ -183,7 +183,7 @@ class TurnAttempt:
         return False
 
     async def _open(self, running: str, abort: asyncio.Event) -> Journal:
-        """Open the journal."""
+        """Opens the journal."""
 
         def note() -> _Note:
             return _Note(have=self._history.have(), no_app_state=self._config.app_states.had_none(self._key.app_name))
@@ -194,7 +194,7 @@ class TurnAttempt:
         return await open_journal(self._ctx, options, self._config.seal)
 
     async def _begin(self, running: str) -> None:
-        """Note that this turn runs."""
+        """Notes that this turn is running."""
         before = await TurnState.read(self._state)
         self._batches = before.batches
         created = self._request.head.created
@@ -214,12 +214,12 @@ class TurnAttempt:
         ).write(self._state)
 
     async def _found(self, journal: Journal) -> tuple[SessionHead, StoredSession]:
-        """The session that the turn starts from."""
+        """Returns the session that the turn starts from."""
         note, asked = _Note.model_validate(journal.note), self._request.head
         again = bool(self._killed) or self._batches not in (None, asked.batches)
         head, events = await self._history.read(self._ctx, note.have, again=again)
         if self._request.alone and (head.created, head.batches) != (asked.created, asked.batches):
-            raise restate.TerminalError("Another turn of the session has got in between; send the message again.", 409)
+            raise restate.TerminalError("Another turn of the session ran first. Send the message again.", 409)
         app, shared = self._key.app_name, {}
         if head.app_version or not note.no_app_state:
             shared = await self._config.app_states.current_for(self._ctx, app, live=not journal.resumed)
@@ -236,10 +236,10 @@ class TurnAttempt:
         return head, session
 
     async def _run(self, running: str) -> restate.TerminalError | None:
-        """Run the agent and store what it brings forth; give what to answer if that ended badly."""
+        """Runs the agent and stores its events. Returns the error to answer with if it ended badly."""
         abort = asyncio.Event()
         journal = await self._open(running, abort)
-        # Cancelled or not, the turn needs what it starts from: an earlier attempt may have stored some of it already.
+        # Cancelled or not, the turn needs its session: an earlier attempt may have stored a part of the turn.
         with journal.pump.uncancelled():
             await self._begin(running)
             report = self._report = TurnReport(self._key.app_name, journal)
@@ -268,7 +268,7 @@ class TurnAttempt:
         self._killed = []
         await self._roll_back(sessions)
         failure = await self._run_agent(journal, sessions, cancellation, live, report)
-        # From here on it is too late to cancel the turn: it has ended, and only has to be stored.
+        # From here on the turn cannot be cancelled: it has ended, and only has to be stored.
         cancelled = cancellation.signal.is_set()
         reply = None
         if failure is None and self._request.reply_to is not None:
@@ -288,7 +288,7 @@ class TurnAttempt:
         return failure
 
     def _take_up_trace(self) -> None:
-        """Spans of the agent belong to the trace of the request, or to that of Restate where it traces as well."""
+        """Makes the agent's spans part of the request's trace, or of Restate's if that traces too."""
         request = self._ctx.request()
         headers = request.attempt_headers if "traceparent" in request.attempt_headers else request.headers
         context.attach(propagate.extract({name: headers[name] for name in TRACE_HEADERS if name in headers}))
@@ -317,7 +317,7 @@ class TurnAttempt:
         live: Publisher | None,
         report: TurnReport,
     ) -> restate.TerminalError | None:
-        """Run the agent to its end, good or bad; give what to answer if it ended badly."""
+        """Runs the agent to its end. Returns the error to answer with if it ended badly."""
         if self._app is None:
             return await self._no_app(sessions)
         runner = Runner(
@@ -363,9 +363,9 @@ class TurnAttempt:
         return self._answer.failure()
 
     async def _seal(self, sessions: TurnSessions, journal: Journal) -> None:
-        """See that what ADK does with an aborted invocation is done: all calls are answered, and one event says why.
+        """Ends a cancelled turn as ADK ends an aborted invocation: all calls are answered, and one event says why.
 
-        Code of the agent may have kept ADK from doing so, or the turn may have been ended before ADK came to it.
+        The agent's code may have kept ADK from doing so, or the turn may have ended before ADK could.
         """
         await sessions.keep_cut_off()
         await sessions.add_left()
@@ -378,9 +378,9 @@ class TurnAttempt:
                     await sessions.add(event)
 
     async def _no_app(self, sessions: TurnSessions) -> restate.TerminalError:
-        """The app is gone that the turn was posted to."""
+        """The app that the turn was posted to is gone."""
         name, apps = self._key.app_name, ", ".join(self._config.apps)
-        said = f"There is no app {name} here any more, only {apps}; the message is not answered."
+        said = f"The app {name} no longer exists. The apps are: {apps}. The message was not answered."
         if self._request.content is not None:
             content = types.Content.model_validate(self._request.content)
             invocation_id = f"e-{platform_uuid.new_uuid()}"
@@ -391,7 +391,7 @@ class TurnAttempt:
 
     @property
     def _author(self) -> str:
-        """Who says that a turn has failed."""
+        """Returns the author of the event that says that a turn failed."""
         return getattr(self._app.root_agent, "name", "agent") if self._app is not None else self._key.app_name
 
     async def _store_failure(self, sessions: TurnSessions, code: str, message: str) -> None:

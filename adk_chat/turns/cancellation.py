@@ -1,4 +1,4 @@
-"""The cancellation of a turn: ADK itself ends it then, answering open function calls; cut-off answers are kept."""
+"""The cancellation of a turn. ADK ends the turn and answers open function calls; interrupted answers are kept."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from adk_chat.turns.partial import PartialAnswers, kept
 
 
 class Cancellation:
-    """Whether one attempt at a turn is cancelled, and what its models were saying then.
+    """Whether one attempt at a turn is cancelled, and which answers of its models that interrupted.
 
     Args:
         journal: of the attempt.
@@ -23,13 +23,13 @@ class Cancellation:
         self.signal = signal
 
     def hear(self, event: Event) -> None:
-        """The agent brought forth an event."""
+        """Takes note of an event of the agent."""
         self._partial.hear(event)
 
     def cut_off(self) -> list[Event]:
-        """The answers that it has cut off, once: they belong in front of all that comes of it."""
+        """Returns the interrupted answers, once. They precede all events that the cancellation causes."""
         if self._told or not self.signal.is_set():
             return []
         self._told = True
-        # They were cut off inside their steps, so a replay has nothing of them.
+        # They were interrupted inside their steps, so a replay knows nothing of them.
         return kept(self._journal.record("interrupted", self._partial.dump))

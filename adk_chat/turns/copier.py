@@ -1,4 +1,4 @@
-"""Deep copies of values that never change, twice as fast as looking anew each time at what they consist of."""
+"""Deep copies of immutable values, twice as fast as inspecting each value's parts every time."""
 
 import copy
 from collections.abc import Iterable
@@ -13,18 +13,18 @@ from pydantic_core import PydanticUndefined
 T = TypeVar("T")
 
 _Shape = tuple[Any, ...]
-"""What copies a value, given it and this; and for that which of its parts can change, and their shapes."""
+"""A function that copies a value of this shape, which of the value's parts can change, and their shapes."""
 _ATOMS = (str, int, float, bytes, bool, type(None), Enum, datetime)
 _MOST_SHAPES = 1000
 _shapes: dict[_Shape, _Shape] = {}
-"""Most events are of a few shapes; each of its own would be a third more memory."""
+"""Most events have one of a few shapes. A shape for each event would take a third more memory."""
 _set = object.__setattr__
 
 
 class Copier(Generic[T]):
-    """Makes copies of a value, of which no part is in two places, as of anything that was read from JSON.
+    """Copies a value in which no part occurs twice, such as anything parsed from JSON.
 
-    They equal those of `copy.deepcopy`. The value is not to be changed from now on.
+    The copies equal those of `copy.deepcopy`. The value must not be changed from now on.
     """
 
     __slots__ = ("_shape", "_value")
@@ -35,7 +35,7 @@ class Copier(Generic[T]):
         self._shape = _shapes.setdefault(shape, shape) if len(_shapes) < _MOST_SHAPES else _shapes.get(shape, shape)
 
     def copy(self) -> T:
-        """A copy that has no part in common with another one."""
+        """Returns a copy that shares no mutable part with another."""
         made: T = self._shape[0](self._value, self._shape)
         return made
 
@@ -68,7 +68,7 @@ def _copy_container(value: Any, shape: _Shape) -> Any:
 
 
 def _copy_model(value: Any, shape: _Shape) -> Any:
-    """As `BaseModel.__deepcopy__` does."""
+    """Copies as `BaseModel.__deepcopy__` does."""
     fields = value.__dict__.copy()
     for name, part in shape[1]:
         fields[name] = part[0](fields[name], part)

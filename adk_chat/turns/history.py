@@ -1,7 +1,7 @@
-"""The events that a turn starts from. A process keeps sessions parsed, and only what it lacks is read.
+"""The events that a turn starts from. A process caches parsed sessions, and reads only what is missing.
 
-Stored events never change, so the first so many events of a session are the same thing everywhere. Which a turn had at
-hand is noted in its journal, and not what they are; a replay in a process that lacks them asks Chat for the same ones.
+Stored events never change, so the first n events of a session are the same everywhere. The journal notes which of them
+were cached, not what they are; a replay in a process that lacks them asks Chat for the same ones.
 """
 
 from collections import OrderedDict
@@ -26,11 +26,11 @@ from adk_chat.turns.outbox import Outbox
 
 _EVENT_BYTES = 4 * 1024
 RECENT_EVENTS = 200
-"""How many events are looked at for what a killed turn has left."""
+"""How many events are checked for what a killed turn left."""
 
 
 class Stored:
-    """An event that is stored, from its JSON."""
+    """A stored event, parsed from its JSON."""
 
     __slots__ = ("copier", "size", "timestamp")
 
@@ -38,37 +38,37 @@ class Stored:
         parsed = Event.model_validate(event)
         self.copier = Copier(parsed)
         self.size = len(to_json(event))
-        """How many bytes it takes as JSON."""
+        """Bytes of its JSON."""
         self.timestamp = parsed.timestamp
 
 
 @dataclass
 class Events:
-    """Events of a session that follow each other, from the one of that number on."""
+    """Consecutive events of a session, starting at the given number."""
 
     first: int = 0
     events: list[Stored] = field(default_factory=list)
 
     @cached_property
     def size(self) -> int:
-        """How many bytes they take as JSON."""
+        """Bytes of their JSON."""
         return sum(event.size for event in self.events)
 
     @property
     def until(self) -> int:
-        """The number of the first event that is not here."""
+        """The number after the last event here."""
         return self.first + len(self.events)
 
     def part(self, first: int, until: int) -> "Events":
-        """Those from the one of that number on, up to another."""
+        """Returns the events from one number up to another."""
         return Events(max(first, self.first), self.events[max(0, first - self.first) : max(0, until - self.first)])
 
     def with_stored(self, stored: list[Json]) -> "Events":
-        """These, and after them others."""
+        """Returns these events followed by others."""
         return Events(self.first, self.events + [Stored(event) for event in stored])
 
     def within(self, most: int) -> "Events":
-        """The newest of them that take no more bytes than that, one at least."""
+        """Returns the newest events that take no more than this many bytes, at least one."""
         size, first = self.size, 0
         while size > most and first < len(self.events) - 1:
             size -= self.events[first].size
@@ -78,50 +78,50 @@ class Events:
 
 @dataclass
 class Pending:
-    """What a turn has sent to be stored, and the session that has it, if nobody else has written meanwhile."""
+    """What a turn sent to be stored, and the session as it will be if nobody else writes to it."""
 
     revision: int
     count: int
     mark: str
-    """Of the last batch. A turn that was begun again elsewhere, since this was lost, has drawn another."""
+    """Of the last batch. If this was lost, the attempt elsewhere drew another mark."""
     events: list[bytes]
-    """As JSON, which takes a third of the memory. They are parsed when the session's next turn comes, if one does."""
+    """As JSON, which takes a third of the memory. They are parsed when the session's next turn starts."""
 
     def is_in(self, head: SessionHead) -> bool:
-        """Whether the session is exactly that."""
+        """Returns whether the session is in exactly this state."""
         return (self.revision, self.count, self.mark) == (head.revision, head.count, head.mark)
 
 
 @dataclass
 class Known:
-    """What a process has of a session, which another one of the same id has nothing to do with."""
+    """What a process has cached of a session. It says nothing about a later session with the same id."""
 
     created: float
     events: Events
     whole: bool
-    """Whether no older event would be shown in any case."""
+    """Whether these are all the events that a turn could be shown."""
     pending: Pending | None = None
 
     @cached_property
     def size(self) -> int:
-        """How many events that are; one counts for as many as it takes memory for."""
+        """How many events they count as. A large event counts as several."""
         pending = self.pending.events if self.pending else []
         size = self.events.size + sum(map(len, pending))
         return len(self.events.events) + len(pending) + size // _EVENT_BYTES
 
 
 class Have(BaseModel):
-    """Which of a session's events a turn had at hand: how many, from which number on."""
+    """Which of a session's events a turn had cached: how many, from which number on."""
 
     first: int
     count: int
 
 
 class SessionCache:
-    """The sessions whose events this process has parsed, the ones used last.
+    """The most recently used sessions whose events this process has parsed.
 
     Args:
-        most: how many events to keep; one takes some 4 KB, and one that says more than that counts as several.
+        most: how many events to keep. One takes about 4 KB; a larger one counts as several.
     """
 
     def __init__(self, most: int) -> None:
@@ -130,7 +130,7 @@ class SessionCache:
         self._events = 0
 
     def get(self, key: str, created: float | None) -> Known | None:
-        """What is known of a session; nothing if it is another one of the same id."""
+        """Returns what is cached of a session; nothing if another session has the same id."""
         known = self._known.get(key)
         if known is None or known.created != created:
             return None
@@ -138,7 +138,7 @@ class SessionCache:
         return known
 
     def at(self, key: str, head: SessionHead) -> Known | None:
-        """What is known of a session that is at `head`, with what its last turn has sent if that is there."""
+        """Returns what is cached of a session in the state `head`, with what its last turn sent, if stored."""
         known = self.get(key, head.created)
         if known is None or known.pending is None:
             return known
@@ -151,16 +151,16 @@ class SessionCache:
         return known
 
     def keep(self, key: str, known: Known) -> None:
-        """Keep what was read, unless more of it is kept already."""
+        """Caches what was read, unless more of it is cached already."""
         kept, new = self.get(key, known.created), known.events
         more = kept is not None and kept.events.first <= new.first and kept.events.until >= new.until
         if kept is None or not more or known.whole > kept.whole:
             self._put(key, known)
 
     def expect(self, key: str, created: float, pending: Pending) -> None:
-        """Remember what a turn has sent, to the events that were there, until the session is seen again."""
+        """Caches what a turn sent, together with the events before it, until the session is read again."""
         before = self.get(key, created)
-        if before is None and pending.count == len(pending.events):  # it is new
+        if before is None and pending.count == len(pending.events):  # the session is new
             before = Known(created, Events(), whole=True)
         if before is not None and before.events.until == pending.count - len(pending.events):
             self._put(key, Known(created, before.events, before.whole, pending))
@@ -179,9 +179,9 @@ class TurnHistory:
 
     Args:
         key: of the turn.
-        request: what is asked of the turn.
-        window: how many of the newest events it is to see, and from which time on, if not all.
-        cache: what this process has of sessions.
+        request: the turn to run.
+        window: how many of the newest events the turn sees, and from which time on, if not all.
+        cache: the sessions that this process has cached.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class TurnHistory:
         self._cache = cache
 
     def have(self) -> Have | None:
-        """What is at hand now, to be noted before anything is journaled; None if that is of no use."""
+        """Returns what is cached now, to be noted before anything is journaled; None if it is of no use."""
         head = self._request.head
         known = self._cache.at(str(self._key), head)
         if known is None or not known.events.events or self._request.events is not None:
@@ -211,15 +211,15 @@ class TurnHistory:
     async def read(
         self, ctx: restate.ObjectContext, have: Have | None, *, again: bool
     ) -> tuple[SessionHead, list[Event]]:
-        """The session without its events, and those that the turn is to see, which are the caller's own.
+        """Returns the session without its events, and copies of the events that the turn sees.
 
         Args:
-            ctx: of the handler.
-            have: what was at hand in the first attempt.
-            again: whether the session has moved on since Chat has read it.
+            ctx: the handler's context.
+            have: what the first attempt had cached.
+            again: whether the session has changed since Chat read it.
 
         Raises:
-            restate.TerminalError: 404, the session was deleted that the turn belongs to.
+            restate.TerminalError: 404 if the session of the turn was deleted.
         """
         head, given = self._request.head, self._request.events
         if given is not None and not again:
@@ -241,7 +241,7 @@ class TurnHistory:
         return head, self._shown(kept)
 
     def expect(self, head: SessionHead, outbox: Outbox) -> None:
-        """All that the turn has brought forth is stored, or will be: the next turn of this process has it at hand."""
+        """Caches the turn's events, which are stored or will be, for the next turn in this process."""
         events = outbox.events
         if not events or self._request.events is not None:
             return
@@ -254,7 +254,7 @@ class TurnHistory:
         self._cache.expect(str(self._key), head.created or events[0]["timestamp"], pending)
 
     def _shown(self, found: Events) -> list[Event]:
-        # Code of an agent may change what it is given.
+        # The agent's code may change what it gets.
         return [event.copier.copy() for event in within(found.events, self._last, self._after)]
 
     async def _had(self, ctx: restate.ObjectContext, have: Have) -> Events:
@@ -262,7 +262,7 @@ class TurnHistory:
         known = self._cache.get(str(self._key), created)
         found = known.events.part(have.first, until) if known is not None else Events()
         if (found.first, found.until) != (have.first, until):
-            # Another process had them, and this attempt is the first one in a process that has not.
+            # Another process had them cached. This is the first attempt in a process that has not.
             loaded = await load(ctx, self._key, have=have.first, until=until, created=created)
             found = Events(loaded.first).with_stored(loaded.events)
             if loaded.created != created or (found.first, found.until) != (have.first, until):
@@ -280,20 +280,20 @@ async def load(
     created: float | None = None,
     deletions: int | None = None,
 ) -> LoadedSession:
-    """A session as Chat has it once all is stored that was sent before.
+    """Loads a session from Chat, once everything sent before is stored.
 
     Args:
-        ctx: of the handler.
+        ctx: the handler's context.
         key: of the turn.
-        last: how many of the newest events to give, if not all.
+        last: how many of the newest events to return, if not all.
         after: from which time on.
-        have: how many of the first events not to give, since they are at hand,
-        until: nor those from the one of that number on,
-        created: if the session is still the one that was created then.
+        have: how many of the first events to leave out, since they are cached.
+        until: also leave out the events from this number on.
+        created: leave them out only if the session was created at this time.
         deletions: with `created`, which session the turn belongs to, as in `TurnEvents`; None to load any.
 
     Raises:
-        restate.TerminalError: 404, that one was deleted.
+        restate.TerminalError: 404 if that session was deleted.
     """
     request = LoadSession(
         app_name=key.app_name,
@@ -310,5 +310,5 @@ async def load(
 
 
 async def recent_events(ctx: restate.ObjectContext, key: TurnKey) -> list[Event]:
-    """The newest events of a session, however few of them its turns are shown."""
+    """Returns the newest events of a session, however few of them its turns see."""
     return [Event.model_validate(event) for event in (await load(ctx, key, RECENT_EVENTS)).events]

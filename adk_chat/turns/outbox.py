@@ -1,7 +1,7 @@
-"""What a turn has to store, on its way to Chat, in batches. That one was sent is in the journal, and all of it.
+"""What a turn has to store, sent to Chat in batches. All that was sent is in the journal.
 
-Stored events are known by what they say, and not by their place: where an attempt brings forth what an earlier one has
-sent, in whatever order, it is the same event, with the id, the time and the content that it was stored with.
+Events are recognised by their content, not by their position: if an attempt produces what an earlier one has sent, in
+any order, it is the same event, with the id, the time and the content under which it was stored.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from adk_chat.sessions.service import adopt
 from adk_chat.turns.publisher import Publisher
 
 MUCH = 4 * 1024 * 1024
-"""Bytes of events that go into one batch, or one event that is larger."""
+"""The size of a batch in bytes; a larger event has a batch of its own."""
 MAX_EVENT_BYTES = 18 * 1024 * 1024
-"""The largest event: a message, or twice the largest result of a step. With the reply it goes into one message of the
-engine."""
+"""The largest event: a message, or twice the largest result of a step. It has to fit with the reply into one message of
+the engine."""
 _SLOW_SECONDS = 0.1
 _HANDLER, _OF_TOOLS = "append_turn", "events of tools"
 _MADE_ANEW = {"id", "timestamp"}
@@ -36,14 +36,13 @@ _MADE_ANEW = {"id", "timestamp"}
 class Outbox:
     """The events of one attempt at a turn.
 
-    They are kept back for 100 ms, or until the end; where somebody may be watching, until a step begins, if that is
-    sooner.
+    They are held back for 100 ms or until the end. If somebody may be watching, they are sent earlier if a step begins.
 
     Args:
-        context: of the handler.
+        context: the handler's context.
         journal: of the attempt.
         key: of the turn.
-        head: the session that the turn has found.
+        head: the session that the turn found.
         live: who may be watching.
     """
 
@@ -61,27 +60,27 @@ class Outbox:
         self._head = head
         self._live = live
         self.batches = head.batches
-        """How often the turns of this session have sent events to Chat."""
+        """How many batches the turns of this session have sent to Chat."""
         self.events: list[Json] = []
-        """All that this turn has sent, as it is stored."""
+        """Everything this turn has sent, as stored."""
         self.mark = ""
-        """Of the last batch: another attempt that makes it anew, since this one is lost, draws another."""
+        """Of the last batch. An attempt that lost the batch and makes it again draws another mark."""
         self._pending: list[tuple[Json, int]] = []  # with its size in bytes as JSON
         self._unconfirmed: dict[int, TurnEvents] = {}
         self._refused: restate.TerminalError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._sent: list[Json] = []
-        """What earlier attempts have sent, and this one has not brought forth yet."""
+        """What earlier attempts sent and this one has not produced yet."""
         self._of_tools: set[str] = set()
-        """The ids of those that tools have appended in their steps, which a replay does not run again."""
+        """Ids of events that tools appended inside their steps, which a replay does not run again."""
         self._ids: set[str] = set()
-        """The ids of all events that earlier attempts have sent."""
+        """Ids of all events that earlier attempts sent."""
         self._replied = False
         self._last: TurnEvents | None = None
-        """The last batch that was made."""
+        """The last batch."""
 
     def resume(self) -> None:
-        """Sends again what earlier attempts have sent, since that may be lost; Chat stores a repeated batch once."""
+        """Sends again what earlier attempts sent, since that may be lost. Chat stores a repeated batch once."""
         expected: set[str] = set()
         before: dict[int, TurnEvents] = {}
         for number, request in self._journal.requests(CHAT, _HANDLER, self._key.user_id):
@@ -104,16 +103,16 @@ class Outbox:
             self._journal.before_step = self._show
 
     def sent_before(self, event: Event, made: Json, *, of_tool: bool) -> bool:
-        """Whether an earlier attempt has sent this event, of which that is stored; it then becomes what was sent.
+        """Returns whether an earlier attempt sent this event. If so, the event becomes what was sent.
 
         Args:
             event: the event.
-            made: what is stored of it.
-            of_tool: whether a tool appends it by itself, in its step.
+            made: its stored form.
+            of_tool: whether a tool appended it inside its step.
         """
         sent = self._alike(made, of_tool=of_tool)
         if sent is None:
-            while event.id in self._ids:  # which belongs to another event, for ever
+            while event.id in self._ids:  # it belongs to another event, for ever
                 event.id = self._journal.new_id()
             return False
         self._sent.remove(sent)
@@ -122,7 +121,7 @@ class Outbox:
         return True
 
     def left_by_tools(self, before: Json) -> list[Json]:
-        """What tools of an earlier attempt have appended before that event; each is given once."""
+        """Returns what tools of an earlier attempt appended before that event, each once."""
         if not self._of_tools:
             return []
         sent = self._alike(before, of_tool=False)
@@ -133,7 +132,7 @@ class Outbox:
         return left
 
     def left(self) -> list[Json]:
-        """All that earlier attempts have sent and this one has not brought forth; each is given once."""
+        """Returns what earlier attempts sent and this one has not produced, each once."""
         left, self._sent = self._sent, []
         return left
 
@@ -144,31 +143,31 @@ class Outbox:
         same = [event for event in alike if event["id"] == made["id"]]
         if same or alike:
             return next((event for event in same + alike if _said(event) == said), (same or alike)[0])
-        # A call has one answer: the one that was sent, be it that of the tool or of a cancellation.
+        # A call has one answer: the one that was sent, whether the tool's or the cancellation's.
         answered = _answered(made)
         return next((event for event in sent if answered & _answered(event)), None)
 
     def add(self, stored: Json, size: int) -> None:
-        """Take what is stored of an event, and how many bytes that are as JSON."""
+        """Adds the stored form of an event, with the bytes of its JSON."""
         self._pending.append((stored, size))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._late)
 
     def flush(self, *, of_tool: bool = False) -> None:
-        """Send what is pending on its way; `of_tool` if a tool has appended it by itself, in its step."""
+        """Sends what is pending. `of_tool` says that a tool appended it inside its step."""
         self.close()
         while self._pending:
             self._send(self._next(None, of_tool=of_tool))
 
     async def store(self, reply: Reply | None) -> None:
-        """Store what is pending, and with it all that was sent before.
+        """Stores what is pending and everything sent before.
 
         Args:
-            reply: sent along for Chat to give to who waits for it, once all is stored; this then waits for nothing,
+            reply: sent along, for Chat to hand to the caller once all is stored. With a reply this does not wait,
                 unless somebody may be watching.
 
         Raises:
-            restate.TerminalError: 404, the session was deleted while the turn ran.
+            restate.TerminalError: 404 if the session was deleted while the turn ran.
         """
         batch = None
         while self._pending or (batch is None and reply is not None and not self._replied):
@@ -183,17 +182,17 @@ class Outbox:
         elif batch is not None and reply is not None:
             self._send(batch)
         elif reply is None and self._last is not None:
-            # What was sent is on its way only. A batch that comes twice is stored once.
+            # What was sent may not have arrived. A repeated batch is stored once.
             await ask(self._context, CHAT, _HANDLER, _json(self._last), self._key.user_id)
 
     def close(self) -> None:
-        """Send nothing by itself any more, unless something is added."""
+        """Stops sending by itself, until something is added."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _show(self) -> None:
-        """A step begins, and may take long: who watches is to see what was said before. His own message he knows."""
+        """Sends what was said before a step, which may take long, except for the user's own message."""
         if any(is_shown(event) for event, _ in self._pending):
             self.flush()
 
@@ -202,7 +201,7 @@ class Outbox:
             self.flush()
 
     def _next(self, reply: Reply | None, *, of_tool: bool = False) -> TurnEvents:
-        """The next events to send, the last of them with the reply."""
+        """Returns the next batch; the last one has the reply."""
         sizes = accumulate(size for _, size in self._pending)
         count = max(1, sum(size <= MUCH for size in sizes))
         events, self._pending = [stored for stored, _ in self._pending[:count]], self._pending[count:]
@@ -236,7 +235,7 @@ class Outbox:
         self._last = batch
 
     def _send(self, batch: TurnEvents) -> None:
-        """Send a batch. Where somebody may be watching, Chat confirms it; a call would be cancelled with the turn."""
+        """Sends a batch. If somebody may be watching, Chat confirms it. A call would be cancelled with the turn."""
         if self._live is not None:
             signal = f"stored {batch.batch}"
             batch.confirm_to = self._context.request().id
@@ -276,7 +275,7 @@ class Outbox:
 
 
 def _kind(event: Json) -> Any:
-    """What sort of event it is: whose, and with which calls and answers."""
+    """Returns what kind of event it is: its author, and its calls and answers."""
     parts = event.get("content", {}).get("parts", [])
     named = [part.get("functionCall") or part.get("functionResponse") or {} for part in parts]
     sorts = sorted({key for part in parts for key in part})
@@ -284,7 +283,7 @@ def _kind(event: Json) -> Any:
 
 
 def _answered(event: Json) -> set[str]:
-    """The ids of the calls that it answers."""
+    """Returns the ids of the calls that an event answers."""
     parts = event.get("content", {}).get("parts", [])
     return {part["functionResponse"].get("id", "") for part in parts if "functionResponse" in part} - {""}
 

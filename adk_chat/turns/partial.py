@@ -1,4 +1,4 @@
-"""What models have said of answers that are not complete yet, kept in case the turn is cancelled."""
+"""What models have said in answers that are not complete yet, kept in case the turn is cancelled."""
 
 from google.adk.events.event import Event
 from google.genai import types
@@ -8,13 +8,13 @@ from adk_chat.protocol.json import Json
 
 
 class PartialAnswers:
-    """The partial responses since the last complete event of each agent, put together; several may speak at once."""
+    """The partial responses since each agent's last complete event, joined. Several agents may speak at once."""
 
     def __init__(self) -> None:
         self._answers: dict[tuple[str, str | None], Event] = {}
 
     def hear(self, event: Event) -> None:
-        """Note an event of the turn."""
+        """Takes note of an event of the turn."""
         speaker = (event.author, event.branch)
         if not event.partial:
             self._answers.pop(speaker, None)
@@ -31,7 +31,7 @@ class PartialAnswers:
         self._answers[speaker] = event.model_copy(update={"partial": None, "interrupted": True, "content": content})
 
     def dump(self) -> bytes:
-        """What there is, to be journaled: a JSON list of ADK's events without id and time."""
+        """Returns the content to journal: a JSON list of ADK events without id and time."""
         said = (event for event in self._answers.values() if event.content and event.content.parts)
         dumped = (
             event.model_dump_json(by_alias=True, exclude_none=True, exclude={"id", "timestamp"}) for event in said
@@ -40,6 +40,6 @@ class PartialAnswers:
 
 
 def kept(dumped: bytes) -> list[Event]:
-    """The events to store for what was dumped, marked as interrupted, with ids and times of their own."""
+    """Returns the events to store for what was dumped, marked as interrupted, with ids and times of their own."""
     values: list[Json] = from_json(dumped)
     return [Event.model_validate(value) for value in values]

@@ -15,11 +15,11 @@ from adk_chat.streaming import Broker
 
 
 class Publisher:
-    """One attempt at a turn, on its way to those who watch.
+    """Publishes one attempt at a turn to those who watch.
 
     Everything goes out in ADK's order, and a complete event only once it is stored: what comes after it is held back
-    until then. Nothing here waits or fails, and nothing of it is journaled; an attempt that is made again publishes
-    again, and readers drop what they know.
+    until then. Nothing here waits or fails, and nothing is journaled. A later attempt publishes again, and readers drop
+    what they know.
     """
 
     def __init__(self, broker: Broker | None, turn_id: TurnId) -> None:
@@ -29,7 +29,7 @@ class Publisher:
         self._held: deque[Partial | str] = deque()  # the id of a complete event that is not stored yet
         self._stored: dict[str, Json] = {}
         self._numbers: dict[str, int] = {}
-        """The places of the complete events in the store, by id."""
+        """The positions of complete events in the store, by id."""
         self._after = 0
 
     def start(self) -> None:
@@ -37,29 +37,29 @@ class Publisher:
         self._publish(Start(attempt=self._attempt))
 
     def partial(self, event: Event) -> None:
-        """The agent brought forth a partial event."""
+        """Publishes a partial event."""
         self._held.append(Partial(attempt=self._attempt, after=self._after, event=event_json(event)))
         self._let_go()
 
     def sent(self, events: list[Json]) -> None:
-        """An earlier attempt has sent these complete events to be stored."""
+        """Takes note of complete events that an earlier attempt sent to be stored."""
         for event in events:
             self._number(event)
 
     def appended(self, event: Json) -> None:
-        """The agent brought forth a complete event, which an earlier attempt may have sent."""
+        """Publishes a complete event, once it is stored. An earlier attempt may have sent it."""
         if is_shown(event):
             self._after = max(self._after, self._number(event))
             self._held.append(event["id"])
             self._let_go()
 
     def stored(self, events: list[Json]) -> None:
-        """Complete events are stored."""
+        """Takes note that complete events are stored."""
         self._stored.update((event["id"], event) for event in events if is_shown(event))
         self._let_go()
 
     def end(self, error: restate.TerminalError | None) -> None:
-        """The turn is over, and all of it is stored; it is answered with that error, if there is one."""
+        """Publishes that the turn is over and stored, with its error, if any."""
         failure = None
         if (
             error is not None

@@ -1,4 +1,4 @@
-"""What a turn is answered with, as its events tell it."""
+"""What a turn answers, taken from its events."""
 
 import restate
 from google.adk.events.event import Event
@@ -6,15 +6,15 @@ from pydantic_core import to_json
 
 
 class Answer:
-    """The answer of a turn as far as its events have told it."""
+    """The answer of a turn, as far as its events go."""
 
     def __init__(self) -> None:
         self.text = ""
         self.error: Event | None = None
-        """The event with which the agent has ended badly, if it has."""
+        """The event that ended the agent with an error, if there is one."""
 
     def hear(self, event: Event) -> None:
-        """The agent brought forth an event."""
+        """Takes note of an event of the agent."""
         if event.partial or event.author == "user":
             return
         if event.error_code:
@@ -23,7 +23,7 @@ class Answer:
             self.text, self.error = text, None
 
     def failure(self) -> restate.TerminalError | None:
-        """What to answer in its place, if the model has ended without one."""
+        """Returns the error to answer with if the model ended without an answer."""
         if self.error is None:
             return None
         said = f": {self.error.error_message}" if self.error.error_message else ""
@@ -36,7 +36,7 @@ def _text(event: Event) -> str:
 
 
 def _output(event: Event) -> str:
-    """What a node of a workflow came to, which says nothing in words."""
+    """Returns the output of a workflow node that says nothing in words."""
     if event.output is None:
         return ""
     return event.output if isinstance(event.output, str) else to_json(event.output, fallback=repr).decode()

@@ -1,4 +1,4 @@
-"""What the log and the metrics say of a turn: each thing once, whatever is replayed."""
+"""What the log and the metrics say of a turn: each thing once, however much is replayed."""
 
 import logging
 import time
@@ -14,15 +14,15 @@ from adk_chat.process.tracebacks import own_traceback
 logger = logging.getLogger("adk_chat.turn")
 
 _meter = metrics.get_meter("adk_chat")
-_running = _meter.create_up_down_counter("adk_chat.turns.running", "{turn}", "Turns that this process runs.")
-_ended = _meter.create_counter("adk_chat.turns.ended", "{turn}", "Turns that ended, by outcome and app.")
-_seconds = _meter.create_histogram("adk_chat.turn.duration", "s", "From the first attempt's beginning to the end.")
-_first = _meter.create_histogram("adk_chat.turn.time_to_first_token", "s", "Until the agent says something.")
-_tokens = _meter.create_counter("adk_chat.tokens", "{token}", "What models report, by type and app.")
+_running = _meter.create_up_down_counter("adk_chat.turns.running", "{turn}", "Turns running in this process.")
+_ended = _meter.create_counter("adk_chat.turns.ended", "{turn}", "Ended turns, by outcome and app.")
+_seconds = _meter.create_histogram("adk_chat.turn.duration", "s", "Time from the first attempt to the end.")
+_first = _meter.create_histogram("adk_chat.turn.time_to_first_token", "s", "Time until the agent says something.")
+_tokens = _meter.create_counter("adk_chat.tokens", "{token}", "Tokens that models report, by type and app.")
 
 
 class TurnReport:
-    """Reports one attempt at a turn, which begins here and ends with `leave`."""
+    """Reports one attempt at a turn, from `begin` to `leave`."""
 
     def __init__(self, app: str, journal: Journal) -> None:
         self._app = {"app": app}
@@ -34,10 +34,10 @@ class TurnReport:
         """Reports that the attempt begins."""
         _running.add(1, self._app)
         if not self._journal.resumed:
-            logger.info("The turn begins.")
+            logger.info("The turn starts.")
 
     def hear(self, event: Event, *, new: bool) -> None:
-        """The agent brought forth an event; a new one, unless an attempt before this one has stored it."""
+        """Takes note of an event. It is `new` unless an earlier attempt stored it."""
         first, self._heard = not self._heard, True
         if first and not self._journal.resumed:
             _first.record(self._since(), self._app)
@@ -47,11 +47,11 @@ class TurnReport:
             _tokens.add(usage.candidates_token_count or 0, {**self._app, "type": "output"})
 
     def failed(self, error: BaseException) -> None:
-        """The agent raised."""
+        """Takes note that the agent raised."""
         self._error = error
 
     def end(self, failure: restate.TerminalError | None) -> None:
-        """The turn is over, and answered with that if it ended badly."""
+        """Reports the end of the turn, with its error, if any."""
         outcome, seconds = _outcome(failure), self._since()
         _ended.add(1, {**self._app, "outcome": outcome})
         _seconds.record(seconds, self._app)
@@ -66,11 +66,11 @@ class TurnReport:
         )
 
     def leave(self) -> None:
-        """The attempt is over, or suspended."""
+        """Reports that the attempt is over or suspended."""
         _running.add(-1, self._app)
 
     def _since(self) -> float:
-        """Seconds since the first attempt began."""
+        """Returns the seconds since the first attempt began."""
         return max(0.0, time.time() - self._journal.began)
 
 

@@ -1,9 +1,9 @@
-"""Taking back a cancelled turn: its events become unseen to the model, and the session's state is as it was before.
+"""Takes back a cancelled turn: the model no longer sees its events, and the session's state is as before it.
 
-ADK's own mark on an event does the first, so everything of ADK that reads a history respects it, and nothing that was
-stored is lost. `Runner.rewind_async` would write the same mark, but works the state out from the events at hand: it
-would take away what the session was created with, and what older events set that the turn has not loaded. Here the
-cancelled turn itself says what it found. Artifacts and `user:` and `app:` state stay, as with ADK.
+ADK's own mark on an event hides the events, so all of ADK that reads a history respects it, and nothing stored is lost.
+`Runner.rewind_async` would write the same mark, but computes the state from the events at hand: it would remove the
+session's initial state, and what older events set that the turn has not loaded. Here the cancelled turn notes the state
+it found. Artifacts and `user:` and `app:` state stay, as in ADK.
 """
 
 from itertools import dropwhile
@@ -20,14 +20,14 @@ from adk_chat.protocol.turn_id import event_id_prefix
 
 
 class Cancelled(BaseModel):
-    """What Turn remembers of the last turn that was cancelled."""
+    """What Turn remembers of the last cancelled turn."""
 
     invocation_id: str
     undo: Json = {}
 
     @classmethod
     def of(cls, invocation_id: str, before: Json, events: list[Event]) -> "Cancelled":
-        """A turn that found the state `before` and brought forth `events`."""
+        """Returns the record of a turn that found the state `before` and produced `events`."""
         changed = {key for event in events for key in event.actions.state_delta}
         scoped = (State.APP_PREFIX, State.USER_PREFIX, State.TEMP_PREFIX)
         return cls(
@@ -36,10 +36,10 @@ class Cancelled(BaseModel):
         )
 
     def rewind(self, session: Session) -> Event | None:
-        """The event that takes the turn back.
+        """Returns the event that takes the turn back.
 
-        None where it said nothing, went on with an older invocation, or another turn that was queued has answered
-        since: ADK's mark would make those unseen as well.
+        None if the turn has no events, if it resumed an older invocation, or if another queued turn has answered since:
+        ADK's mark would hide those events as well.
         """
         mark = event_id_prefix(self.invocation_id)
         since = list(dropwhile(lambda event: not event.id.startswith(mark), session.events))

@@ -1,4 +1,4 @@
-"""The session service of a running turn: its own session is at hand, and what is appended goes to Chat in batches."""
+"""The session service of a running turn: it has the turn's session, and sends appended events to Chat in batches."""
 
 import sys
 from collections.abc import Sequence
@@ -28,17 +28,17 @@ from adk_chat.turns.publisher import Publisher
 
 
 class TurnSessions(RestateSessionService):
-    """ADK's session service for one turn; what is appended to its own session goes into an `Outbox`.
+    """ADK's session service for one turn. Events appended to its own session go into an `Outbox`.
 
     Args:
         journal: of the attempt.
         key: of the turn.
-        session: the session that the turn has found.
+        session: the session that the turn found.
         outbox: where events go.
         live: who may be watching.
         cancellation: of the turn.
-        outside: reaches other sessions from within the step of a tool, where nothing can be journaled, and those of all
-            users.
+        outside: reads and writes other sessions, those of all users included, inside a tool's step, where nothing can
+            be journaled.
         whole: whether `session` has all of its events.
     """
 
@@ -68,11 +68,11 @@ class TurnSessions(RestateSessionService):
         self._whole = whole
         self._is_given_out = False
         self._actions: list[Json] = []
-        """Those of `events`, as they are stored."""
+        """The actions of `events`, as stored."""
         self.events: list[Event] = []
-        """What this turn has brought forth."""
+        """The events of this turn."""
         self.new: set[str] = set()
-        """The ids of those that no attempt before this one has."""
+        """Ids of the events that no earlier attempt had."""
 
     @property
     def before(self) -> Json:
@@ -84,10 +84,10 @@ class TurnSessions(RestateSessionService):
     async def get_session(
         self, *, app_name: str, user_id: str, session_id: str, config: GetSessionConfig | None = None
     ) -> Session | None:
-        """As ever, but of the turn's own session a copy with all that is stored by then, or on its way.
+        """As in ADK. Of the turn's own session it returns a copy with everything that is stored or being sent.
 
-        What code has only put into the state is not in it. The first who asks is ADK's Runner: it is given the session
-        itself that the turn goes on with.
+        State that code has only assigned is not in it. The first caller is ADK's Runner, which gets the session of the
+        turn itself.
         """
         if not self._is_own(app_name, user_id, session_id):
             return await super().get_session(app_name=app_name, user_id=user_id, session_id=session_id, config=config)
@@ -105,7 +105,7 @@ class TurnSessions(RestateSessionService):
 
     @override
     async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> ListSessionsResponse:
-        """As ever, but with the turn's own as it is here: what it has brought forth may still be on its way."""
+        """As in ADK. The turn's own session is listed as it is here, since its events may not be stored yet."""
         listed = (await super().list_sessions(app_name=app_name, user_id=user_id)).sessions
         if app_name == self._key.app_name and user_id in (None, self._key.user_id):
             listed = [one for one in listed if not self._is_own(one.app_name, one.user_id, one.id)]
@@ -113,7 +113,7 @@ class TurnSessions(RestateSessionService):
         return ListSessionsResponse(sessions=listed)
 
     def _stored(self, events: Sequence[Event]) -> Session:
-        """The turn's session with these events, as it is stored, or will be in a moment."""
+        """Returns the turn's session with these events, as it is or will be stored."""
         state: Json = from_json(self._before)
         for actions in self._actions:
             state.update(actions.get("stateDelta", {}))
@@ -150,25 +150,25 @@ class TurnSessions(RestateSessionService):
             event.custom_metadata = {**(event.custom_metadata or {}), APPENDED: True}
         await self.keep_cut_off()
         added = await self.add(event)
-        if session is not self.session:  # a copy that code of the agent has
+        if session is not self.session:  # a copy that the agent's code holds
             await BaseSessionService.append_event(self, session, added)
         return added
 
     async def keep_cut_off(self) -> None:
-        """Append what models had said of the answers that a cancellation has cut off, unless that is done."""
+        """Appends the answers that a cancellation interrupted, unless that is done."""
         for answer in self._cancellation.cut_off():
             await self.add(answer)
 
     async def add_left(self) -> None:
-        """Add what earlier attempts have sent, and are stored, and this one, which is cancelled, did not come to."""
+        """Adds what earlier attempts sent, and is stored, and this cancelled one did not reach."""
         for left in self._outbox.left():
             await self._append(Event.model_validate(left), left)
 
     async def add(self, event: Event) -> Event:
-        """Append an event to the session of the turn, whatever was cut off."""
+        """Appends an event to the session of the turn, after any interrupted answers."""
         if self._journal.pump.over is not None:
             raise self._journal.pump.over
-        of_tool = Journal.current() is None  # in a step, which a replay does not run again
+        of_tool = Journal.current() is None  # inside a step, which a replay does not run again
         dumped = without_temp(event_json(event))
         for left in [] if of_tool else self._outbox.left_by_tools(dumped):
             await self._append(Event.model_validate(left), left)
@@ -201,10 +201,10 @@ class TurnSessions(RestateSessionService):
             self._live.appended(dumped)
 
     def _limit_state(self, event: Event, size: int) -> None:
-        """Refuse here what Chat would, so that the turn can store that it failed."""
+        """Refuses here what Chat would refuse, so that the turn can store its failure."""
         if not event.actions.state_delta:
             return
-        self._state_bytes += size  # at most; what it takes exactly is asked only if that might be too much
+        self._state_bytes += size  # an upper bound; the exact size is computed only if this is too much
         if self._state_bytes > MAX_STATE_BYTES:
             state = ScopedState({**self.session.state, **event.actions.state_delta})
             for scope in (state.session, state.user, state.app):
@@ -212,7 +212,7 @@ class TurnSessions(RestateSessionService):
 
 
 def _is_of_adk(caller: FrameType) -> bool:
-    """Whether it is ADK that appends an event, which its Runner yields then, and not code of an agent."""
+    """Returns whether ADK appends the event, which its Runner then yields, rather than code of an agent."""
     return str(caller.f_globals.get("__name__")).startswith("google.adk.")
 
 
@@ -220,4 +220,4 @@ def _json(event: Json, author: str) -> bytes:
     try:
         return to_json(event)
     except ValueError as error:  # half a character, most likely
-        raise BadRequestError(f"An event of {author} cannot be kept: {error}") from error
+        raise BadRequestError(f"An event of {author} cannot be stored: {error}") from error

@@ -31,7 +31,7 @@ def ended_events(invocation_id: str, events: Sequence[Event], author: str, time:
     end = Event(
         author=author,
         error_code="TURN_ENDED",
-        error_message="The turn was ended before it was done; what it had said until then is stored.",
+        error_message="The turn was ended early. What it said before that is stored.",
         custom_metadata={TURN_FAILED: True},
     )
     for number, event in enumerate([end, *made]):

@@ -1,4 +1,4 @@
-"""Turn: runs the ADK Runner for one message. Its key is a session, whose queue and lock its exclusive `run` is."""
+"""Turn: runs the ADK Runner for one message. Its key is a session, whose queue and lock the exclusive `run` is."""
 
 import contextlib
 from collections import Counter
@@ -22,7 +22,7 @@ from adk_chat.turns.termination import ended_events
 
 
 def turn_object(config: TurnConfig) -> restate.VirtualObject:
-    """The object, with its handlers."""
+    """Returns the object with its handlers."""
     turn = restate.VirtualObject(
         TURN, description="Runs the turns of one session, one at a time.", ingress_private=True
     )
@@ -33,18 +33,18 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
         TurnRequest,
         journal_retention=config.journal_retention,
         invocation_retry_policy=config.retry_policy,
-        # Code of an agent may take its time outside steps, where nothing is journaled.
-        # While it waits for the engine it suspends by itself.
+        # An agent's code may take its time outside of steps, where nothing is journaled. While it waits for the engine,
+        # the handler suspends by itself.
         inactivity_timeout=config.inactivity_timeout,
         abort_timeout=config.inactivity_timeout and config.step_timeout,
     )
     async def run(ctx: restate.ObjectContext, request: TurnRequest) -> str:
-        """Run one turn; answers the reply's text. All events of the turn are stored then."""
+        """Run one turn. Returns the reply's text. All events of the turn are stored by then."""
         return await TurnAttempt(config, failures, ctx, request).run()
 
     @handler(turn, RunningTurn, kind="shared", journal_retention=timedelta(0))
     async def cancel(ctx: restate.ObjectSharedContext, request: RunningTurn) -> RunningTurn:
-        """Cancel the turn that is running; answers which."""
+        """Cancel the running turn. Returns its id."""
         running = (await TurnState.read(ObjectState(ctx))).running
         if running is None or request.invocation_id not in (None, running):
             return RunningTurn()
@@ -53,7 +53,7 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
 
     @handler(turn, RunningTurn, journal_retention=timedelta(0), inactivity_timeout=config.waiting_timeout)
     async def settle(ctx: restate.ObjectContext, request: RunningTurn) -> None:
-        """Store that a turn has ended which could not do so itself, unless a turn after it has stored that."""
+        """Store that a turn has ended that could not do so itself, unless a later turn has stored that."""
         state, key = ObjectState(ctx), TurnKey.parse(ctx.key())
         before = await TurnState.read(state)
         ended = request.invocation_id
@@ -80,7 +80,7 @@ def turn_object(config: TurnConfig) -> restate.VirtualObject:
 
     @handler(turn, Deleted, journal_retention=timedelta(0))
     async def forget(ctx: restate.ObjectContext, request: Deleted) -> None:
-        """Forget all about a session that was deleted; not about one that was created since."""
+        """Forget everything about a deleted session, but not about one that was created since."""
         if ((await TurnState.read(ObjectState(ctx))).deletions or 0) < max(1, request.deletions):
             ctx.clear_all()
         key = TurnKey.parse(ctx.key())

@@ -43,7 +43,7 @@ async def test_turns_are_listed_shown_cancelled_and_killed(
 
     await until(listed)
     # No wildcards: one that is like the user's name is another user's.
-    assert (await asked(server, "list", "--user", chat.user.replace("-", "_")))[1] == "No turn runs or waits.\n"
+    assert (await asked(server, "list", "--user", chat.user.replace("-", "_")))[1] == "No turn is running or waiting.\n"
     _, said = await asked(server, "list", "--user", chat.user)
     assert f"scripted, user {chat.user}, session a b, at http://127.0.0.1:" in said.splitlines()[0]
     path = f"/apps/scripted/users/{chat.user}/sessions/a b/turns"
@@ -59,11 +59,11 @@ async def test_turns_are_listed_shown_cancelled_and_killed(
     assert (await asked(server, "cancel", ids[0]))[0] == 0
 
     async def none() -> bool:
-        return await asked(server, "list", "--user", chat.user) == (0, "No turn runs or waits.\n")
+        return await asked(server, "list", "--user", chat.user) == (0, "No turn is running or waiting.\n")
 
     await until(none)
     code, said = await asked(server, "kill", ids[0])
-    assert (code, said) == (1, "Error: It has ended already.\n")
+    assert (code, said) == (1, "Error: The turn has already ended.\n")
     code, said = await asked(server, "show", "nonsense' OR 1=1 --")
     assert (code, "is no turn" in said) == (1, True)
 

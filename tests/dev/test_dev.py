@@ -226,7 +226,7 @@ async def test_ones_own_agent(binary: Path, tmp_path: Path) -> None:
         # Each once, whatever was replayed.
         lines = first.said.splitlines()
         assert [line.partition("user123/mine/session-123]: ")[2][:16] for line in lines if "adk_chat.turn" in line] == [
-            "The turn begins.",
+            "The turn starts.",
             "The turn was ans",
         ]
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{first.port}", timeout=30) as web:
@@ -246,7 +246,7 @@ async def test_ones_own_agent(binary: Path, tmp_path: Path) -> None:
         (agent / "agent.py").write_text("broken =")
         await first.read_until("SyntaxError")
         assert [line for line in first.said.splitlines() if "Reloading" in line] == [
-            "Reloading, since there are changes: agent.py"
+            "Reloading after changes: agent.py"
         ]
         first.said = ""
         (agent / "agent.py").write_text(AGENT.replace('name="mine"', 'name="mine", instruction="Be new."'))

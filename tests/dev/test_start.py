@@ -42,7 +42,7 @@ def test_what_is_wrong_with_an_agent_is_said_clearly(monkeypatch: pytest.MonkeyP
     ("arguments", "said"),
     [
         ("dev --data-dir {file}/x", "cannot be used: Not a directory"),
-        ("dev --data-dir {tmp}/" + "x" * 100, "bytes too long for the sockets of restate-server"),
+        ("dev --data-dir {tmp}/" + "x" * 100, "bytes too long for restate-server's sockets"),
         ("dev --port 99999", "--port, or ADK_CHAT_PORT: Input should be less than or equal to 65535; it is 99999."),
         ("web --ingress-url localhost:8080", "it should look like http://localhost:8080"),
         ("serve --register localhost:9070", "--register: 'localhost:9070' is not a URL"),
@@ -79,7 +79,7 @@ async def test_a_restate_with_another_key_is_said_in_a_line(server: RestateServe
     assert process.returncode == 1
     assert said.decode() == (
         f"Error: The Restate at {server.admin_url} does not sign its requests with a key of ADK_CHAT_IDENTITY_KEYS, so "
-        "it was not let in; its log says at its start which public key it has.\n"
+        "its requests are refused. It logs its public key when it starts.\n"
     )
 
 

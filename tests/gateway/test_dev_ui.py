@@ -219,7 +219,7 @@ async def test_a_model_that_is_asked_again_is_said_in_the_panel_alone(
         await anybody.goto(where, wait_until="domcontentloaded")
         await switch_on_streaming(anybody)
         await say(anybody, "hello")
-        await expect(turn(anybody)).to_contain_text("gemini-2.5-flash has failed, and is asked again in")
+        await expect(turn(anybody)).to_contain_text("gemini-2.5-flash failed; retrying in")
         await expect(said(anybody).get_by_text("ClientConnectorError")).to_be_visible()
         await expect(said(anybody).get_by_text("#3", exact=True)).to_be_hidden()
 

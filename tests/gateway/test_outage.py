@@ -130,7 +130,7 @@ async def test_handlers_of_another_version_are_there(server: RestateServer, monk
 async def test_handlers_that_are_not_registered_are_said(binary: Path, tmp_path: Path) -> None:
     async with RestateServer(binary, tmp_path, free_port(), free_port()) as server:
         probed = Readiness(server.ingress_url, server.admin_url)
-        assert (await probed.handlers()).said == "not registered; adk-chat serve --register does that"
+        assert (await probed.handlers()).said == "not registered; adk-chat serve --register registers them"
         await probed.close()
 
 

@@ -102,7 +102,7 @@ async def test_lists_can_be_read_in_pages(chat: ChatClient) -> None:
         ),
         ("append_events", '{"session_id": "s", "events": [{"id": "x", "timestamp": 1}]}', 404, "not found"),
         ("get_history", '{"session_id": "nobody"}', 404, "not found"),
-        ("get_history", '"nobody"', 400, "app_name: is missing; there are several apps: scripted, second"),
+        ("get_history", '"nobody"', 400, "app_name: is missing. The service has several apps: scripted, second"),
         ("post", '{"message": "x", "session_id": "s", "app_name": null}', 400, "app_name: is missing"),
         ("list_sessions", "null", 400, "app_name: is missing"),
         ("get_history", '{"session_id": "s", "limit": 0}', 400, "limit"),

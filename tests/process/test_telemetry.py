@@ -202,7 +202,7 @@ def assert_each_thing_once(collector: Collector) -> None:
     assert collector.value("adk_chat.tokens", type="output") > 0
     assert collector.metrics["adk_chat.turn.duration"].histogram.data_points[0].count == 1
     assert collector.metrics["adk_chat.turn.time_to_first_token"].histogram.data_points[0].count == 1
-    assert [line for line in collector.logs if line.startswith("The turn begins")] == ["The turn begins."]
+    assert [line for line in collector.logs if line.startswith("The turn begins")] == ["The turn starts."]
 
 
 def test_an_exporter_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

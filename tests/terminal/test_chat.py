@@ -73,7 +73,7 @@ async def test_sessions_are_begun_listed_switched_and_read(adk: str) -> None:
     assert code == 0
     assert complained.splitlines() == [
         "There is no session nowhere; /sessions lists them.",
-        "There is no such command; /help lists them.",
+        "Unknown command. /help lists them.",
     ]
     async with httpx.AsyncClient(base_url=adk) as client:
         path = f"/apps/second/users/{user}/sessions/{older}"

@@ -1,11 +1,11 @@
-"""The calls of one response begin in their order, as under ADK, where a step takes time that a call there would not.
+"""The calls of one response start in their order, as under ADK, although each waits for the journal.
 
-ADK makes a task for each call, one after the other, and each runs until it has to wait for something: where nothing
-waits, as in plain functions, a call has ended before the next one begins. Here every call of a tool waits for the
-journal. So a call begins when the one before it has ended, or waits for something that it would wait for under ADK.
+ADK makes a task for each call, and each runs until it waits for something. Plain functions wait for nothing, so under
+ADK each call ends before the next one starts. Here every tool call waits for the journal. So a call starts when the one
+before it has ended, or waits for something that it would wait for under ADK.
 
-Who waits for whom: a call for the one before it, which waits for nothing of this. A call that fails waits for the
-others to have begun, before ADK hears of it and cancels them.
+Who waits for whom: a call waits for the one before it, which never waits for a later one. A call that fails waits until
+the others have started; only then does ADK see the error and cancel them.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _call: "ContextVar[Call | None]" = ContextVar("adk_chat_call", default=None)
 
 
 class TurnThreads(ToolThreadPoolConfig):
-    """Threads for plain functions, so that the event loop goes on; they run one after the other all the same."""
+    """Threads for plain functions, which keep the event loop free. The functions still run one after the other."""
 
 
 class Call:
@@ -38,7 +38,7 @@ class Call:
 
     @classmethod
     def current(cls) -> "Call | None":
-        """That which the asking code belongs to, where there are others beside it."""
+        """Returns the call of the current code, if its response has several."""
         return _call.get()
 
     @property
@@ -47,12 +47,12 @@ class Call:
         return self._begun[self._number].is_set()
 
     def wait(self) -> None:
-        """It waits for something, so that the next one may begin."""
+        """Notes that it waits for something, so that the next call may start."""
         self._begun[self._number].set()
 
     @contextmanager
     def in_step(self) -> Generator[None, None, None]:
-        """It waits for a step, as it would not under ADK."""
+        """Marks a wait for the journal, which would not be a wait under ADK."""
         self._steps += 1
         try:
             yield
@@ -60,7 +60,7 @@ class Call:
             self._steps -= 1
 
     async def run(self, call: Coroutine[Any, Any, T]) -> T:
-        """Run it, in its turn."""
+        """Runs the call when it is its turn."""
         _call.set(self)
         try:
             if self._number:
@@ -75,10 +75,10 @@ class Call:
             self.wait()
 
     async def end(self) -> None:
-        """It has its result, and goes on: who comes after it waits for it, and it for nobody."""
+        """Returns at once: a call that has its result never waits for a later one."""
 
     def noting(self, code: Awaitable[T]) -> Awaitable[T]:
-        """Code of a step of it: what that waits for, the call waits for."""
+        """Returns code of a step that calls `wait` when it waits for something."""
         return noting(awaiting(code), self.wait)
 
 

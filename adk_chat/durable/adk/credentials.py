@@ -1,4 +1,4 @@
-"""What a user has consented to: kept with the user, sealed; and an authorization code is redeemed once."""
+"""Credentials that users have granted: stored encrypted with the user, and exchanged once."""
 
 from typing import Any
 
@@ -23,13 +23,13 @@ _PREFIX = f"{State.USER_PREFIX}credential:"
 
 
 class UserCredentials(BaseCredentialService):
-    """ADK's credential service in the `user:` state, sealed: a user consents once, for all sessions of the app.
+    """ADK's credential service in the `user:` state, encrypted: a user consents once for all sessions of the app.
 
-    A credential is stored with the event of the tool that saved it, or with one of its own: ADK saves that of a toolset
-    with the actions of no event. One that was sealed with another key is none, and the user is asked again.
+    A credential is stored with the event of the tool that saved it. That of a toolset gets an event of its own, because
+    ADK saves it without one. A credential that was encrypted with another key is ignored, and the user is asked again.
 
     Args:
-        seal: what encrypts them.
+        seal: encrypts the credentials.
     """
 
     def __init__(self, seal: Seal) -> None:

@@ -1,4 +1,4 @@
-"""What an exception of a model or a tool means, and how it is kept in the journal so that a replay raises it again."""
+"""What an exception of a model or a tool means, and how the journal keeps it for a replay."""
 
 import contextlib
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from adk_chat.durable.journal.errors import Raisable
 
 _TRANSIENT_STATUS = {408, 429}
 _SERVER_ERROR = 500
-# aiohttp, the OpenAI SDK and Anthropic's name their connection errors so; none of them need be installed.
+# The names that aiohttp, the OpenAI SDK and Anthropic's use for connection errors. None of them need be installed.
 _TRANSIENT_NAMES = {"ClientConnectionError", "ClientPayloadError", "APIConnectionError"}
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same model call may succeed in a moment: no connection, a timeout, HTTP 408, 429 or 5xx."""
-    response = getattr(error, "response", None)  # of httpx's HTTPStatusError, and of those of requests
+    """Returns whether a retry may succeed: no connection, a timeout, or HTTP 408, 429 or 5xx."""
+    response = getattr(error, "response", None)  # of httpx's and requests' HTTP errors
     named: list[Any] = [getattr(error, name, None) for name in ("code", "status_code", "status")]
     status = next(filter(_is_status, [*named, getattr(response, "status_code", None)]), None)
     if status is not None:
@@ -30,36 +30,36 @@ def is_transient(error: BaseException) -> bool:
 
 
 def _is_status(code: object) -> bool:
-    """Whether it is one of HTTP, and no code of a provider's own."""
+    """Returns whether a code is an HTTP status, and not a provider's own code."""
     return isinstance(code, int) and 100 <= code < 600
 
 
 _CHAIN = 8
-"""How many exceptions of a chain, or of groups in groups, are kept."""
+"""How many exceptions of a chain, or of nested groups, are kept."""
 _TEXT_BYTES = 16 * 1024
 _LOOKED_AT = (
     *("status_code", "status", "code", "reason", "reason_phrase", "message", "details", "headers", "text"),
     *("url", "method"),
 )
-"""What code asks of the response, or the request, that an exception of a client carries."""
+"""The attributes that code reads of the response or request in a client's exception."""
 _BUILT_IN = {"builtins", "asyncio.exceptions", "asyncio"}
 
 
 class ObjectRecord(BaseModel):
-    """An object that an exception carries, a response most often, by what code looks at."""
+    """An object that an exception carries, mostly a response, with the attributes that code reads."""
 
     type: str
     attributes: dict[str, Any] = {}
 
     @classmethod
     def of(cls, carried: object) -> "ObjectRecord":
-        """Describe `carried`."""
+        """Returns the record of an object."""
         found: dict[str, Any] = {}
         for name in _LOOKED_AT:
-            with contextlib.suppress(Exception):  # as httpx's text of a stream that was not read
+            with contextlib.suppress(Exception):  # such as the text of a stream that was not read
                 found[name] = getattr(carried, name)
         kept = {}
-        # What a request says may be a secret, as may all else that an object has.
+        # A request may contain secrets, and so may any other attribute.
         of_request = not any(_is_status(found.get(name)) for name in ("status_code", "status"))
         for name, value in found.items():
             if name == "headers" and of_request:
@@ -76,10 +76,10 @@ class ObjectRecord(BaseModel):
         return cls(type=values.name_of(type(carried)), attributes=kept)
 
     def rebuild(self) -> Any:
-        """An object with these attributes, of a class of the same name; a response of httpx is one again."""
+        """Returns an object with these attributes whose class has the same name; for httpx, a real response."""
         kept = {name: values.decode(value) for name, value in self.attributes.items()}
         if self.type == "httpx:Response":
-            # The text is what the body says once it is unpacked.
+            # The text is the body after decompression.
             headers = {key: value for key, value in kept.get("headers", {}).items() if key != "content-encoding"}
             request = httpx.Request("GET", kept["url"]) if "url" in kept else None
             return httpx.Response(kept["status_code"], headers=headers, text=kept.get("text", ""), request=request)
@@ -87,9 +87,9 @@ class ObjectRecord(BaseModel):
 
 
 class ErrorRecord(BaseModel):
-    """An exception as the journal keeps it: its class and the bases of that, and all that code may look at.
+    """An exception as the journal keeps it: its class and base classes, arguments and attributes.
 
-    Of arguments and attributes, those that have a form in JSON are kept, exceptions, and what can be of other objects.
+    It keeps those arguments and attributes that are JSON or exceptions, and a description of other objects.
     """
 
     type: str
@@ -98,12 +98,12 @@ class ErrorRecord(BaseModel):
     args: list[Any] = []
     attributes: dict[str, Any] = {}
     errors: dict[str, "ErrorRecord | list[ErrorRecord]"] = {}
-    """The exceptions that led to it, and those of a group."""
+    """The exceptions that caused it, and those of a group."""
     objects: dict[str, ObjectRecord] = {}
 
     @classmethod
     def of(cls, error: BaseException, depth: int = 0) -> "ErrorRecord":
-        """Describe `error`."""
+        """Returns the record of an exception."""
         kind = type(error)
         record = cls(
             type=values.name_of(kind),
@@ -127,9 +127,10 @@ class ErrorRecord(BaseModel):
         return record
 
     def rebuild(self) -> Raisable:
-        """An exception of the same class with the same message; where there is no such class any more, of a new one.
+        """Returns an exception of the same class with the same message.
 
-        That has the nearest base that there is. A class whose message needs what could not be kept is derived from.
+        If the class no longer exists, it is a new class that derives from the nearest base class that does. If its
+        message depends on what could not be kept, it is a subclass with that message.
         """
         module, _, qualname = self.type.partition(":")
         name = qualname.split(".")[-1]
@@ -139,7 +140,7 @@ class ErrorRecord(BaseModel):
             with contextlib.suppress(Exception):
                 if values.name_of(base) == self.type and _said(error := self._made(base)) == self.message:
                     return error
-            with contextlib.suppress(Exception):  # of a class that cannot be made, or derived from
+            with contextlib.suppress(Exception):  # a class that cannot be instantiated, or subclassed
                 return self._made(type(name, (base,), {"__module__": module, "__str__": lambda _: self.message}))
         return cast(Exception, type(name, (RuntimeError,), {"__module__": module})(self.message))
 
@@ -150,7 +151,7 @@ class ErrorRecord(BaseModel):
         if issubclass(kind, BaseExceptionGroup):
             members = self.errors.get("exceptions", [])
             args = [*args, [one.rebuild() for one in members if isinstance(one, ErrorRecord)]]
-        # Somebody's own constructor may take, and do, anything; that of Python's class sets what is in no dictionary.
+        # A user's constructor may take or do anything, so only that of Python's own base class is called.
         built_in = next(base for base in kind.__mro__ if base.__module__ in _BUILT_IN)
         error = built_in.__new__(kind, *args)
         with contextlib.suppress(TypeError):
@@ -170,15 +171,15 @@ def _said(error: BaseException) -> str:
     try:
         return str(error).encode(errors="backslashreplace").decode()
     except Exception as broken:
-        return f"<{type(error).__name__} whose text cannot be had: {type(broken).__name__}>"
+        return f"<{type(error).__name__} whose text is not available: {type(broken).__name__}>"
 
 
 def _made_of(error: BaseException) -> tuple[Any, ...]:
-    """What Python's own class is to be made of: `OSError.args` lacks the name of the file."""
+    """Returns the arguments for Python's own base class. `OSError.args` lacks the file name."""
     if isinstance(error, ValidationError):
         lines: list[Any] = [dict(line) for line in error.errors(include_url=False)]
         for line in lines:
-            if "error" in line.get("ctx", {}):  # that of a validator
+            if "error" in line.get("ctx", {}):  # from a validator
                 line["ctx"] = {**line["ctx"], "error": str(line["ctx"]["error"])}
         return error.title, lines
     if isinstance(error, OSError) and error.filename is not None:
@@ -195,7 +196,7 @@ def _validation_error(title: str, lines: list[Any]) -> ValidationError:
 
 
 def _attributes(error: BaseException) -> dict[str, Any]:
-    """All that is on it, be it in its dictionary, in slots, or in what Python's own classes have."""
+    """Returns all attributes, from the instance dictionary, slots, and Python's own classes."""
     names: list[str] = []
     for base in type(error).__mro__:
         slots = getattr(base, "__slots__", ()) if base.__module__ not in _BUILT_IN else ()
@@ -211,10 +212,10 @@ def _set(error: BaseException, name: str, value: Any) -> None:
 
 
 def _class_of(name: str) -> Any:
-    """The class of that name, if it is there still and an exception."""
+    """Returns the exception class with that name, if it still exists."""
     try:
         found = values.resolve(name)
-    except Exception:  # whatever a module does that is imported
+    except Exception:  # importing a module may raise anything
         return None
     return found if isinstance(found, type) and issubclass(found, BaseException) else None
 

@@ -32,43 +32,43 @@ logger = logging.getLogger(__name__)
 
 _ERROR_CHARACTERS = 300
 _RICH, _KIND = "$rich", "$kind"
-"""Beside the JSON of a response: fields whose values are of any kind, and its class if that is not ADK's own."""
+"""Keys beside the JSON of a response: for fields of any type, and for its class if that is not ADK's own. Persisted."""
 
 _FIELDS = LlmResponse.model_fields.keys()
 
 
 class ModelCall(BaseModel):
-    """What the journal keeps of a model call: all its responses, and the error that ended it, if one did."""
+    """A model call in the journal: all its responses, and the error that ended it, if any."""
 
     began: float
     ended: float = 0
     responses: list[dict[str, Any]] = []
-    """As `_dumped` makes them."""
+    """See `_dumped`."""
     error: ErrorRecord | None = None
     transient: bool = False
 
 
 class ModelRetry(BaseModel):
-    """That a model call has failed by what may pass, and is made again."""
+    """A model call that failed with a transient error and is retried."""
 
     model: str
-    error: str = Field(description="The name of the exception and what it says, at most 300 characters.")
-    attempt: int = Field(description="Which attempt comes next.")
+    error: str = Field(description="The exception's name and message, at most 300 characters.")
+    attempt: int = Field(description="The number of the next attempt.")
     max_attempts: int
-    seconds: float = Field(description="How long it is until then.")
+    seconds: float = Field(description="Seconds until then.")
 
 
 _retries = metrics.get_meter("adk_chat").create_counter(
-    "adk_chat.model.retries", "{retry}", "Model calls that are made again after an error that may pass."
+    "adk_chat.model.retries", "{retry}", "Model calls retried after a transient error."
 )
 
 
 class DurableModel(BaseLlm):
-    """A model of ADK whose calls are journaled: a call that completed is never made again.
+    """An ADK model whose calls are journaled: a call that has finished is never made again.
 
-    Partial responses are handed to ADK as they arrive, so streaming stays live; a replay hands out the same at once.
-    An error that may pass (see `is_transient`) is tried again as the journal's policy says. The last, and any other, is
-    raised as the model raised it, so that ADK's error callbacks see what they see without Restate.
+    Partial responses are yielded as they arrive, so streaming stays live. A replay yields the same responses at once. A
+    transient error (see `is_transient`) is retried as the journal's policy says. Any other error, and the last one, is
+    raised as the model raised it, so ADK's error callbacks see what they see without Restate.
     """
 
     inner: BaseLlm
@@ -121,7 +121,7 @@ class DurableModel(BaseLlm):
             raise error
 
     def _say_retry(self, journal: Journal, error: BaseException, attempt: int, seconds: float) -> None:
-        """Say in the log, and to who watches the turn, that the model is asked again."""
+        """Logs that the model is called again, and tells whoever watches the turn."""
         retry = ModelRetry(
             model=self.model,
             error=" ".join(f"{type(error).__name__}: {error}".split())[:_ERROR_CHARACTERS],
@@ -130,11 +130,11 @@ class DurableModel(BaseLlm):
             seconds=seconds,
         )
         logger.warning(
-            "%s, of %s, has failed: %s. It is asked again in %g s, for attempt %d of %d at most.",
+            "%s of %s failed: %s. Retrying in %g s: attempt %d of at most %d.",
             *(retry.model, self.agent, retry.error, retry.seconds, retry.attempt, retry.max_attempts),
         )
         if journal.on_model_retry is not None:
-            # Its id and time are no ids and times of the journal, which a replay would not make.
+            # Its id and time are not the journal's: a replay does not make this event.
             journal.on_model_retry(
                 Event(
                     id=str(uuid.uuid4()),
@@ -186,7 +186,7 @@ class _Call:
             await self._receive(received)
 
     def end_of_partials(self, _: object) -> None:
-        """Called when the call is journaled, or is not going to be."""
+        """Called when the call is journaled, or when it is certain that it will not be."""
         self.partials.put_nowait(None)
 
     async def _receive(self, received: list[dict[str, Any]]) -> None:
@@ -195,11 +195,12 @@ class _Call:
         async with aclosing(self._model.generate_content_async(self._request, stream=self._stream)) as responses:
             async for response in responses:
                 _name_function_calls(response)
-                # A complete response makes ADK run tools, so it and what follows is handed out once it is journaled.
+                # A complete response makes ADK run tools. So it, and all that follows, is yielded only once it is
+                # journaled.
                 live = live and bool(response.partial)
-                # As it is before ADK and its callbacks may change it.
+                # Before ADK and its callbacks may change it.
                 received.append(_dumped(response))
-                # A model may change what it has given, and give it again; ADK would have seen it as it was.
+                # A model may change a response and yield the same object again. Under ADK each would be seen as it was.
                 before = places.get(id(response))
                 if before is not None and not live:
                     self.given[before] = _restored(received[before])
@@ -230,31 +231,31 @@ def durable_models(get_llm: Any) -> Any:
 
 
 def _name_function_calls(response: LlmResponse) -> None:
-    # ADK would do so after the step, with ids that depend on how many were made before.
+    # ADK would do this after the step, with ids that depend on how many were made before.
     for part in (response.content.parts if response.content else None) or []:
         if part.function_call and not part.function_call.id:
             part.function_call.id = generate_client_function_call_id()
 
 
 def _journaled(made: ModelCall) -> bytes:
-    """A call as the journal keeps it.
+    """Returns a call as the journal keeps it.
 
     Raises:
-        ValueError: it can be kept in no form.
+        ValueError: if it cannot be kept.
     """
     try:
         data = made.model_dump_json(exclude_none=True).encode()
         if data.count(b"{") + data.count(b"[") > values.MAX_DEPTH:
             from_json(data)
-    except ValueError as error:  # half a character, or nested too deep to be read again
-        raise ValueError(f"The model's answer cannot be kept: {error}") from error
+    except ValueError as error:  # a lone surrogate, or nested too deeply to be read back
+        raise ValueError(f"The model's answer cannot be stored: {error}") from error
     if len(data) > MAX_BYTES:
-        raise ValueError(f"The model's answer takes {len(data)} bytes; at most {MAX_BYTES} can be kept.")
+        raise ValueError(f"The model's answer takes {len(data)} bytes; at most {MAX_BYTES} can be stored.")
     return data
 
 
 def _dumped(response: LlmResponse) -> dict[str, Any]:
-    """What the journal keeps of a response: its JSON, and what that would lose."""
+    """Returns the JSON of a response, and in it what JSON alone would lose."""
     kind = type(response)
     own = [name for name in kind.model_fields if name not in _FIELDS] if kind is not LlmResponse else []
     rich = [name for name in ("custom_metadata", *own) if getattr(response, name) is not None]
@@ -267,7 +268,7 @@ def _dumped(response: LlmResponse) -> dict[str, Any]:
 
 
 def _restored(data: dict[str, Any]) -> LlmResponse:
-    """The response of which that was kept; of ADK's own class, where its own is not there any more."""
+    """Returns the response that was dumped. If its own class no longer exists, it is of ADK's class."""
     given = {name: value for name, value in data.items() if name not in (_RICH, _KIND)}
     rich = {name: values.decode(value) for name, value in data.get(_RICH, {}).items()}
     with contextlib.suppress(values.UnjournalableError, ValidationError):

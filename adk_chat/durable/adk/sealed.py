@@ -1,4 +1,4 @@
-"""What is secret is written sealed: neither the Restate UI nor a log shows it in the clear."""
+"""Encryption of credentials, so that neither the Restate UI nor a log shows them."""
 
 import base64
 import hashlib
@@ -16,10 +16,10 @@ class Seal:
     """Encrypts credentials.
 
     Args:
-        key: the secret, of 32 bytes or more; by default one of this process alone, so that no other can read them.
+        key: the secret, 32 bytes or more; by default a random one, so that no other process can decrypt them.
 
     Raises:
-        ValueError: the key is so short that it can be guessed.
+        ValueError: if the key is too short.
     """
 
     def __init__(self, key: SecretStr | None = None) -> None:
@@ -29,11 +29,11 @@ class Seal:
         self._fernet = Fernet(base64.urlsafe_b64encode(hashlib.sha256(secret).digest()))
 
     def seal(self, credential: AuthCredential) -> str:
-        """The credential as text that says nothing."""
+        """Returns the encrypted credential."""
         return self._fernet.encrypt(credential.model_dump_json(exclude_none=True).encode()).decode()
 
     def unseal(self, sealed: object) -> AuthCredential | None:
-        """The credential; None if it was sealed with another key, or is none."""
+        """Returns the decrypted credential; None if it was encrypted with another key."""
         try:
             return AuthCredential.model_validate_json(self._fernet.decrypt(str(sealed).encode()))
         except (InvalidToken, ValueError):
@@ -44,10 +44,10 @@ _seal: ContextVar[Seal] = ContextVar("adk_chat_seal", default=Seal())  # noqa: B
 
 
 def enter(seal: Seal) -> None:
-    """Let what runs in the current context, and is made there, use that one."""
+    """Uses a seal in the current context and in contexts copied from it."""
     _seal.set(seal)
 
 
 def current_seal() -> Seal:
-    """That of the service whose turn runs here; outside one, one of this process."""
+    """Returns the seal of the service whose turn is running, or a seal of this process."""
     return _seal.get()

@@ -1,9 +1,9 @@
-"""ADK's services under a journal: what an agent's code does through them outside a tool is done once.
+"""ADK's services under a journal: what an agent does with them outside a tool is done once.
 
-What it has read there is what it reads again, whatever was written since.
+A replay reads what was read before, whatever was written since.
 
-The object that code finds in its context is the one that it was given: its methods are followed, on itself. Where no
-journal is open they do what they do without Restate; nor is one open in a tool, whose call is a step anyway.
+The agent's code finds the same service object as under ADK: its methods are wrapped on the instance. If no journal is
+open, or inside a tool (whose call is a step anyway), they behave as usual.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
@@ -42,12 +42,12 @@ _METHODS: dict[str, TypeAdapter[Any]] = {
     "delete_memory": _NOTHING,
     "search_memory": TypeAdapter(SearchMemoryResponse),
 }
-"""The methods that are steps, with what they give. What an artifact holds is not copied, see `_loading`."""
+"""The methods that become steps, with the types of their results. Artifacts are not copied; see `_loading`."""
 
 
 def make_service_durable(service: object) -> None:
-    """Let what code does by `service` be journaled, if it is not yet."""
-    # What an agent as a tool does with artifacts is done, and journaled, by the tool's own context.
+    """Wraps the methods of a service so that they are journaled, unless that is done."""
+    # With an agent as a tool, the artifact calls are journaled by the context of that tool.
     if service is None or _MARK in vars(service) or isinstance(service, seams.ForwardingArtifactService):
         return
     followed: dict[str, Any] = {_MARK: True}
@@ -60,7 +60,7 @@ def make_service_durable(service: object) -> None:
 
 
 def _loading(load: Method, list_versions: Method) -> Method:
-    """Load an artifact; a replay loads the version that was the newest then, or nothing if there was none."""
+    """Wraps `load_artifact`: a replay loads the version that was the newest then, or nothing if there was none."""
 
     async def load_artifact(*args: Any, filename: str, version: int | None = None, **options: Any) -> Any:
         if Journal.current() is None:
@@ -72,7 +72,7 @@ def _loading(load: Method, list_versions: Method) -> Method:
             if version is None:
                 try:
                     read = max(await list_versions(*args, filename=filename, **options), default=None)
-                except Exception:  # a service of one's own need not have any
+                except Exception:  # a user's service need not support it
                     read = None
             loaded.append(await load(*args, filename=filename, version=read, **options))
             return {"version": read, "there": loaded[0] is not None}
@@ -103,7 +103,7 @@ async def _once(name: str, about: str, make: Callable[[], Awaitable[Any]], gives
     def load(kept: Any) -> Any:
         try:
             return gives.validate_python(kept)
-        except ValidationError:  # a service of one's own may give something else than ADK's
+        except ValidationError:  # a user's service may return something else than ADK's
             return kept
 
     return await run_once(name, about, make, dump, load)
@@ -113,7 +113,7 @@ _SUMMARY: TypeAdapter[Any] = TypeAdapter(Event | None)
 
 
 class DurableSummarizer(BaseEventsSummarizer):
-    """A summarizer of ADK whose summaries are journaled steps; without one, ADK's own with the agent's model."""
+    """An ADK summarizer whose summaries are journaled. Without one, it uses ADK's own with the agent's model."""
 
     def __init__(self, inner: BaseEventsSummarizer | None, agent: object) -> None:
         self._inner = inner
@@ -131,7 +131,7 @@ class DurableSummarizer(BaseEventsSummarizer):
 
 
 def make_durable(runner: Runner) -> None:
-    """Let a Runner's services be durable, and give its app a durable summarizer."""
+    """Makes the services and the summarizer of a Runner durable."""
     make_service_durable(runner.artifact_service)
     make_service_durable(runner.memory_service)
     app = runner.app

@@ -1,6 +1,6 @@
-"""OpenTelemetry spans of an agent that runs under a journal: each is emitted once, at the end of the turn.
+"""OpenTelemetry spans of an agent that runs under a journal. Each is exported once, at the end of the turn.
 
-Every attempt makes them again, with the same ids; those of the one that comes to the end are emitted.
+Every attempt creates them again, with the same ids. Those of the last attempt are exported.
 """
 
 import copy
@@ -46,12 +46,12 @@ def replayed_spans(start_span: Any) -> Any:
         tracer = copy.copy(self)
         tracer.id_generator = _JournalIds(journal)
         if journal.resumed:
-            # What is replayed takes no time: the times of the journal are those at which it happened.
+            # A replay takes no time: the journal has the times at which things happened.
             options.setdefault("start_time", int(journal.time() * _NS))
         span: Span = start_span(tracer, *args, **options)
         end = span.end
         at_end = journal.at_end
-        # Whoever collects spans may keep them for long, and what they hold with them.
+        # A collector may keep a span, and what it holds, for a long time.
         attempt = weakref.ref(journal)
 
         def end_once(end_time: int | None = None) -> None:

@@ -1,7 +1,7 @@
-"""What callbacks write into the state is what they wrote, in every attempt: a random id, or the time.
+"""Values that callbacks write into the state are the same in every attempt, such as a random id or the time.
 
-Each write outside a step is recorded; a replay writes what is recorded in its place. So the store, the tools and the
-instructions of a turn see one value, whatever attempt made them.
+Each write outside a step is recorded, and a replay writes the recorded value. So the store, the tools and the
+instructions of a turn see one value.
 """
 
 import threading
@@ -20,7 +20,7 @@ from adk_chat.durable.journal.keys import Key
 T = TypeVar("T")
 
 _MAX_BYTES = 64 * 1024
-"""What is larger is not recorded: the journal would hold the state twice."""
+"""Larger values are not recorded: the journal would hold the state twice."""
 
 
 def replay(state: State, delta: dict[str, Any]) -> None:
@@ -30,7 +30,7 @@ def replay(state: State, delta: dict[str, Any]) -> None:
 
 
 def _written(key: str, value: Any) -> Any:
-    """What is to be written: `value` itself, unless an earlier attempt has written something else there."""
+    """Returns the value to write: `value` itself, unless an earlier attempt wrote another one."""
     journal = None if _thread.known else Journal.current()
     if journal is None or journal.pump.over is not None:
         return value
@@ -45,7 +45,7 @@ def _written(key: str, value: Any) -> Any:
 
 
 class RecordedState(dict[str, Any]):
-    """The state of a session in which code writes past ADK's `State`, as plugins have to: recorded likewise."""
+    """A session's state for code that bypasses ADK's `State`, as plugins must. Its writes are recorded too."""
 
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, _written(key, value))
@@ -68,7 +68,7 @@ class RecordedState(dict[str, Any]):
 
 class _Thread(threading.local):
     known = False
-    """Whether what is written is recorded already, or comes of an event."""
+    """Whether a write is recorded already, or comes from an event."""
 
 
 _thread = _Thread()
@@ -76,7 +76,7 @@ _thread = _Thread()
 
 @contextmanager
 def known() -> Generator[None, None, None]:
-    """What is written here is not to be recorded. Nothing may be waited for meanwhile."""
+    """Writes within this context are not recorded. Nothing may be awaited meanwhile."""
     before, _thread.known = _thread.known, True
     try:
         yield
@@ -85,10 +85,10 @@ def known() -> Generator[None, None, None]:
 
 
 def at_once(code: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine returns that waits for nothing, as inside `known`, where no other code may run meanwhile.
+    """Returns the result of a coroutine that never waits, as inside `known`, where no other code may run.
 
     Raises:
-        RuntimeError: it waits all the same.
+        RuntimeError: if it waits after all.
     """
     try:
         code.send(None)
@@ -97,7 +97,7 @@ def at_once(code: Coroutine[Any, Any, T]) -> T:
         return result
     finally:
         code.close()
-    raise RuntimeError(f"{getattr(code, '__qualname__', code)} waits, and adk_chat counts on it that it does not.")
+    raise RuntimeError(f"{getattr(code, '__qualname__', code)} waits, and adk_chat relies on it not to.")
 
 
 def recorded_items(set_item: Any) -> Any:

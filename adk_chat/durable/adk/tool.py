@@ -1,4 +1,4 @@
-"""Tool calls, and calls of the functions of a workflow's nodes, as journaled steps."""
+"""Tool calls, and calls of workflow functions, as journaled steps."""
 
 import asyncio
 import contextlib
@@ -35,20 +35,20 @@ _ASKS_FOR_CONTEXT = (restate_adk.restate_context, restate_adk.restate_object_con
 
 
 def restate_tool(function: F) -> F:
-    """Mark a tool function that needs Restate itself: timers, awakeables, calls to other services, steps of its own.
+    """Marks a tool function that needs Restate itself: timers, awakeables, calls, steps of its own.
 
-    It runs outside a journaled step, so on a replay it runs again, up to the point that its own use of Restate reached.
-    `restate.ext.adk.restate_context()` gives it the context. Functions that use the helpers of `restate.ext.adk`
-    in their own body need no mark.
+    It runs outside a journaled step. A replay runs it again, up to the point that its own use of Restate reached.
+    `restate.extensions.current_context()` returns its context. A function that calls the helpers of `restate.ext.adk`
+    in its own body needs no mark.
     """
     setattr(function, _MARK, True)
     return function
 
 
 def needs_restate(tool: BaseTool) -> bool:
-    """Whether `tool` must run outside a journaled step.
+    """Returns whether `tool` must run outside a journaled step.
 
-    It does if it is marked, plainly uses the Restate context, or runs an agent or a node: their calls are the steps.
+    That is so if it is marked, plainly uses the Restate context, or runs an agent or a node, whose calls are the steps.
     """
     return isinstance(tool, AgentTool | seams.NodeTool) or _function_needs_restate(getattr(tool, "func", None))
 
@@ -69,7 +69,7 @@ def _asks_for_context(function: Any) -> bool:
         return False
     used, scope = _names(code), getattr(function, "__globals__", {})
     named = [scope[name] for name in used if name in scope]
-    # `adk.restate_context()` names the module and then its attribute.
+    # `adk.restate_context()` names the module first and then its attribute.
     named += [getattr(module, name, None) for module in named if isinstance(module, ModuleType) for name in used]
     return any(candidate is helper for candidate in named for helper in _ASKS_FOR_CONTEXT)
 
@@ -80,7 +80,7 @@ def _names(code: CodeType) -> set[str]:
 
 
 class ToolCall(BaseModel):
-    """What the journal keeps of a tool call. `result` and `state_delta` are as `values.encode` makes them."""
+    """A tool call in the journal. `result` and `state_delta` are encoded by `values.encode`."""
 
     ended: float = Field(default_factory=time.time)
     result: Any = None
@@ -89,19 +89,19 @@ class ToolCall(BaseModel):
     end_invocation: bool = False
     error: ErrorRecord | None = None
     waited: bool = False
-    """Whether it waited for something, so that the next call of its response, or another branch, went on meanwhile."""
+    """Whether it waited for something, so that the response's next call or another branch continued meanwhile."""
     args: Any = None
-    """The arguments, if it has changed them."""
+    """The arguments, if it changed them."""
     session_state: dict[str, Any] = {}
-    """What it has set in the state of the session itself, past the delta."""
+    """What it set in the session's state, bypassing the delta."""
     context_vars: dict[str, Any] = {}
-    """The context variables that it has set, as `context_vars.dump` makes them."""
+    """The context variables that it set; see `context_vars.dump`."""
 
     def keep(self, context: Context, before: "_Before") -> None:
-        """Keep what the call did in `context`.
+        """Keeps what the call did to `context`.
 
         Raises:
-            UnkeepableError: some of it can be kept in no form.
+            UnkeepableError: if some of it cannot be kept.
         """
         invocation, delta = context.get_invocation_context(), context.actions.state_delta
         self.state_delta = values.encode_leniently(dict(delta), "state")
@@ -117,7 +117,7 @@ class ToolCall(BaseModel):
                     self.session_state[key] = values.encode(value)
 
     def apply(self, context: Context, args: dict[str, Any]) -> None:
-        """Do in `context`, and to the arguments, what the call did there."""
+        """Applies to `context`, and to the arguments, what the call did."""
         actions = EventActions.model_validate(self.actions)
         for name in actions.model_fields_set:
             setattr(context.actions, name, getattr(actions, name))
@@ -133,20 +133,20 @@ class ToolCall(BaseModel):
 
 
 class _Before:
-    """What a call shares with ADK, as it was before it."""
+    """What a call shares with ADK, as it was before the call."""
 
     def __init__(self, context: Context, args: dict[str, Any]) -> None:
         self.args = args
         self._args_then: dict[str, Any] | None = None
-        with contextlib.suppress(Exception):  # whatever objects nodes of a workflow hand on
+        with contextlib.suppress(Exception):  # workflow nodes may pass on any object
             self._args_then = copy.deepcopy(args)
         self.state = dict(context.get_invocation_context().session.state)
 
     def args_changed(self) -> bool:
-        """Whether the call has changed its arguments."""
+        """Returns whether the call changed its arguments."""
         try:
             return self._args_then is not None and bool(self.args != self._args_then)
-        except Exception:  # of objects that cannot be compared
+        except Exception:  # objects that cannot be compared
             return False
 
 
@@ -160,19 +160,19 @@ async def _once(
     *,
     in_thread: bool = False,
 ) -> object:
-    """Run a call as a step; give, or raise, what it gave, and do in `context` what it did there.
+    """Runs a call as a step. Returns or raises its outcome; a replay also applies what it did to `context`.
 
     Args:
-        journal: of the attempt.
-        name: of the tool or function.
-        about: the id of the call, or the arguments where it has none.
+        journal: the journal of the attempt.
+        name: the name of the tool or function.
+        about: the id of the call, or its arguments if it has none.
         run: makes the call.
-        context: of the tool; None for a function.
-        args: what it is called with.
-        in_thread: whether it is a plain function in a thread of the turn; under ADK it would keep all others waiting.
+        context: the tool's context; None for a function.
+        args: the arguments.
+        in_thread: whether it is a plain function in a thread of the turn. Under ADK it would block all others.
     """
     outcome: Outcome[object] = Outcome()
-    recorded: list[ToolCall] = []  # by this attempt, or by an earlier one
+    recorded: list[ToolCall] = []  # made by this attempt, or by an earlier one
     beside = Call.current() or journal.wave().join()
 
     async def timed() -> object:
@@ -194,7 +194,7 @@ async def _once(
             if len(data) > MAX_BYTES:
                 raise ValueError(f"it takes {len(data)} bytes; at most {MAX_BYTES}. Save it as an artifact")
         except ValueError as error:
-            failure = ValueError(f"The result of tool {name} cannot be kept: {error}")
+            failure = ValueError(f"The result of tool {name} cannot be stored: {error}")
             made = ToolCall(error=outcome.fail(failure), waited=made.waited)
             data = made.model_dump_json().encode()
         recorded.append(made)
@@ -219,7 +219,7 @@ async def _once(
 
 def _kept(result: object, *, of_tool: bool) -> Any:
     kept = values.encode_leniently(result, "")
-    # As ADK makes a response of what is no dictionary.
+    # As ADK turns a result that is not a dictionary into a response.
     wrap = of_tool and isinstance(kept, dict) and not isinstance(result, dict) and not values.is_typed(kept)
     return {"result": kept} if wrap else kept
 
@@ -250,7 +250,7 @@ def _is_coroutine_function(function: object) -> bool:
 
 
 def _has_turn_threads(context: Context | None) -> bool:
-    """Whether plain functions have threads that the turn has given them, and not those that somebody has asked for."""
+    """Returns whether plain functions run in threads of the turn, and not in threads that the user configured."""
     config = None if context is None else context.get_invocation_context().run_config
     return config is not None and isinstance(config.tool_thread_pool_config, TurnThreads)
 

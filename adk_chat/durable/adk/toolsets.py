@@ -1,7 +1,7 @@
-"""The tools that a toolset lists for a model call are those of the call, whatever it lists at a replay.
+"""The tools that a toolset lists for a model call stay the same on a replay.
 
-An MCP server that is away then changes nothing that has happened: what was called there is recorded. What was not is
-called as ever, and fails as ever if it is not there.
+So an MCP server that is down changes nothing that has happened: finished calls are recorded. A call that is not
+recorded is made as usual, and fails as usual.
 """
 
 from typing import Any
@@ -21,23 +21,23 @@ from adk_chat.durable.journal.keys import Key
 
 
 class _Listing(BaseModel):
-    """What the journal keeps of a listing: the names, and which tools are long-running; or the error."""
+    """A list of tools in the journal: their names, and whether they are long-running; or the error."""
 
     tools: dict[str, bool] = {}
     error: ErrorRecord | None = None
 
 
 class AbsentTool(BaseTool):
-    """A tool that was listed when the model was asked, and is not there at the replay."""
+    """A tool that was listed when the model was called, and is not listed on the replay."""
 
     def __init__(self, name: str, *, is_long_running: bool, toolset: str) -> None:
         super().__init__(name=name, description="", is_long_running=is_long_running)
         self._toolset = toolset
 
     def absence(self) -> RuntimeError:
-        """The error of whatever needs it now."""
+        """Returns the error of any use of it."""
         return RuntimeError(
-            f"{self._toolset} listed the tool {self.name} when the turn began to use it, and does not list it any more."
+            f"{self._toolset} listed the tool {self.name} when the turn first used it, and no longer does."
         )
 
     @override

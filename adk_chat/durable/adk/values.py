@@ -1,4 +1,4 @@
-"""Python values in the journal: plain JSON as it is, anything richer beside the name of its type."""
+"""Python values in the journal: JSON as it is, anything else with the name of its type."""
 
 import importlib
 import math
@@ -20,49 +20,49 @@ _TYPE = "$type"
 _SEALED, _PARTS = "sealed", "parts"
 _VALUE = "value"
 MAX_DEPTH = 170
-"""How deep a value may be nested as JSON. It goes into an event, and JSON is read to a depth of 200."""
+"""The deepest nesting of a value as JSON. It becomes part of an event, and parsers accept 200."""
 
 
 class UnjournalableError(Exception):
-    """A value has no form in JSON that gives an equal value back."""
+    """A value has no JSON form that can be read back as an equal value."""
 
 
 class UnkeepableError(UnjournalableError, ValueError):
-    """A value has no form in JSON at all; the message says which one, and why."""
+    """A value has no JSON form at all. The message says which one, and why."""
 
 
 def encode(value: Any) -> Any:
-    """`value` as JSON data from which `decode` makes an equal value of the same type.
+    """Returns `value` as JSON data from which `decode` makes an equal value of the same type.
 
-    Dataclasses, pydantic models, enums, dates, tuples, sets and the like keep their type.
+    Dataclasses, pydantic models, enums, dates, tuples, sets and the like keep their types.
 
     Raises:
-        UnjournalableError: there is no such data, as for a lock or a generator.
-        UnkeepableError: there is none at all.
+        UnjournalableError: if there is no such data, as for a lock or a generator.
+        UnkeepableError: if there is no JSON form at all.
     """
     return _encode(value, "", 0, strict=True)
 
 
 def encode_leniently(value: Any, what: str) -> Any:
-    """The same; what has no such data, deep in `value` as well, becomes what an event of ADK would hold in its place.
+    """Like `encode`, but what cannot be encoded, even deep inside, becomes what ADK's event would contain.
 
     Args:
-        value: what is to be kept.
-        what: it is called in errors.
+        value: the value.
+        what: what error messages call it.
 
     Raises:
-        UnkeepableError: it is nested too deep, or some text in it is no text.
+        UnkeepableError: if it is nested too deeply, or a text in it is not valid Unicode.
     """
     return _encode(value, what, 0, strict=False)
 
 
 def is_typed(data: Any) -> bool:
-    """Whether `decode` makes something else of `data` than the like."""
+    """Returns whether `decode` returns something else than the data itself."""
     return isinstance(data, dict) and _TYPE in data
 
 
 def decode(data: Any) -> Any:
-    """The value that was given to `encode`; as plain JSON where it has a type that cannot be made any more."""
+    """Returns the value that was encoded, or plain JSON if its type no longer exists."""
     if isinstance(data, list):
         return [decode(item) for item in data]
     if not isinstance(data, dict):
@@ -75,27 +75,27 @@ def decode(data: Any) -> Any:
         name, parts = data[_VALUE][0], decode(data[_VALUE][1])
         try:
             return _of_parts(name, parts)
-        except Exception:  # its class is gone, or another one by now
+        except Exception:  # its class is gone, or has changed
             return parts
     for kind, (_, restore) in _BUILTIN.items():
         if kind.__name__ == data[_TYPE]:
             return restore(data[_VALUE])
     try:
         return _adapter(resolve(data[_TYPE])).validate_python(data[_VALUE])
-    except Exception:  # its class is gone, or another one by now
+    except Exception:  # its class is gone, or has changed
         return data[_VALUE]
 
 
 def name_of(kind: type) -> str:
-    """The name by which `resolve` finds a class."""
+    """Returns the name by which `resolve` finds a class."""
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def resolve(name: str) -> Any:
-    """The class of that name, `module:qualname`.
+    """Returns the class with the name `module:qualname`.
 
     Raises:
-        UnjournalableError: there is none.
+        UnjournalableError: if there is none.
     """
     module, _, qualname = name.partition(":")
     try:
@@ -103,7 +103,7 @@ def resolve(name: str) -> Any:
         for part in qualname.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise UnjournalableError(f"{name} is not importable, so its values cannot be read back.") from error
+        raise UnjournalableError(f"{name} cannot be imported, so its values cannot be read back.") from error
     return found
 
 
@@ -137,7 +137,7 @@ def _encode(value: Any, where: str, depth: int, *, strict: bool) -> Any:
     try:
         return _typed(value, kind)
     except UnjournalableError:
-        # Its parts may be of any kind, which the JSON of the whole does not say.
+        # Its parts may be of any type, which the JSON of the whole does not tell.
         with suppress(UnjournalableError):
             return _in_parts(value, kind, where, depth)
         if strict:
@@ -149,7 +149,7 @@ def _encode(value: Any, where: str, depth: int, *, strict: bool) -> Any:
             if hasattr(value, "__next__")
             else to_jsonable_python(value, by_alias=True, exclude_none=True, bytes_mode="base64", fallback=repr)
         )
-    except Exception:  # a circle, or whatever somebody's own serializer raises
+    except Exception:  # a cycle, or a user's serializer that raises
         plain = repr(value)
     return _encode(plain, where, depth, strict=strict)
 
@@ -159,7 +159,7 @@ def _typed(value: Any, kind: Any) -> Any:
     try:
         data = _adapter(kind).dump_python(value, mode="json", by_alias=True)
         equal = bool(_adapter(kind).validate_python(data) == value) and resolve(name) is kind
-    except Exception as error:  # whatever its own serializer or comparison raises
+    except Exception as error:  # a user's serializer or comparison may raise anything
         raise UnjournalableError(f"A {kind.__qualname__} has no form in JSON: {error}") from error
     if not equal:
         raise UnjournalableError(f"A {kind.__qualname__} does not survive JSON: {value!r:.200}")
@@ -167,10 +167,10 @@ def _typed(value: Any, kind: Any) -> Any:
 
 
 def _in_parts(value: Any, kind: Any, where: str, depth: int) -> Any:
-    """A value as its class and its parts.
+    """Returns a value as its class and its parts.
 
     Raises:
-        UnjournalableError: it has none, or they have no such form, or what is made of them is not equal.
+        UnjournalableError: if it has none, they cannot be encoded, or the rebuilt value is not equal.
     """
     try:
         parts = _encode(_parts(value, kind), where, depth + 2, strict=True)
@@ -179,10 +179,10 @@ def _in_parts(value: Any, kind: Any, where: str, depth: int) -> Any:
         equal = type(made) is kind and bool(made == value)
     except UnjournalableError:
         raise
-    except Exception as error:  # whatever its own attributes or comparison raise
-        raise UnjournalableError(f"A {kind.__qualname__} cannot be made of its parts: {error}") from error
+    except Exception as error:  # a user's attributes or comparison may raise anything
+        raise UnjournalableError(f"A {kind.__qualname__} cannot be rebuilt from its parts: {error}") from error
     if not equal:
-        raise UnjournalableError(f"A {kind.__qualname__} is not equal to what is made of its parts.")
+        raise UnjournalableError(f"A {kind.__qualname__} does not equal what is rebuilt from its parts.")
     return data
 
 
@@ -200,7 +200,7 @@ def _parts(value: Any, kind: Any) -> Any:
         return list(value)
     base = next((base for base in _BASES if issubclass(kind, base)), None)
     if base is None or kind.__new__ is not base.__new__ or getattr(value, "__dict__", None):
-        raise UnjournalableError(f"A {kind.__qualname__} has no parts that could be kept.")
+        raise UnjournalableError(f"A {kind.__qualname__} has no parts that can be stored.")
     return base(value)
 
 
@@ -225,7 +225,7 @@ def _text(text: str, where: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise UnkeepableError(
-            f"{where or 'It'} is no text that can be kept: {text!r:.100} has half a character ({error.reason})."
+            f"{where or 'It'} is not valid Unicode text: {text!r:.100} has half a character ({error.reason})."
         ) from error
     return text
 
@@ -241,7 +241,7 @@ _BUILTIN: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     range: (lambda value: [value.start, value.stop, value.step], lambda data: range(*data)),
 }
 _BASES = (str, int, float, bytes, list, dict, tuple, set, frozenset)
-"""Those whose subclasses are made of such a value."""
+"""Types whose subclasses are rebuilt from such a value."""
 
 
 @lru_cache(maxsize=1024)

@@ -1,8 +1,8 @@
-"""One attempt of a Restate invocation: the tasks that its code makes, and their end.
+"""One attempt of a Restate invocation: the tasks that its code creates, and their end.
 
-An attempt that is over is over: its tasks are cancelled and gone before the next one of the same Restate invocation
-begins in this process. Tasks that libraries make for what outlives a turn, as the connections of MCP, are not its
-tasks; nor are those that code leaves behind on purpose when a turn has ended well.
+When an attempt is over, its tasks are cancelled and gone before the next attempt of the same Restate invocation begins
+in this process. Tasks that libraries create for longer-lived things, such as MCP connections, do not belong to it. Nor
+do tasks that code leaves running on purpose when a turn has ended well.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ T = TypeVar("T")
 _END_SECONDS = 2.0
 _TOLD_SECONDS = 0.05
 _CANCEL_SECONDS = (0.05, 1.0, 0.3)
-"""What was told of a cancellation has the first to end by itself, and then each of the others once it is cancelled."""
+"""After a cancellation: the time to end by itself, and then the time after each cancellation of the task."""
 _LIVE_ON = tuple(f"google.adk.{name}" for name in ("tools", "plugins", "integrations", "memory", "models", "telemetry"))
-"""The modules of ADK whose tasks are for what outlives a turn."""
+"""ADK modules whose tasks outlive a turn."""
 _LIBRARIES = {
     "a2a",
     "aio_pika",
@@ -59,15 +59,15 @@ async def _nothing() -> AsyncGenerator[None, None]:
 
 
 _ASEND = type(anext(_nothing()))
-"""What `anext` gives for an async generator, which a task may run as it is."""
+"""The type of what `anext` returns for an async generator. A task may run it directly."""
 
 
 class StuckError(Exception):
-    """Code of an earlier attempt does not heed that it was cancelled, so that it would run beside the next one."""
+    """Code of an earlier attempt ignores its cancellation and would run beside the next attempt."""
 
 
 class IgnoredCancelError(Exception):
-    """The turn was cancelled, and code of the agent goes on as if it were not."""
+    """The turn was cancelled, and code of the agent ignores that."""
 
 
 class Attempt:
@@ -75,7 +75,7 @@ class Attempt:
 
     Args:
         invocation_id: the Restate invocation.
-        abort: set when it is cancelled, if what `run` runs is to be told by that.
+        abort: set when it is cancelled, if the code in `run` is told that way.
     """
 
     _running: ClassVar["dict[str, Attempt]"] = {}
@@ -84,21 +84,21 @@ class Attempt:
         self._id = invocation_id
         self._abort = abort
         self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
-        """Those that code of the attempt has made."""
+        """The tasks that code of the attempt has created."""
         self.timers = Timers()
         """The timers that it has set."""
         self._handler = asyncio.current_task()
-        """The server's task that runs the handler, and with it what the handler does itself."""
+        """The server's task, which runs the handler."""
         self._over = asyncio.get_running_loop().create_future()
         self._cancelled = asyncio.get_running_loop().create_future()
         self.holds = Holds()
         self._beside: set[asyncio.Task[Any]] = set()
         self.abandoned = False
-        """Whether code of it goes on although the turn has ended."""
+        """Whether its code continues although the turn has ended."""
 
     @classmethod
     async def begin(cls, invocation_id: str, abort: asyncio.Event | None) -> "Attempt":
-        """A new attempt, once nothing of the one before runs here any more; see `check` for what does not end."""
+        """Starts an attempt when nothing of the previous one runs here any more; see `check` for what does not end."""
         attempt = cls(invocation_id, abort)
         before = cls._running.get(invocation_id)
         if before is not None:
@@ -110,39 +110,39 @@ class Attempt:
         return attempt
 
     def check(self) -> None:
-        """See that nothing of an earlier attempt runs beside this one.
+        """Checks that nothing of an earlier attempt is still running.
 
         Raises:
-            StuckError: something does.
+            StuckError: if something is.
         """
         if self._beside:
             raise StuckError(
-                f"Code of an earlier attempt at this turn goes on although it was cancelled: {_names(self._beside)}. "
-                "It has to let asyncio.CancelledError through."
+                f"Code of an earlier attempt at this turn is still running although it was cancelled: "
+                f"{_names(self._beside)}. It must not suppress asyncio.CancelledError."
             )
 
     def add(self, task: "asyncio.Task[Any]") -> None:
-        """A task was made by code of the attempt."""
+        """Adds a task that code of the attempt has created."""
         self.tasks.add(task)
 
     def waits_for(self, engine: "Iterable[asyncio.Future[None]]") -> Wait:
-        """What its code waits for, given the futures that the pump completes."""
+        """Returns what its code waits for, given the futures that the pump completes."""
         if self.timers.pending() or self.holds.anything:
             return Wait.WORK
         tasks = [task for task in (*self.tasks, self._handler) if task is not None and not task.done()]
         return waits_for(tasks, {*engine, self._over, self._cancelled})
 
     def end(self, over: BaseException) -> None:
-        """The attempt is over; `run` raises that."""
+        """Ends the attempt. `run` raises `over`."""
         if not self._over.done():
             self._over.set_result(over)
         for task in self.tasks:
             task.add_done_callback(retrieve)
 
     def cancel(self) -> bool:
-        """Tell what `run` runs that the turn is cancelled; it has a moment to end.
+        """Tells the code in `run` that the turn is cancelled, and gives it a moment to end.
 
-        Gives whether it is told like that.
+        Returns whether the code is told that way.
         """
         if self._abort is None:
             return False
@@ -152,11 +152,11 @@ class Attempt:
         return True
 
     async def run(self, code: Coroutine[Any, Any, T]) -> T:
-        """Run code in a task of its own until it ends, or the attempt is over.
+        """Runs code in a task until it ends or the attempt is over.
 
         Raises:
-            BaseException: what the code raised, or that with which the attempt was ended.
-            IgnoredCancelError: the turn was cancelled a second ago, and the code runs still.
+            BaseException: what the code raised, or what ended the attempt.
+            IgnoredCancelError: if the turn was cancelled more than a second ago, and the code is still running.
         """
         task = asyncio.create_task(code)
         await asyncio.wait([task, self._over, self._cancelled], return_when=asyncio.FIRST_COMPLETED)
@@ -166,22 +166,22 @@ class Attempt:
                 if not task.done():
                     task.cancel()
         if self._over.done():
-            # Code that waits for the engine was told. A cancellation would make ADK call its error callbacks.
+            # Code that waits for Restate was told. A cancellation would make ADK call its error callbacks.
             await asyncio.wait([task], timeout=_TOLD_SECONDS)
             await self._cancel_tasks(_END_SECONDS)
             raise self._over.result()
         if not task.done():
             self.abandoned = True
             raise IgnoredCancelError(
-                f"Code of the agent goes on although the turn was cancelled: {_names(self.tasks)}."
+                f"The agent's code is still running although the turn was cancelled: {_names(self.tasks)}."
             )
         return task.result()
 
     async def close(self, *, well: bool, again: bool) -> None:
-        """The handler has ended.
+        """Ends the attempt, because the handler has ended.
 
         Args:
-            well: whether it has come to a good end.
+            well: whether it ended without an error.
             again: whether there will be another attempt.
         """
         left: set[asyncio.Task[Any]] = set()
@@ -201,16 +201,16 @@ class Attempt:
 
     @property
     def goes_on(self) -> bool:
-        """Whether one of its tasks still runs."""
+        """Whether one of its tasks is still running."""
         return any(not task.done() for task in self.tasks)
 
     async def _cancel_tasks(self, seconds: float) -> "set[asyncio.Task[Any]]":
-        """Cancel what runs still; gives what does not heed that."""
+        """Cancels all running tasks. Returns those that ignore it."""
         end = asyncio.get_running_loop().time() + seconds
         left = {task for task in self.tasks if not task.done() and task is not asyncio.current_task()}
         pause = 0.001
         while left and asyncio.get_running_loop().time() < end:
-            # Code may catch it once, or await something as it ends.
+            # Code may catch a cancellation once, or await something while it ends.
             for task in left:
                 task.cancel()
             _, left = await asyncio.wait(left, timeout=pause)
@@ -219,16 +219,16 @@ class Attempt:
 
 
 def clear_frames(over: BaseException) -> None:
-    """Clear the local variables of the frames that the end of an attempt passed through. None of them may still run.
+    """Clears the local variables of the frames that the end of an attempt passed through. None may still be running.
 
-    A task holds the exception that ended it, the exception holds frames, and frames hold tasks. Only a garbage
-    collection would free such a cycle, and with hundreds of objects in each of them it takes long.
+    A task holds the exception that ended it, the exception holds frames, and frames hold tasks. Only the garbage
+    collector would free such a cycle, which takes long with hundreds of objects in each.
     """
     traceback.clear_frames(over.__traceback__)
 
 
 def retrieve(ended: "asyncio.Task[Any]") -> None:
-    """However code of an attempt ends that is over, nobody needs to hear of it."""
+    """Marks the error of a task as seen: nobody needs to know how code ends after its attempt."""
     if not ended.cancelled():
         ended.exception()
 
@@ -238,7 +238,7 @@ def _names(tasks: "Iterable[asyncio.Task[Any]]") -> str:
 
 
 def _follow_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Give each task that code of an attempt makes a strand of its own."""
+    """Gives each task that code of an attempt creates a strand of its own."""
     factory: Any = loop.get_task_factory()
     if isinstance(factory, _TaskFactory):
         return
@@ -280,20 +280,20 @@ class _TaskFactory:
 async def _contained(coro: Coroutine[Any, Any, T]) -> T:
     try:
         return await coro
-    except SystemExit as error:  # asyncio would end the event loop, and the process with all turns
+    except SystemExit as error:  # asyncio would end the event loop, and with it all turns
         raise as_exception(error) from error
 
 
 def _outlives(coro: Any) -> bool:
-    """Whether a task is for something that outlives the turn that happens to make it.
+    """Returns whether a task is for something that outlives the turn in which it was created.
 
-    All others belong to who made them, wherever their code is installed: an agent may be a package like any other.
+    All other tasks belong to their creator, wherever its code is installed: an agent may be a package like any other.
     """
     frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
     if frame is None:
         return type(coro) is not _ASEND
     module = str(frame.f_globals.get("__name__", ""))
-    if module.startswith("anyio."):  # which runs for others what it is given
+    if module.startswith("anyio."):  # it runs what others give it
         given = getattr(frame.f_locals.get("self"), "_coro", None)
         return given is not None and _outlives(given)
     return module.startswith(_LIVE_ON) or module.partition(".")[0] in _LIBRARIES

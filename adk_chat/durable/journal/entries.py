@@ -1,6 +1,7 @@
-"""The journal with which an attempt begins, as the engine sends it to a handler before all else.
+"""The recorded journal that Restate sends to a handler at the start of an attempt.
 
-Restate's service protocol as far as an echo needs it: frames of a header and a protobuf message each.
+It covers as much of Restate's service protocol as is needed to issue recorded commands again: frames with a header and
+a protobuf message.
 """
 
 import struct
@@ -46,7 +47,7 @@ class Kind(IntEnum):
 
 
 class Message:
-    """A protobuf message, by the numbers of its fields. What is not there is None, or empty."""
+    """A protobuf message, by field number. A missing field is None or empty."""
 
     def __init__(self, data: bytes) -> None:
         self._fields: dict[int, list[Any]] = {}
@@ -54,33 +55,33 @@ class Message:
             self._fields.setdefault(number, []).append(value)
 
     def has(self, number: int) -> bool:
-        """Whether the field is there."""
+        """Returns whether a field is there."""
         return number in self._fields
 
     def number(self, number: int) -> int:
-        """A number, or 0."""
+        """Returns a number, or 0."""
         value: int = self._fields.get(number, [0])[-1]
         return value
 
     def data(self, number: int) -> bytes:
-        """Bytes, or none."""
+        """Returns bytes, or none."""
         value: bytes = self._fields.get(number, [b""])[-1]
         return value
 
     def text(self, number: int) -> str:
-        """A string, or the empty one."""
+        """Returns a string, or an empty one."""
         return self.data(number).decode()
 
     def optional_text(self, number: int) -> str | None:
-        """A string, or None."""
+        """Returns a string, or None."""
         return self.text(number) if self.has(number) else None
 
     def message(self, number: int) -> "Message":
-        """A message."""
+        """Returns an embedded message."""
         return Message(self.data(number))
 
     def messages(self, number: int) -> "list[Message]":
-        """All messages of a repeated field."""
+        """Returns all messages of a repeated field."""
         return [Message(data) for data in self._fields.get(number, [])]
 
 
@@ -119,21 +120,21 @@ class Command:
 
 @dataclass
 class Entries:
-    """The entries of a journal, put together from what arrives piece by piece."""
+    """The entries of a journal, assembled from what arrives."""
 
     commands: list[Command] = field(default_factory=list)
-    """Those that were known when the attempt began, in order."""
+    """The commands that were recorded when the attempt began, in order."""
     completed: dict[int, int] = field(default_factory=dict)
-    """The place in the journal of each completion that was known then, by its id."""
+    """The place in the journal of each recorded completion, by its id."""
     cancelled: int | None = None
     """The place of the cancellation among them, if there is one."""
     values: dict[int, bytes] = field(default_factory=dict)
-    """What the completed runs gave, by completion id; those that failed have none."""
+    """The results of completed runs, by completion id. Failed runs have none."""
     _rest: bytearray = field(default_factory=bytearray)
     _missing: int | None = None
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes that have arrived. Once all that was known is here, the rest is of no interest."""
+        """Takes the next bytes. They are ignored once the recorded journal is complete."""
         if self._missing == 0:
             return
         self._rest += data

@@ -1,4 +1,4 @@
-"""The journal of one Restate invocation that runs an agent: its steps, and the ids and times made between them."""
+"""The journal of one Restate invocation that runs an agent: its steps, and the ids and times between them."""
 
 import asyncio
 import contextvars
@@ -30,31 +30,33 @@ from adk_chat.durable.journal.wave import Wave
 T = TypeVar("T")
 
 MAX_BYTES = 8 * 1024 * 1024
-"""The largest result of a step. It goes into an event and a reply, and the engine refuses messages of 32 MiB."""
+"""The largest result of a step. It becomes part of an event and of a reply, and Restate's limit is 32 MiB."""
 _TICK = 0.000_001
 _IDS = uuid.UUID("5d0ef5b0-2a7c-5ad9-9d0c-0f6c2f6f3b6e")
 _BEGAN = "adk_chat began"
 
-_JOURNAL, _OPENING = "adk_chat_journal", "adk_chat_opening"  # of a context; all end with the attempt
+# Attributes of a context, which live as long as the attempt.
+_JOURNAL, _OPENING = "adk_chat_journal", "adk_chat_opening"
 
 
 class RestartError(seams.AttemptOver):
-    """Asks for a new attempt of the Restate invocation, because ADK was handed what turned out to be void."""
+    """Requests a new attempt of the Restate invocation, because partial text that ADK has received is void."""
 
     def __init__(self) -> None:
-        super().__init__("A streamed model call broke off and is made again.")
+        super().__init__("A streamed model call broke off and is repeated.")
 
 
 class _Beginning(BaseModel):
     time: float
     wide: bool = False
-    """Whether ids are made of a strand's place, or of its path, as in turns that an earlier version has begun."""
+    """Whether ids derive from a strand's place. In turns that began before 2026-11-28 they derive from its path."""
     note: dict[str, Any] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _of_before(cls, value: object) -> object:
-        return value if isinstance(value, dict) else {"time": value}  # all that an earlier version has recorded
+        # Versions before 2026-11-27 recorded only the time.
+        return value if isinstance(value, dict) else {"time": value}
 
 
 def _beginning(note: Callable[[], BaseModel] | None) -> bytes:
@@ -63,21 +65,21 @@ def _beginning(note: Callable[[], BaseModel] | None) -> bytes:
 
 
 class AtEnd:
-    """What is done when the handler has ended for good, and not at all by an attempt that is made again."""
+    """Actions that run when the handler has ended for good, and not if there will be another attempt."""
 
     def __init__(self) -> None:
         self._todo: list[Callable[[], None]] = []
         self._for_good: bool | None = None
 
     def do(self, what: Callable[[], None]) -> None:
-        """Call `what` then; at once if it has come to that."""
+        """Runs an action at the end, or at once if the end has come."""
         if self._for_good is None:
             self._todo.append(what)
         elif self._for_good:
             what()
 
     def come(self, *, for_good: bool) -> None:
-        """The attempt has ended."""
+        """Ends the attempt."""
         todo, self._todo, self._for_good = self._todo, [], for_good
         for what in todo if for_good else []:
             what()
@@ -210,10 +212,10 @@ class Journal:
         return journal
 
     async def run(self, code: Coroutine[Any, Any, T]) -> T:
-        """Run code of the attempt until it ends, or the attempt is over.
+        """Runs code of the attempt until it ends or the attempt is over.
 
         Raises:
-            BaseException: what the code raised, or that with which the attempt was ended.
+            BaseException: what the code raised, or what ended the attempt.
         """
         try:
             return await self._attempt.run(code)
@@ -221,13 +223,13 @@ class Journal:
             self.pump.tell_at_end()
 
     def wave(self) -> Wave:
-        """The calls that begin now, in branches beside each other."""
+        """Returns the wave of the calls that start now, in parallel branches."""
         if self._wave is None or self._wave.moment != self.pump.handed_out:
             self._wave = Wave(self.pump.handed_out)
         return self._wave
 
     def restart(self) -> RestartError:
-        """End the attempt so that another one is made; gives what to raise."""
+        """Ends the attempt so that another one is made. Returns what to raise."""
         error = RestartError()
         self.pump.end(error)
         return error
@@ -242,17 +244,18 @@ class Journal:
         moved: bool = True,
         known: Callable[[bytes], None] | None = None,
     ) -> bytes:
-        """Run `action` once and journal what it returns; a replay gives that back without running it.
+        """Runs `action` once and journals its result. A replay returns the result without running it.
 
-        If the process dies before that, `action` runs again. An exception of it is a `restate.TerminalError` here.
+        If the process dies before the result is journaled, `action` runs again. Its exceptions become
+        `restate.TerminalError`.
 
         Args:
-            what: what the step is for, as in `Key`.
-            action: what to run, outside the journal.
-            content: stands for what it is about, as in `Key`.
-            label: said in addition.
-            moved: whether the step is the same if it is about something else now, in the same place.
-            known: told what a replay is going to give back, at once.
+            what: what the step is for; see `Key`.
+            action: runs outside the journal.
+            content: identifies what the step is about; see `Key`.
+            label: additional text for people.
+            moved: whether a recorded step in the same place matches even if its content differs.
+            known: called at once with the recorded result, on a replay.
         """
         if self.pump.over is not None:
             raise self.pump.over
@@ -272,13 +275,13 @@ class Journal:
         context = outside_journal()
         before = context.copy()
         task = asyncio.get_running_loop().create_task(self._act(step.result, action), context=context)
-        task.add_done_callback(retrieve)  # who waits for the step is told by the engine
+        task.add_done_callback(retrieve)  # Restate tells whoever waits for the step
         try:
             return await self._take(step.result)
         except ClosedError:
             return await task
         except BaseException:
-            # A step that nobody waits for any more is not completed. A replay that does not ask for it leaves it so.
+            # A step that nobody waits for is never completed. A replay that does not ask for it leaves it so.
             task.cancel()
             raise
         finally:
@@ -288,7 +291,7 @@ class Journal:
         self.pump.actions += 1
         try:
             await self.pump.sent()
-            await self.pump.standstill.over()  # at the end of which an attempt that was given up is cancelled
+            await self.pump.standstill.over()  # after which an attempt that Restate gave up is cancelled
             result = await action()
             if not self._closed:
                 self.vm.propose_run_completion_success(handle, result)
@@ -308,42 +311,42 @@ class Journal:
         return taken
 
     def record(self, what: str, make: Callable[[], bytes]) -> bytes:
-        """Journal a value that is at hand; a replay gives that back without asking `make`."""
+        """Records a value and returns it. A replay returns the recorded value without calling `make`."""
         return self.record_here(Key(what, keys.ROOT), make)
 
     def record_here(self, key: Key, make: Callable[[], bytes]) -> bytes:
-        """The same for code that asks for it where it is."""
+        """Like `record`, for a key of the current strand."""
         value = self.vm.record(key, make)
         self.pump.wake()
         return value
 
     def recorded(self, what: str) -> list[bytes]:
-        """What earlier attempts have recorded under that name, in order."""
+        """Returns what earlier attempts recorded under a name, in order."""
         return self.vm.recorded(what)
 
     def requests(self, service: str, handler: str, key: str) -> list[tuple[int, bytes]]:
-        """What earlier attempts have given to a handler, in order, each with the number of the command that did so."""
+        """Returns the requests that earlier attempts sent to a handler, each with the number of its command."""
         return self.vm.memory.requests(service, handler, key)
 
     async def sleep(self, pause: timedelta, what: str) -> None:
-        """Wait; the time runs on while the process is down."""
+        """Waits. The time also passes while the process is down."""
         await self.pump.result(self.vm.sys_sleep(int(pause.total_seconds() * 1000), what))
 
     def new_id(self) -> str:
-        """A UUID that is the same on every replay where the code does the same."""
+        """Returns a UUID that is the same on every replay if the code does the same."""
         strand = keys.current_strand() or self._strand
         strand.ids += 1
         made = str(uuid.uuid5(_IDS, f"{self._seed(strand)}/{strand.ids}"))
         return self.id_prefix + made[len(self.id_prefix) :]
 
     def new_span_id(self) -> uuid.UUID:
-        """An id for a span, likewise; whether anybody traces changes no other id."""
+        """Returns an id for a span, likewise. Tracing changes no other id."""
         strand = keys.current_strand() or self._strand
         strand.spans += 1
         return uuid.uuid5(_IDS, f"{self._seed(strand)}/span {strand.spans}")
 
     def random(self) -> random.Random:
-        """A generator whose numbers are the same on every replay where the code does the same."""
+        """Returns a generator with the same numbers on every replay if the code does the same."""
         strand = keys.current_strand() or self._strand
         strand.random = strand.random or random.Random(self._seed(strand))
         return strand.random
@@ -353,16 +356,16 @@ class Journal:
         return f"{self._id}/{strand.place if self._wide else strand.path}{told and f'/{told}'}"
 
     def time(self) -> float:
-        """Seconds since the epoch, the same on every replay: the latest time journaled, and a little more each time."""
+        """Returns the latest journaled time and a little more at each call, in seconds; the same on every replay."""
         self._now += _TICK
         return self._now
 
     def advance(self, to: float) -> None:
-        """Note a time that has been journaled."""
+        """Advances the time to one that was journaled."""
         self._now = max(self._now, to)
 
     async def _close(self) -> None:
-        """The handler has ended, in whatever way."""
+        """Called when the handler has ended, in whatever way."""
         raised = sys.exc_info()[1]
         again = raised is not None and not isinstance(raised, restate.TerminalError)
         if again or self._attempt.abandoned:
@@ -375,5 +378,5 @@ class Journal:
         self.at_end.come(for_good=not again)
         if isinstance(raised, seams.AttemptOver) and not self._attempt.goes_on:
             clear_frames(raised)
-        if isinstance(raised, BrokenOffError):  # which the SDK takes for something that the engine knows
+        if isinstance(raised, BrokenOffError):  # the SDK believes that Restate knows of it already
             self.vm.notify_error(str(raised), "", None)

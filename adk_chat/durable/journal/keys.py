@@ -1,9 +1,11 @@
-"""What a step is found by in the journal: what it is for, and the strand of the agent's code that asks for it.
+"""The keys by which steps are found in the journal: what they are for, and which strand asks for them.
 
-A strand is a task, by the way in which it was made: the second `_run_node` of the first `_drive_root_node`, and so on.
-A replay makes the same tasks in the same order where the code does the same. Where tasks are made as results arrive it
-may not; then what a step is about (what a model is asked, which call of a tool it is) decides, see
+A strand is a task, identified by how it was created: the second `_run_node` of the first `_drive_root_node`, and so on.
+A replay creates the same tasks in the same order if the code does the same. If tasks are created as results arrive, the
+order may differ. Then the content of a step decides (what a model is asked, which tool call it is); see
 `adk_chat.durable.journal.recorded`.
+
+Persisted: names of steps, and the names of coroutines from which the paths of strands derive.
 """
 
 import contextvars
@@ -23,28 +25,28 @@ _LABEL = re.compile(r"(model \S+|save artifact) \((.*)\)", re.DOTALL)
 
 
 def digest(*parts: object) -> str:
-    """Six hexadecimal digits that stand for `parts`."""
+    """Returns six hexadecimal digits that identify `parts`."""
     return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=3).hexdigest()
 
 
 @dataclass(eq=False)
 class Strand:
-    """One task of an attempt, and what it counts."""
+    """One task of an attempt, and its counters."""
 
     path: str = ROOT
-    """Stands for how the task was made, from the first task of the attempt on."""
+    """A short hash of how the task was created."""
     attempt: Any = None
     place: str = ROOT
-    """The same at full width: of thousands of strands two may have equal paths, and no two have equal ids."""
+    """The same as a long hash. Among thousands of strands two paths may be equal, but no two ids."""
     followed: bool = True
-    """Whether what it runs belongs to the turn, and ends with it."""
+    """Whether the task belongs to the turn and ends with it."""
     ids: int = 0
     spans: int = 0
     random: Random | None = None
     made: Counter[str] = field(default_factory=Counter)
 
     def child(self, kind: str) -> "Strand":
-        """The strand of a task that is made here; those of other kinds do not shift its number."""
+        """Returns the strand of a task that is created here. Each kind of task is numbered separately."""
         self.made[kind] += 1
         number = self.made[kind]
         place = hashlib.blake2b(f"{self.place}\0{kind}\0{number}".encode(), digest_size=16).hexdigest()
@@ -53,13 +55,13 @@ class Strand:
 
 @dataclass(frozen=True)
 class Key:
-    """What a step is found by.
+    """The key of a step.
 
     Args:
-        what: what it is for, as a person reads it in the Restate UI.
+        what: what it is for, as people read it in the Restate UI.
         strand: the path of the strand that asks for it.
-        content: stands for what it is about; empty where that says nothing.
-        label: said in addition, for people.
+        content: a hash of what it is about; empty if that does not identify it.
+        label: additional text for people.
     """
 
     what: str
@@ -69,13 +71,13 @@ class Key:
 
     @property
     def name(self) -> str:
-        """The key as the name of an entry."""
+        """The key as the name of a journal entry. Persisted."""
         what = f"{self.what} ({self.label})" if self.label else self.what
         return f"{what} [{self.strand}{' ' if self.content else ''}{self.content}]"
 
     @classmethod
     def parse(cls, name: str) -> "Key":
-        """The key that an entry of that name was made under."""
+        """Returns the key in the name of a journal entry."""
         found = _SUFFIX.fullmatch(name)
         if found is None:
             return cls(name, "")
@@ -88,23 +90,23 @@ _strand: ContextVar[Strand | None] = ContextVar("adk_chat_strand", default=None)
 
 
 def current_strand() -> Strand | None:
-    """The strand of the code that asks, if it belongs to an attempt."""
+    """Returns the strand of the current code, if it belongs to an attempt."""
     return _strand.get()
 
 
 def current_path() -> str:
-    """The path of the strand of the code that asks."""
+    """Returns the path of the current strand."""
     strand = _strand.get()
     return ROOT if strand is None else strand.path
 
 
 def enter(strand: Strand | None) -> None:
-    """Let the code of the current context belong to `strand`."""
+    """Makes the current context belong to `strand`."""
     _strand.set(strand)
 
 
 def child_context(strand: Strand) -> contextvars.Context:
-    """A copy of the current context of contextvars for a task that is `strand`."""
+    """Returns a copy of the current context, for a task that is `strand`."""
     context = contextvars.copy_context()
     context.run(_strand.set, strand)
     return context

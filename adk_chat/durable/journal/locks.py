@@ -1,8 +1,8 @@
-"""Locks and semaphores of asyncio that an attempt holds when it ends are let go.
+"""Releases the asyncio locks and semaphores that an attempt holds when it ends.
 
-Code may take one in a callback for another callback to give back, as a limit on calls of a model does between
-before_model and after_model. An attempt that ends in between would keep it in this process, and the next one would
-wait for it for ever.
+Code may acquire one in a callback and release it in another, such as a limit on model calls between before_model and
+after_model. If an attempt ended in between, the lock would stay acquired in this process, and the next attempt would
+wait for it forever.
 """
 
 import contextlib
@@ -12,12 +12,12 @@ from typing import Any
 from adk_chat.durable.journal import keys
 
 _holders: "dict[int, list[Holds]]" = {}
-"""Who holds each lock that is held, by the `id` of the lock, once for each time that it was acquired."""
+"""Who holds each lock, by the `id` of the lock: one entry for each time it was acquired."""
 _letting_go: ContextVar[bool] = ContextVar("adk_chat_letting_go", default=False)
 
 
 class Holds:
-    """What the code of one attempt holds."""
+    """The locks that the code of one attempt holds."""
 
     def __init__(self) -> None:
         self._held: list[Any] = []
@@ -25,38 +25,38 @@ class Holds:
 
     @property
     def anything(self) -> bool:
-        """Whether it holds something."""
+        """Whether it holds any."""
         return bool(self._held)
 
     def take(self, lock: Any) -> None:
-        """Code of the attempt has acquired a lock; one that was acquired after the end of it is its own affair."""
+        """Notes that code has acquired a lock. After the end of the attempt it no longer matters."""
         if not self._over:
             self._held.append(lock)
             _holders.setdefault(id(lock), []).append(self)
 
     def let_go(self) -> None:
-        """Release all that is held."""
+        """Releases everything that is held."""
         held = self._held[::-1]
         self.forget()
         token = _letting_go.set(True)
         for lock in held:
-            with contextlib.suppress(RuntimeError, ValueError):  # it was released in a way of its own
+            with contextlib.suppress(RuntimeError, ValueError):  # it was released by other means
                 lock.release()
         _letting_go.reset(token)
 
     def forget(self) -> None:
-        """What is held stays so: the turn has ended well, and its code knows why."""
+        """Leaves everything acquired: the turn has ended well, and its code knows why."""
         self._over = True
         while self._held:
             _given_back(self._held[-1], self)
 
     def drop(self, lock: Any) -> None:
-        """A lock that is held was released."""
+        """Notes that a lock was released."""
         del self._held[max(number for number, held in enumerate(self._held) if held is lock)]
 
 
 def followed_acquire(acquire: Any) -> Any:
-    """Makes `acquire` of a lock or a semaphore note who holds it."""
+    """Makes `acquire` of a lock or semaphore note who holds it."""
 
     async def acquire_and_note(self: Any) -> Any:
         got = await acquire(self)
@@ -69,7 +69,7 @@ def followed_acquire(acquire: Any) -> Any:
 
 
 def followed_release(release: Any) -> Any:
-    """Makes `release` of a lock or a semaphore note that it is free."""
+    """Makes `release` of a lock or semaphore note that it is free."""
 
     def release_and_note(self: Any) -> None:
         release(self)
@@ -81,7 +81,7 @@ def followed_release(release: Any) -> Any:
 
 
 def _given_back(lock: Any, by: Holds | None) -> None:
-    """A lock was released, by code of that attempt; who releases a semaphore need not be who has acquired it."""
+    """Notes that a lock was released by code of an attempt. A semaphore may be released by another attempt."""
     holders = _holders[id(lock)]
     holder = by if by in holders else holders[0]
     holders.remove(holder)

@@ -1,7 +1,7 @@
-"""One pump awaits for all code of an attempt, and always hears a cancellation and the end of the attempt.
+"""One pump waits for all code of an attempt. It always hears a cancellation and the end of the attempt.
 
-Who waits for whom: code waits for the pump, the pump for the engine, and the engine for nobody. What ends a wait is the
-result, a cancellation of the Restate invocation, or the end of the attempt; the last two end every wait at once.
+Who waits for whom: code waits for the pump, the pump for Restate, and Restate for nobody. A wait ends with the result,
+with a cancellation of the Restate invocation, or with the end of the attempt. The last two end all waits at once.
 """
 
 import asyncio
@@ -28,25 +28,25 @@ from adk_chat.durable.journal.work import Wait
 logger = logging.getLogger(__name__)
 
 _SETTLE = 50
-"""Rounds of the event loop within which code comes to rest that is told something; tasks that pass something on to each
-other take a few."""
+"""Rounds of the event loop after which code that was woken has come to rest. Tasks that pass something on to each other
+take a few."""
 _HEARTBEAT_SECONDS = 25.0
-"""The engine stops listening to a handler that journals nothing for its inactivity timeout, a minute by default."""
+"""Restate stops listening to a handler that journals nothing for its inactivity timeout, a minute by default."""
 _STOP_SECONDS = 1.0
 _LOOK_SECONDS = 0.05
 _PATIENCE_SECONDS = {Wait.ENGINE: 0.0, Wait.UNKNOWN: 0.5, Wait.WORK: 5.0}
-"""How long code that has not got to where it was told of a cancellation may do nothing that the pump hears of, by what
-it waits for, before it is told all the same."""
+"""How long code that has not yet reached the point of its cancellation may do nothing that the pump notices, by what it
+waits for. Then it is told anyway."""
 _LEAST_GRACE = 0.002
 _AT_ONCE = 1.0
 
 
 class BrokenOffError(seams.AttemptOver):
-    """The attempt cannot go on: a bug of ours, or a journal that cannot be read on. Its cause says which."""
+    """The attempt cannot continue: a bug of ours, or a journal that cannot be read. Its cause says which."""
 
 
 class ClosedError(Exception):
-    """A handler has ended well, and code that it has left behind waits for its journal."""
+    """A handler has ended well, and code that it left behind waits for its journal."""
 
 
 @dataclass(eq=False)
@@ -59,10 +59,10 @@ class Pump:
     """Polls the state machine of one attempt for all its code.
 
     Args:
-        context: of the handler.
+        context: the handler's context.
         vm: its state machine.
-        entries: the journal with which the attempt began.
-        attempt: hears of its end, and of a cancellation if it takes them.
+        entries: the recorded journal.
+        attempt: told of its end, and of a cancellation if it takes one.
     """
 
     def __init__(
@@ -76,28 +76,28 @@ class Pump:
         self._vm = vm
         self.cancel_point = CancelPoint(vm)
         self._cancelled = entries.cancelled is not None
-        """Whether the Restate invocation is cancelled, and code is still to be told."""
+        """Whether the Restate invocation is cancelled and code has not been told yet."""
         self._cancel_known = self._cancelled
         self.tells = True
-        """Whether code may be told of it now; otherwise later."""
+        """Whether code may be told now."""
         self._changed_at = 0.0
         self._attempt = attempt
         self.standstill = Standstill.of_loop()
         self.over: BaseException | None = None
         self.actions = 0
-        """How many steps are being run."""
+        """How many steps are running."""
         self._id = context.request().id
         self._began = time.monotonic()
         self._never = vm.sys_signal("adk_chat never")
         self._waits: list[_Wait] = []
         self.handed_out = 0
-        """How many results code was told of."""
+        """How many results were handed out."""
         self._watched: dict[int, Callable[[], None]] = {}
         self._woken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._unsent: list[asyncio.Future[None]] = []
         self._stopping = False
         self._incoming: asyncio.Task[Any] | None = None
-        self._closed = 0.0  # when the engine has stopped sending, if it has
+        self._closed = 0.0  # when Restate stopped sending, if it has
         self._idle = Idle(self._id, len(entries.commands))
         self._task: asyncio.Task[None] | None = None
 
@@ -113,14 +113,14 @@ class Pump:
 
     @property
     def _to_tell(self) -> bool:
-        """Whether code is to be told of a cancellation now."""
+        """Whether code should be told of a cancellation now."""
         return self._cancelled and self.tells
 
     @contextlib.contextmanager
     def uncancelled(self) -> Iterator[None]:
-        """A part of the handler that does not hear of a cancellation and gets every result that it waits for.
+        """Within this context, code does not hear of a cancellation and gets every result it waits for.
 
-        A call that it waits for is cancelled by the engine all the same, and can be made again.
+        Restate cancels calls anyway; they can be made again.
         """
         self.tells = False
         try:
@@ -131,16 +131,16 @@ class Pump:
                 self.wake()
 
     async def wait(self, future: seams.UnresolvedFuture) -> None:
-        """Wait until a future of the SDK is completed.
+        """Waits until a future of the SDK is completed.
 
         Raises:
-            SdkInternalBaseException: the attempt is over.
-            TerminalError: the Restate invocation was cancelled, and the attempt takes no cancellation.
+            SdkInternalBaseException: if the attempt is over.
+            TerminalError: if the Restate invocation was cancelled, and the attempt takes no cancellation.
         """
         if self.over is not None:
             raise self.over
         if self._stopping:
-            raise ClosedError("The turn has ended, and this code goes on after it.")
+            raise ClosedError("The turn has ended, and this code is still running.")
         wait = _Wait(future)
         self._waits.append(wait)
         self.wake()
@@ -151,27 +151,27 @@ class Pump:
                 self._waits.remove(wait)
 
     async def result(self, handle: int) -> Any:
-        """Wait for the result behind a handle, and take it."""
+        """Waits for the result behind a handle, and returns it."""
         await self.wait(seams.single(handle))
         return await self._engine.take(handle)
 
     async def beyond_cancellation(self) -> None:
-        """Code is about to do something new; if it was cancelled before that, it is told so, and never comes back."""
+        """Called before code does something new. Code that was cancelled before that never continues."""
         if self._cancelled:
             await self.wait(seams.single(self._never))
 
     def is_completed(self, handle: int) -> bool:
-        """Whether the result behind a handle is here, and may be handed out.
+        """Returns whether the result behind a handle is there and may be handed out.
 
-        Invariant: until code is told of a cancellation, a replay hands out what the attempt had that told it first.
-        While code is not to be told yet, every result is handed out.
+        Invariant: until code is told of a cancellation, a replay hands out what the first attempt that told it had
+        handed out. While code must not be told yet, every result is handed out.
         """
         if self._to_tell and not self.cancel_point.is_before(handle):
             return False
         return bool(self._vm.is_completed(handle))
 
     async def sent(self) -> None:
-        """Wait until what was issued is sent: what a step does before that, no later attempt would know of."""
+        """Waits until everything that was issued is sent. No later attempt would know what a step did before that."""
         if not self._stopping:
             sent = asyncio.get_running_loop().create_future()
             self._unsent.append(sent)
@@ -185,25 +185,25 @@ class Pump:
                 one.set_result(None)
 
     def watch(self, handle: int, then: Callable[[], None]) -> None:
-        """Call `then` when the result behind a handle is there. It may not wait for anything."""
+        """Calls `then` when the result behind a handle is there. `then` must not wait."""
         self._watched[handle] = then
         self.wake()
 
     def unwatch(self, handle: int) -> None:
-        """Watch it no more: somebody is going to wait for it."""
+        """Stops watching a handle, because somebody will wait for it."""
         self._watched.pop(handle, None)
 
     def take_now(self, handle: int) -> Any:
-        """Take the result behind a handle that is watched, and is there."""
+        """Returns the result behind a watched handle, which is there."""
         return self._engine.take_now(handle)
 
     def wake(self) -> None:
-        """Something has changed: code waits, or has issued a command, or ended a step."""
+        """Wakes the pump: code waits, issued a command, or finished a step."""
         if not self._woken.done():
             self._woken.set_result(True)
 
     def end(self, over: BaseException) -> None:
-        """End the attempt: all that waits is told, now."""
+        """Ends the attempt. Everything that waits is told at once."""
         if self.over is not None:
             return
         self.over = over
@@ -212,16 +212,16 @@ class Pump:
         self.wake()
 
     def break_off(self, error: BaseException) -> None:
-        """End the attempt by an error."""
+        """Ends the attempt with an error."""
         over = BrokenOffError(repr(error))
         over.__cause__ = error
         self.end(over)
 
     async def stop(self) -> None:
-        """Stop polling; what was issued is still sent. Code that waits for something goes on without the engine."""
+        """Stops polling. What was issued is still sent. Code that waits continues without Restate."""
         self._stopping = True
         self._were_sent(self._unsent[:])
-        self._tell_all(ClosedError("The turn has ended, and this code goes on after it."))
+        self._tell_all(ClosedError("The turn has ended, and this code is still running."))
         self.wake()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=_STOP_SECONDS)
@@ -251,20 +251,20 @@ class Pump:
         except (seams.DisconnectedException, seams.AttemptOver) as over:
             self.end(over if isinstance(over, seams.AttemptOver) else seams.attempt_over())
         except Exception as error:
-            logger.exception("An attempt at %s breaks off.", self._id)
+            logger.exception("An attempt at %s was ended by an internal error.", self._id)
             self.break_off(error)
 
     async def _hand_out(self) -> bool:
-        """Tell the first of those whose result is there; gives whether there was one.
+        """Hands out the first result that is there. Returns whether there was one.
 
-        Those that became known together are told one by one, in the order of the journal, each when the code that the
-        last one has set free has come to rest: so a replay lets code run on in the order in which it did before.
+        Results that arrive together are handed out one by one, in the order of the journal, each after the code that
+        the last one woke has come to rest. So code runs in the same order on a replay.
         """
         for handle in [handle for handle in self._watched if self._vm.is_completed(handle)]:
             self._watched.pop(handle)()
         due = self._due()
         if due and self._vm.known_before(seams.rank(due[0].future, self._vm.ranks)):
-            await _rest()  # code may be on its way to ask for that
+            await _rest()  # code may be about to ask for that run
             due = self._due()
         if not due:
             return False
@@ -280,7 +280,7 @@ class Pump:
         return True
 
     def _due(self) -> list[_Wait]:
-        """Those whose result is there, in the order of the journal."""
+        """Returns the waits whose result is there, in the order of the journal."""
         due = [wait for wait in self._waits if seams.is_completed(self, wait.future)]
         return sorted(due, key=lambda wait: seams.rank(wait.future, self._vm.ranks))
 
@@ -290,18 +290,18 @@ class Pump:
             handles += seams.incomplete(self._vm, wait.future)
         progress = self._engine.progress(handles)
         if progress is seams.Progress.CANCELLED:
-            # One that is in the journal is noticed by the state machine as well.
+            # The state machine also reports a cancellation that is in the journal.
             self._cancelled, self._cancel_known = self._cancelled or not self._cancel_known, False
         elif progress is seams.Progress.WAIT:
             if self._may_give_up_slot():
                 self._engine.close()
-                self._engine.progress(handles)  # which raises that the attempt is suspended
+                self._engine.progress(handles)  # this raises that the attempt is suspended
             await self._external()
         elif isinstance(progress, int):
             self._start(progress)
 
     def _start(self, handle: int) -> None:
-        """Run what code has handed to `ctx.run`; steps of an agent run already."""
+        """Runs an action of `ctx.run`. The steps of an agent run already."""
         run = self._engine.action(handle)
         if run is None:
             return
@@ -318,7 +318,7 @@ class Pump:
         self._engine.keep(asyncio.get_running_loop().create_task(action(), context=self._vm.askers.pop(handle)))
 
     async def _external(self) -> None:
-        """Wait for the engine, or for something to change here."""
+        """Waits for Restate, or for a change here."""
         if self._incoming is None:
             self._incoming = asyncio.ensure_future(self._engine.receive())
             self._incoming.add_done_callback(lambda _: self.wake())
@@ -336,7 +336,7 @@ class Pump:
                 self._closed = self._closed or time.monotonic()
 
     def _patience(self) -> float | None:
-        """How many seconds nothing may come before that is looked into."""
+        """Returns for how many seconds nothing may happen before the pump checks why."""
         if self._to_tell:
             return _LOOK_SECONDS
         if self._closed:
@@ -346,9 +346,9 @@ class Pump:
         return self._idle.look_seconds if self._waits else None
 
     def _may_give_up_slot(self) -> bool:
-        """Whether the attempt suspends itself.
+        """Returns whether the attempt suspends itself.
 
-        Invariant: only while all its code waits for the engine, as far as can be told.
+        Invariant: only while all its code waits for Restate, as far as can be known.
         """
         if self.actions or not self._waits or self._to_tell or self._closed or not self._idle.long_enough():
             return False
@@ -363,7 +363,7 @@ class Pump:
         return True
 
     async def _change(self, seconds: float | None) -> bool:
-        """Wait until something changes here, for so long; gives whether it has."""
+        """Waits for a change, for at most that long. Returns whether there was one."""
         loop = asyncio.get_running_loop()
         if self._woken.done() or seconds == 0:
             changed = self._woken.done()
@@ -380,30 +380,30 @@ class Pump:
         return changed
 
     def _cancel(self) -> None:
-        """Tell code of the cancellation."""
+        """Tells code of the cancellation."""
         if not self.cancel_point.name:
             self.cancel_point.tell()
         if self._attempt.cancel():
             self._cancelled = False
         else:
-            self._cancelled = not self._waits  # then who waits next is told
+            self._cancelled = not self._waits  # then the next code that waits is told
             self._tell_all(restate.TerminalError("cancelled", 409))
 
     def tell_at_end(self) -> None:
-        """Code has ended. If it was told of a cancellation in an earlier attempt, it is told now at the latest."""
+        """Called when code has ended. If an earlier attempt told it of a cancellation, it is told now at the latest."""
         if self._cancelled and self.cancel_point.was_told and self.over is None:
             self._cancel()
 
     async def _may_cancel(self) -> bool:
-        """Whether code is told of the cancellation: not before it has got to where it was told before.
+        """Returns whether to tell code of the cancellation: not before it reaches the point where it was told before.
 
-        If no attempt has noted that it told code, that is where it has asked for all that is recorded. Code may not ask
-        for all of it. So it has got there as well when it can do nothing more without the engine; and when it has done
-        nothing for long that the pump hears of, since it may wait for what never comes.
+        If no attempt has recorded that, the point is reached when code has asked for everything that is recorded. Code
+        may never ask for all of it. So the point is also reached when it can do nothing more without Restate, and when
+        it has done nothing for long that the pump notices, since it may wait for something that never comes.
         """
         if self.cancel_point.name:
             return bool(self._waits)
-        await _rest()  # so what code was given has had its effect, here and in a replay
+        await _rest()  # so that what code received has had its effect, now and on a replay
         if self._due():
             return False
         if not self.cancel_point.is_ahead():
@@ -414,12 +414,12 @@ class Pump:
         return time.monotonic() - (self._changed_at or self._began) >= _PATIENCE_SECONDS[waits]
 
     async def _may_suspend(self) -> bool:
-        """Whether the attempt may be suspended, as the engine asks: not while its code does work of its own.
+        """Returns whether the attempt may be suspended, as Restate asks: not while its code is working.
 
-        Nobody can tell code that works from code that waits for other code which waits for the engine. So where some
-        of it waits for the engine, the rest has as long again as the attempt has taken so far; a moment, where the
-        engine asks at once, as it does to test handlers. Each time that nothing new has come of that, it has twice as
-        long in the next attempt: whatever takes its time ends.
+        Code that works cannot be told from code that waits for other code. So if some of it waits for Restate, the rest
+        has as long again as the attempt has taken so far. If Restate asks at once, as it does to test handlers, the
+        rest has only a moment. Each time nothing new has come of it, the next attempt has twice as long. So anything
+        that takes long ends at last.
         """
         if self.actions or not self._waits or self._to_tell:
             await self._external()
@@ -435,7 +435,7 @@ class Pump:
         return True
 
     def _tell_all(self, error: BaseException) -> None:
-        # All in one go: code that is told later would be cancelled by ADK first, and its error callbacks would run.
+        # All at once: ADK would cancel code that is told later, and its error callbacks would run.
         waits, self._waits = self._waits, []
         for wait in waits:
             if not wait.told.done():

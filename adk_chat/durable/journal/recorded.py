@@ -1,12 +1,12 @@
-"""The journal as a memory: what is recorded is issued again at once, and then found by what it is for.
+"""The journal as a memory: recorded commands are issued again at once, and then found by their keys.
 
-Restate replays by order: it wants the same commands in the same order, which code that users write around agents cannot
-promise. So at the beginning of an attempt every recorded command is issued again, in its order and with its parameters.
-The engine is past its replay then. After that each command that code asks for is looked for here:
+Restate replays by order: it expects the same commands in the same order, which code around an agent cannot promise. So
+at the start of an attempt every recorded command is issued again, in its order and with its parameters. Restate is then
+past its replay. After that, each command that code asks for is looked up here:
 
-- One that is recorded is not issued a second time; who asks gets the recorded one, and awaits its result as ever.
+- A recorded one is not issued again. Code gets it and awaits its result as usual.
 - One that is not recorded is new.
-- A recorded one that nobody asks for does no harm: what it did is done, and what it gave is not needed.
+- A recorded one that nobody asks for is harmless: it is done, and its result is not needed.
 """
 
 from collections.abc import Hashable
@@ -17,7 +17,7 @@ from adk_chat.durable.journal.entries import Kind
 
 _WAITED_FOR = (Kind.RUN, Kind.CALL, Kind.SLEEP)
 HEARTBEAT = "heartbeat"
-"""The name of timers that nobody waits for."""
+"""The name of timers that nobody waits for. Persisted."""
 
 
 @dataclass(eq=False)
@@ -27,41 +27,40 @@ class Recorded:
     strand: str
     content: str
     result: Any
-    """What the state machine gave for it: a handle, most often."""
+    """What the state machine returned for it: a handle, mostly."""
     known: bool = False
-    """Whether the result is known, of a run."""
+    """Whether its result is recorded, for a run."""
     value: bytes | None = None
-    """What the run gave, if that is known; what a call, or a one-way call, was given."""
+    """The result of a run, if recorded; the request of a call."""
     taken: bool = False
     number: int = -1
-    """Of the command, counted from the marker of the beginning."""
+    """The number of the command, counted from the marker of the beginning."""
 
 
 class Memory:
-    """What is recorded and was not asked for yet."""
+    """The recorded commands that nobody has asked for yet."""
 
     def __init__(self) -> None:
         self._recorded: dict[Hashable, list[Recorded]] = {}
 
     def keep(self, what: Hashable, recorded: Recorded) -> None:
-        """Keep a command under what it is for; in the order of the journal."""
+        """Adds a command under its key. Called in the order of the journal."""
         self._recorded.setdefault(what, []).append(recorded)
 
     def take(
         self, what: Hashable, strand: str, content: str = "", *, moved: bool = True, elsewhere: bool = False
     ) -> Recorded | None:
-        """The recorded command for this, which is nobody else's from then on.
+        """Returns the recorded command for a key. Nobody else gets it from then on.
 
-        What it is about decides first, then which strand asks for it: a step that is about the same is the same,
-        wherever it is asked for; one that is about something else is the same where the code has changed, or the clock
-        goes into what a model is asked.
+        A command with the same content matches first, wherever it is asked for. Then one of the same strand with
+        another content: the code may have changed, or the model is asked for the current time.
 
         Args:
-            what: what the command is for.
+            what: the key.
             strand: the path of the strand that asks.
-            content: stands for what it is about, if that says anything.
-            moved: whether it may be one of the strand that is about something else.
-            elsewhere: whether it may be any.
+            content: a hash of what it is about, if that identifies it.
+            moved: whether one of the same strand with another content matches.
+            elsewhere: whether one of any strand matches.
         """
         left = [recorded for recorded in self._recorded.get(what, ()) if not recorded.taken]
         about = [recorded for recorded in left if content and recorded.content == content]
@@ -78,14 +77,14 @@ class Memory:
         return best[0]
 
     def take_all(self, what: Hashable, strand: str) -> list[Recorded]:
-        """All that is recorded for this, and was asked for by that strand."""
+        """Returns all recorded commands of a strand for a key."""
         found = [recorded for recorded in self._recorded.get(what, ()) if recorded.strand == strand]
         for recorded in found:
             recorded.taken = True
         return found
 
     def has_left(self, before: float) -> bool:
-        """Whether code has not asked yet for something that it waited for, by a command before that number."""
+        """Returns whether code has yet to ask for something that it waited for, with a number below `before`."""
         return any(
             not recorded.taken and recorded.number < before
             for what, every in self._recorded.items()
@@ -94,7 +93,7 @@ class Memory:
         )
 
     def requests(self, service: str, handler: str, key: str) -> list[tuple[int, bytes]]:
-        """What a handler was given, each time by a call or by a one-way call, with the number of that command."""
+        """Returns the requests that a handler got, by call or one-way call, each with the number of its command."""
         to = [(kind, service, handler, key) for kind in (Kind.CALL, Kind.SEND)]
         asked = [every for what, every in self._recorded.items() if isinstance(what, tuple) and what[:4] in to]
         found = [

@@ -1,4 +1,4 @@
-"""How often, and for how long, a call that fails with an error that may pass is tried."""
+"""How often, and for how long, a call that fails with a transient error is retried."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,9 +9,9 @@ import restate
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Exponential backoff, bounded in count and in time; the waiting is a durable timer.
+    """Exponential backoff, bounded in count and in time. The waits are durable timers.
 
-    Restate's own policy for steps is not used: it begins to count anew whenever anything else is journaled.
+    Restate's own policy for steps is not used: its count starts again whenever anything else is journaled.
     """
 
     max_attempts: int = 6
@@ -22,7 +22,7 @@ class RetryPolicy:
 
     @classmethod
     def of(cls, options: "restate.RunOptions[Any] | None") -> "RetryPolicy":
-        """The policy that `restate.RunOptions` ask for; what they leave open is as by default."""
+        """Returns the policy in `restate.RunOptions`, with the defaults for what they leave open."""
         default = cls()
         if options is None:
             return default
@@ -35,7 +35,7 @@ class RetryPolicy:
         )
 
     def pause(self, attempts: int, seconds: float) -> timedelta | None:
-        """How long to wait after so many attempts in so many seconds; None to give up."""
+        """Returns how long to wait after that many attempts in that many seconds; None to give up."""
         pause = min(self.initial_interval * self.factor ** (attempts - 1), self.max_interval)
         if attempts >= self.max_attempts or timedelta(seconds=seconds) + pause > self.max_duration:
             return None

@@ -26,7 +26,7 @@ AttemptOver = SdkInternalBaseException
 
 
 def attempt_over() -> SdkInternalBaseException:
-    """The exception that ends an attempt without being an `Exception`, so that no agent's handler sees it."""
+    """Returns an exception that ends an attempt. It is not an `Exception`, so no handler of an agent catches it."""
     return SdkInternalException()
 
 
@@ -34,13 +34,13 @@ def attempt_over() -> SdkInternalBaseException:
 
 
 def running_context() -> restate.Context | None:
-    """The context of the Restate handler that runs here, or None outside one and inside a journaled step."""
+    """Returns the context of the running Restate handler; None outside of one and inside a journaled step."""
     context = server_context._restate_context_var.get(None)
     return context if isinstance(context, server_context.ServerInvocationContext) else None
 
 
 def replace_context(context: object) -> None:
-    """Make `restate.extensions.current_context()` answer `context` in the current `contextvars` context."""
+    """Makes `restate.extensions.current_context()` return `context` in the current `contextvars` context."""
     server_context._restate_context_var.set(cast(restate.Context, context))
 
 
@@ -73,16 +73,16 @@ def ending_input(begin: Any) -> Any:
 
 
 def entries(context: restate.Context) -> Entries:
-    """The journal with which the attempt of `context` began; it can be had once.
+    """Returns the recorded journal of an attempt. It can be read once.
 
     Raises:
-        RetryableError: the attempt began before `install`, in a handler that made a `RestatePlugin`.
+        RetryableError: if the attempt began before `install`, in a handler that created a `RestatePlugin`.
     """
     machine = cast(server_context.ServerInvocationContext, context).vm
     received: list[bytes] | None = vars(machine).get(_BEFORE)
     vars(machine)[_BEFORE] = None
     if received is None and machine.is_replaying():
-        raise RetryableError("The journal was not kept, but is from now on.", retry_after=timedelta(milliseconds=1))
+        raise RetryableError("The journal was not recorded, but is from now on.", retry_after=timedelta(milliseconds=1))
     found = Entries()
     for data in received or ():
         found.feed(data)
@@ -93,17 +93,17 @@ def entries(context: restate.Context) -> Entries:
 
 
 def state_machine(context: restate.Context) -> Any:
-    """The state machine of an attempt."""
+    """Returns the state machine of an attempt."""
     return cast(server_context.ServerInvocationContext, context).vm
 
 
 def set_state_machine(context: restate.Context, machine: Any) -> None:
-    """Let all that code does by `context` go to `machine`."""
+    """Replaces the state machine behind a context."""
     cast(server_context.ServerInvocationContext, context).vm = machine
 
 
 def run_of(handle: int, *, replayed: bool) -> vm.Run:
-    """What the state machine answers to who asks for a run."""
+    """Returns the state machine's answer to a request for a run."""
     return vm.Run(replayed=replayed, handle=handle)
 
 
@@ -119,7 +119,7 @@ def recorded_failure(recorded: Message) -> vm.Failure:
 
 
 def when_handler_ends(context: restate.Context, close: Callable[[], Awaitable[None]]) -> None:
-    """Await `close` when the handler of `context` has ended, in whatever way."""
+    """Awaits `close` when the handler of `context` has ended, in whatever way."""
     server_context.set_extension_data(context, "adk_chat", _Closing(close))
 
 
@@ -132,7 +132,7 @@ class _Closing:
 
 
 class Progress(Enum):
-    """What the state machine says when it is polled."""
+    """The answer of the state machine when it is polled."""
 
     MADE = "made"
     WAIT = "wait"
@@ -140,28 +140,28 @@ class Progress(Enum):
 
 
 class Engine:
-    """The connection of an attempt to the engine, for who awaits in the place of the SDK."""
+    """The connection of an attempt to Restate, for code that waits in the place of the SDK."""
 
     def __init__(self, context: restate.Context) -> None:
         self._server: Any = context
 
     def let_go(self) -> None:
-        """Drop the reference to the context. The handler has ended."""
+        """Drops the reference to the context, because the handler has ended."""
         self._server = None
 
     async def send_output(self) -> None:
-        """Send what was issued."""
+        """Sends what was issued."""
         await self._server.take_and_send_output()
 
     async def receive(self) -> Any:
-        """What the engine sends next."""
+        """Returns what Restate sends next."""
         return await self._server.receive()
 
     def notify(self, received: Any) -> bool:
-        """Tell the state machine what was received; gives whether it was the last.
+        """Passes what was received to the state machine. Returns whether it was the last.
 
         Raises:
-            DisconnectedException: there is no connection any more.
+            DisconnectedException: if the connection is closed.
         """
         if received["type"] == "http.disconnect":
             raise DisconnectedException
@@ -175,14 +175,14 @@ class Engine:
         return True
 
     def close(self) -> None:
-        """Let nothing more come from the engine: the attempt is suspended where it waits for something."""
+        """Closes the input: the attempt is suspended if it waits for something."""
         self._server.vm.notify_input_closed()
 
     def progress(self, handles: list[int]) -> Progress | int:
-        """Poll for any of the results behind `handles`; a number is the handle of a run that is to be executed.
+        """Polls for any of the results behind `handles`. A number is the handle of a run that must be executed.
 
         Raises:
-            SdkInternalBaseException: the attempt is suspended, or broken.
+            SdkInternalBaseException: if the attempt is suspended or broken.
         """
         answer = self._server.vm.do_progress(first_completed([single(handle) for handle in handles]))
         if isinstance(answer, Exception):
@@ -196,20 +196,20 @@ class Engine:
         return Progress.WAIT if isinstance(answer, vm.DoProgressWaitExternalProgress) else Progress.MADE
 
     def action(self, handle: int) -> Callable[[], Awaitable[None]] | None:
-        """What code has handed to `ctx.run` behind a handle."""
+        """Returns the action of `ctx.run` behind a handle."""
         found: Callable[[], Awaitable[None]] | None = self._server.run_coros_to_execute.pop(handle, None)
         return found
 
     def keep(self, task: "asyncio.Future[Any]") -> None:
-        """Let the SDK end a task when the attempt ends."""
+        """Makes the SDK end a task when the attempt ends."""
         self._server.tasks.add(task)
 
     async def take(self, handle: int) -> Any:
-        """Take a result that is there."""
+        """Returns a result that is there."""
         return await self._server.must_take_notification(handle)
 
     def take_now(self, handle: int) -> Any:
-        """The same, for who cannot wait until what has gone wrong is sent."""
+        """The same without sending what may have gone wrong."""
         result = self._server.vm.take_notification(handle)
         if isinstance(result, vm.Failure):
             raise restate.TerminalError(result.message, result.code)
@@ -217,12 +217,12 @@ class Engine:
 
 
 def route_awaits(context: restate.Context, wait: Callable[[UnresolvedFuture], Coroutine[Any, Any, None]]) -> None:
-    """Let all that code awaits of `context` be awaited by `wait`."""
+    """Makes `wait` await everything that code awaits of `context`."""
     cast(Any, context).create_poll_or_cancel_coroutine = wait
 
 
 def is_completed(machine: Any, future: UnresolvedFuture) -> bool:
-    """Whether the engine's answer to `future` is here, without waiting for more."""
+    """Returns whether the result of `future` is there."""
     if isinstance(future, vm.SingleUnresolvedFuture):
         return machine.is_completed(future.handle) is True
     anyone = any if isinstance(future, vm.FirstCompletedUnresolvedFuture) else all
@@ -230,21 +230,21 @@ def is_completed(machine: Any, future: UnresolvedFuture) -> bool:
 
 
 def incomplete(machine: Any, future: UnresolvedFuture) -> list[int]:
-    """The handles of all that `future` waits for still."""
+    """Returns the handles that `future` still waits for."""
     if isinstance(future, vm.SingleUnresolvedFuture):
         return [] if machine.is_completed(future.handle) else [future.handle]
     return [handle for child in future.children for handle in incomplete(machine, child)]
 
 
 def handles(future: UnresolvedFuture) -> set[int]:
-    """The handles of all that `future` consists of."""
+    """Returns all handles of `future`."""
     if isinstance(future, vm.SingleUnresolvedFuture):
         return {future.handle}
     return {handle for child in future.children for handle in handles(child)}
 
 
 def rank(future: UnresolvedFuture, ranks: dict[int, int]) -> float:
-    """When `future` was completed: the place in the journal of what completed it, given those of the handles."""
+    """Returns the place in the journal of what completed `future`, given those of the handles."""
     if isinstance(future, vm.SingleUnresolvedFuture):
         return ranks.get(future.handle, inf)
     last = min if isinstance(future, vm.FirstCompletedUnresolvedFuture) else max
@@ -252,12 +252,12 @@ def rank(future: UnresolvedFuture, ranks: dict[int, int]) -> float:
 
 
 def single(handle: int) -> UnresolvedFuture:
-    """The future of one handle."""
+    """Returns the future of one handle."""
     return vm.SingleUnresolvedFuture(handle)
 
 
 def first_completed(futures: list[UnresolvedFuture]) -> UnresolvedFuture:
-    """The future that completes with the first of `futures`."""
+    """Returns the future that completes with the first of `futures`."""
     return vm.FirstCompletedUnresolvedFuture(futures)
 
 
@@ -265,7 +265,7 @@ def first_completed(futures: list[UnresolvedFuture]) -> UnresolvedFuture:
 
 
 def follow_timers(loop: asyncio.AbstractEventLoop, was_set: Callable[[asyncio.TimerHandle], None]) -> None:
-    """Have it said of each timer that is set on `loop`, by the code that sets it."""
+    """Calls `was_set` with each timer that code sets on `loop`."""
 
     def follow(original: Callable[..., asyncio.TimerHandle]) -> Callable[..., asyncio.TimerHandle]:
         def followed(*args: Any, **options: Any) -> asyncio.TimerHandle:
@@ -275,18 +275,18 @@ def follow_timers(loop: asyncio.AbstractEventLoop, was_set: Callable[[asyncio.Ti
 
         return followed
 
-    # uvloop's call_later and call_at know nothing of each other; asyncio's own calls the one by the other.
+    # uvloop's call_later and call_at are independent. asyncio's call_later calls call_at.
     for name in ("call_later", "call_at"):
         setattr(loop, name, follow(getattr(loop, name)))
 
 
 def awaited_by(task: "asyncio.Task[Any]") -> "asyncio.Future[Any] | None":
-    """The future that a task waits for; None if it is about to run."""
+    """Returns the future that a task waits for; None if it is about to run."""
     return getattr(task, "_fut_waiter", None)
 
 
 def gathered(future: "asyncio.Future[Any]") -> "list[asyncio.Future[Any]]":
-    """What a future of `asyncio.gather` waits for still; any other is itself what is waited for."""
+    """Returns what a future of `asyncio.gather` still waits for, or the future itself."""
     children: list[asyncio.Future[Any]] | None = getattr(future, "_children", None)
     if children is None:
         return [future]
@@ -297,18 +297,18 @@ _driven: dict[CodeType, str] = {}
 
 
 def drives(function: Callable[..., Any], variable: str) -> None:
-    """Let it be known that a generator runs a coroutine by itself, which it has in `variable`; `frames` looks there."""
+    """Registers a generator that drives a coroutine itself, which it has in `variable`. `frames` looks there."""
     _driven[function.__code__] = variable
 
 
 def frames(task: "asyncio.Task[Any]") -> list[FrameType]:
-    """The frames of what a task runs, down to the one that waits, as far as they can be seen."""
+    """Returns the frames of what a task runs, down to the one that waits, as far as they can be seen."""
     found = []
     running: Any = task.get_coro()
     while running is not None:
         kind = next((kind for kind in ("cr", "ag", "gi") if hasattr(running, f"{kind}_frame")), None)
         if kind is None:
-            # What `async for` awaits, and the like, tells what it runs to the garbage collector alone.
+            # Only the garbage collector knows what `async for` and the like await.
             running = next(filter(_runs, gc.get_referents(running)), None)
             continue
         frame: FrameType | None = getattr(running, f"{kind}_frame")
@@ -334,5 +334,5 @@ async def _none() -> None: ...
 
 _coroutine = _none()
 _RUNS = (type(anext(_some())), type(anext(_some(), None)), type(_some().aclose()), type(_coroutine.__await__()))
-"""What is awaited in the place of an async generator, or of a coroutine."""
+"""The types of what is awaited instead of an async generator or a coroutine."""
 _coroutine.close()

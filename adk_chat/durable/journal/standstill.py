@@ -1,7 +1,7 @@
-"""Notices that the process stood still: somebody has stopped it, its machine was suspended, or code has blocked it.
+"""Notices that the process stood still: it was stopped, its machine was suspended, or code blocked it.
 
-The engine gives up an attempt whose process does not answer, and has another one made elsewhere. The process knows that
-as soon as it reads from its connections. So when it goes on it has to do that before it begins another step.
+Restate gives up an attempt whose process does not answer, and runs another one elsewhere. The process learns that as
+soon as it reads from its connections. So it must read before it starts another step.
 """
 
 import asyncio
@@ -12,23 +12,23 @@ from weakref import WeakKeyDictionary
 _TICK_SECONDS = 0.5
 _LONG_SECONDS = 2.0
 _READ_SECONDS = 0.25
-"""How long it is given to read what has come in meanwhile."""
+"""How long it takes to read what has arrived meanwhile."""
 
 _of_loops: "WeakKeyDictionary[asyncio.AbstractEventLoop, Standstill]" = WeakKeyDictionary()
 
 
 class Standstill:
-    """Looks twice a second whether the event loop goes on."""
+    """Checks twice a second whether the event loop runs."""
 
     def __init__(self) -> None:
         self._seen = time.monotonic()
         self._until = 0.0
-        # It outlives the turn that is the first to ask for it, and would keep what that one has in its context.
+        # It outlives the turn that asks for it first, and would keep that turn's context.
         self._context = contextvars.Context()
 
     @classmethod
     def of_loop(cls) -> "Standstill":
-        """That of the event loop that runs here."""
+        """Returns the one of the running event loop."""
         loop = asyncio.get_running_loop()
         if loop not in _of_loops:
             _of_loops[loop] = cls()
@@ -36,7 +36,7 @@ class Standstill:
         return _of_loops[loop]
 
     async def over(self) -> None:
-        """Wait until all is read that came in while the process stood still, if it has."""
+        """Waits until everything is read that arrived while the process stood still."""
         if (seconds := self._left()) > 0:
             await asyncio.sleep(seconds)
 
@@ -45,7 +45,7 @@ class Standstill:
         asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick, context=self._context)
 
     def _left(self) -> float:
-        """How many seconds it is given still."""
+        """Returns the seconds that are left for that."""
         now = time.monotonic()
         if now - self._seen > _LONG_SECONDS:
             self._until = now + _READ_SECONDS

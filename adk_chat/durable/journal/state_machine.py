@@ -125,7 +125,7 @@ class RememberingVm:
         found = commands.recorded_as(kind, message)
         if found is None:
             raise UnknownCommandError(
-                f"The journal of this turn has a command {kind:#06x} that adk_chat does not know. Kill the turn, and "
+                f"The journal of this turn has a command {kind:#06x} that adk_chat does not know. Kill the turn and "
                 "send its message again."
             )
         method, command = found

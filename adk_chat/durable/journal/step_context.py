@@ -1,4 +1,4 @@
-"""Code that runs in a step: outside the journal, as if there were none."""
+"""The context of code inside a step: as if there were no journal."""
 
 import contextvars
 from contextvars import Context
@@ -8,7 +8,7 @@ from adk_chat.durable.journal import keys, seams
 
 
 class NoContext:
-    """What code inside a journaled step gets where it asks for the Restate context."""
+    """What code inside a journaled step gets if it asks for the Restate context."""
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError(
@@ -18,7 +18,7 @@ class NoContext:
 
 
 def outside_journal() -> Context:
-    """A copy of the current context of contextvars for code of a step."""
+    """Returns a copy of the current context for code of a step."""
     context = contextvars.copy_context()
     context.run(_leave)
     return context

@@ -1,7 +1,7 @@
-"""Branches that run beside each other go on together, as under ADK, where their calls wait for nothing.
+"""Parallel branches continue together, as under ADK, if their calls wait for nothing.
 
-Who waits for whom: a call that has ended for those that began with it, each until it has ended, waits for something, or
-is given up.
+Who waits for whom: a call that has ended waits for those that started with it, until each has ended, waits for
+something, or is given up.
 """
 
 import asyncio
@@ -14,31 +14,32 @@ T = TypeVar("T")
 
 
 class Wave:
-    """Calls of branches that have begun at once.
+    """Calls of parallel branches that started together.
 
-    Under ADK a call that waits for nothing ends where it begins: all of them have, before any branch goes on. Here each
-    has a result that has to be journaled first. So none of their branches goes on before all have theirs; then they do
-    in the order in which they began. A call that waits for something leaves, and its branch goes on when it has ended.
+    Under ADK, a call that waits for nothing ends where it starts, so all have ended before any branch continues. Here
+    each result is journaled first. So no branch continues before all calls have their results; then they continue in
+    the order in which they started. A call that waits for something leaves the wave, and its branch continues when the
+    call ends.
     """
 
     def __init__(self, moment: int) -> None:
         self.moment = moment
-        """How many results the pump had handed out by then: code that goes on by another one begins something else."""
+        """How many results the pump had handed out by then. Code that is woken by a later one starts a new wave."""
         self.running: set[Place] = set()
         self.ended: dict[Place, asyncio.Future[None]] = {}
         self._joined = 0
 
     def join(self) -> "Place":
-        """A call begins."""
+        """Adds a call that starts."""
         self._joined += 1
         place = Place(self, self._joined)
         self.running.add(place)
         return place
 
     def let_go(self) -> None:
-        """Let those that have ended go on, if nothing runs any more."""
+        """Lets those that have ended continue, if nothing is running any more."""
         if not self.running and self.ended:
-            # Not at once: the last one to end has yet to wait for its turn.
+            # Not at once: the last call to end has yet to wait for its turn.
             asyncio.get_running_loop().call_soon(self._let_go)
 
     def _let_go(self) -> None:
@@ -49,7 +50,7 @@ class Wave:
 
 
 class Place:
-    """That of one call in a wave."""
+    """The place of one call in a wave."""
 
     def __init__(self, wave: Wave, number: int) -> None:
         self.number = number
@@ -61,24 +62,24 @@ class Place:
         return self not in self._wave.running
 
     def wait(self) -> None:
-        """It waits for something, or is over: it leaves the wave."""
+        """Leaves the wave, because the call waits for something or is over."""
         self._wave.running.discard(self)
         self._wave.let_go()
 
     def noting(self, code: Awaitable[T]) -> Awaitable[T]:
-        """The code of the call, which leaves when it waits for something."""
+        """Returns the code of the call, which leaves the wave when it waits for something."""
         return noting(awaiting(code), self.wait)
 
     @contextmanager
     def in_step(self) -> Generator[None, None, None]:
-        """It is a step, as it is not under ADK."""
+        """Marks a step, which is not a wait under ADK."""
         try:
             yield
         finally:
             self.wait()
 
     async def end(self) -> None:
-        """It has its result; returns when its branch may go on."""
+        """Waits until the branch of the call may continue. The call has its result."""
         wave = self._wave
         if self.waited or (wave.running == {self} and not wave.ended):
             return
@@ -88,13 +89,13 @@ class Place:
 
 
 async def awaiting(code: Awaitable[T]) -> T:
-    """An awaitable as a coroutine."""
+    """Turns an awaitable into a coroutine."""
     return await code
 
 
 @types.coroutine
 def noting(code: Coroutine[Any, Any, T], waits: Callable[[], None]) -> Generator[Any, Any, T]:
-    """Run code in this task, and say each time that it waits for something."""
+    """Runs code in this task, and calls `waits` each time it waits for something."""
     step, given = code.send, None
     while True:
         try:

@@ -1,16 +1,16 @@
-"""Whether the code of an attempt works, or only waits for the engine: then the attempt may be suspended.
+"""Whether the code of an attempt is working or only waits for Restate. Only then may the attempt be suspended.
 
-Suspending ends the attempt, and a replay begins the code again. What it was doing outside of steps would be lost: a
-request in a callback, a timer of asyncio. So each task is asked what it waits for:
+A suspension ends the attempt, and a replay starts the code again. What the code was doing outside of steps would be
+lost, such as a request in a callback or a timer of asyncio. So each task is checked for what it waits for:
 
-- the engine, by way of the pump;
-- another task, which is asked itself;
-- asyncio's own means by which code waits for code (a queue, a lock, an event). Where ADK waits in them, other tasks of
-  the attempt are what it waits for. Anybody else's code may be waiting for a thread, or for another turn;
-- anything else is taken for work: a socket, a thread, a future of somebody's.
+- Restate, through the pump.
+- Another task, which is checked in turn.
+- A queue, lock or event of asyncio. If ADK waits there, it waits for other tasks of the attempt. Other code may be
+  waiting for a thread, or for another turn.
+- Anything else counts as work: a socket, a thread, a user's future.
 
-A timer that is pending is work as well, whoever waits: a timeout around a wait has to be able to end it. So is a lock
-that is held: it would be let go, and others would come in.
+A pending timer is work too, whoever waits: a timeout around a wait must be able to end it. So is a lock that is held:
+it would be released, and others would enter.
 """
 
 import asyncio
@@ -23,53 +23,53 @@ from adk_chat.durable.journal import seams
 
 _OF_CODE = ("asyncio.locks", "asyncio.queues")
 _FUTURES_IN = {"_wait": "fs", "wait_for": "fut", "_wait_for_one": "todo"}
-"""The functions of asyncio.tasks in which code waits for futures that it was given, and where it has them."""
+"""Functions of asyncio.tasks that wait for given futures, and the variables that hold the futures."""
 _ATTEMPTS_OWN = ("google.adk.", "adk_chat.")
 _SOCKETS = "anyio."
-"""Waits for its sockets by events of asyncio."""
+"""Waits for its sockets with asyncio events."""
 _FEW = 16
 
 
 class Wait(IntEnum):
-    """What code waits for, what may be cut off least first."""
+    """What code waits for. The higher, the less it may be interrupted."""
 
     ENGINE = 0
-    """The engine, or other code of the attempt."""
+    """Restate, or other code of the attempt."""
     UNKNOWN = 1
-    """Perhaps other code of the attempt, and perhaps somebody else."""
+    """Perhaps other code of the attempt, and perhaps something else."""
     WORK = 2
 
 
 class Timers:
-    """The timers of asyncio that the code of one attempt has set."""
+    """The asyncio timers that the code of one attempt has set."""
 
     def __init__(self) -> None:
         self._set: list[asyncio.TimerHandle] = []
         self._most = _FEW
 
     def add(self, timer: asyncio.TimerHandle) -> None:
-        """One was set."""
+        """Adds a timer."""
         self._set.append(timer)
         if len(self._set) > self._most:
             self.pending()
             self._most = max(_FEW, 2 * len(self._set))
 
     def forget(self) -> None:
-        """Drop them, and with them what they are going to call."""
+        """Drops the timers, and with them their callbacks."""
         self._set = []
 
     def pending(self) -> bool:
-        """Whether one of them is still to go off."""
+        """Returns whether any of them has yet to fire."""
         now = asyncio.get_running_loop().time()
         self._set = [timer for timer in self._set if not timer.cancelled() and timer.when() > now]
         return bool(self._set)
 
 
 def waits_for(tasks: "Iterable[asyncio.Task[Any]]", engine: "Iterable[asyncio.Future[Any]]") -> Wait:
-    """What the tasks of an attempt wait for, all of them together.
+    """Returns what the tasks of an attempt wait for, all of them together.
 
     Args:
-        tasks: those of the attempt that have not ended.
+        tasks: the running tasks of the attempt.
         engine: the futures that the pump completes.
     """
     looking = _Looking({*tasks, *engine})
@@ -79,7 +79,7 @@ def waits_for(tasks: "Iterable[asyncio.Task[Any]]", engine: "Iterable[asyncio.Fu
 class _Looking:
     def __init__(self, known: "set[asyncio.Future[Any]]") -> None:
         self._known = known
-        """What need not be looked at: tasks that have been, or are about to be, and futures of the pump."""
+        """What need not be checked: tasks that were or will be checked, and futures of the pump."""
 
     def at_task(self, task: "asyncio.Task[Any]") -> Wait:
         awaited = seams.awaited_by(task)
@@ -89,7 +89,7 @@ class _Looking:
         if futures == [awaited] and awaited not in self._known and not isinstance(awaited, asyncio.Task):
             frames = seams.frames(task)
             modules = [str(frame.f_globals.get("__name__", "")) for frame in frames]
-            if modules[-1:] == ["asyncio.taskgroups"]:  # whose tasks are the attempt's
+            if modules[-1:] == ["asyncio.taskgroups"]:  # its tasks belong to the attempt
                 return Wait.ENGINE
             futures = _futures(modules, frames)
             if futures is None:
@@ -106,7 +106,7 @@ class _Looking:
 
 
 def _futures(modules: list[str], frames: list[FrameType]) -> "list[asyncio.Future[Any]] | None":
-    """What a function of asyncio waits for that is given futures; None if the last ones are none of those."""
+    """Returns what a function of asyncio waits for that takes futures; None if the code is in no such function."""
     for module, frame in zip(reversed(modules), reversed(frames), strict=True):
         variable = _FUTURES_IN.get(frame.f_code.co_name)
         if module == "asyncio.tasks" and variable is not None:
@@ -118,7 +118,7 @@ def _futures(modules: list[str], frames: list[FrameType]) -> "list[asyncio.Futur
 
 
 def _of_code(modules: list[str]) -> Wait:
-    """What code waits for that waits in something of asyncio for other code, if it does."""
+    """Returns what code waits for that waits for other code by means of asyncio."""
     callers = [module for module in modules if module not in _OF_CODE]
     if modules[-1:] == callers[-1:] or not callers or callers[-1].startswith(_SOCKETS):
         return Wait.WORK

@@ -1,4 +1,4 @@
-"""Whom a request to the gateway is about. What is not listed here nobody may ask."""
+"""Which user a request to the gateway is about. What is not listed here is forbidden."""
 
 import enum
 import json
@@ -20,7 +20,7 @@ class Access(enum.Enum):
 
 
 class BodyError(Exception):
-    """The body does not say clearly whom it is about."""
+    """It is unclear which user the body is about."""
 
 
 _OPEN = re.compile(r"/|/health|/ready|/version|/dev-ui(/.*)?")
@@ -30,7 +30,7 @@ _TURN = re.compile(r"/turns/([^/]+)/[^/]+")
 _EVENTS = re.compile(r"/turns/([^/]+)/events")
 _BODY = re.compile(r"/run|/run_sse|/agent-identity/finalize")
 
-# Segments that somebody behind us could read in another way than the router does.
+# Path segments that another parser could read differently.
 _AMBIGUOUS = re.compile(r"//|/\.{1,2}(/|$)|[\\\x00-\x1f\x7f]")
 
 _NAMES = ("userId", "user_id")
@@ -38,23 +38,23 @@ _NAMES = ("userId", "user_id")
 PARSED = "adk_chat.parsed_body"
 """The key under which a scope has the parsed body."""
 NOTES = "adk_chat.access_log"
-"""Where a scope has what is to be logged of its request, if that is logged."""
+"""The key under which a scope collects what is logged of its request, if it is logged."""
 
 
 def note_user(scope: Any, user: str) -> None:
-    """Note whom a request is about, for its line of the log."""
+    """Notes the user of a request, for the log."""
     if (notes := scope.get(NOTES)) is not None:
         notes["user"] = user
 
 
 def route_path(scope: Any) -> str:
-    """The path as the router behind us sees it: decoded, without the prefix of a proxy."""
+    """Returns the path as the router sees it: decoded, without the prefix of a proxy."""
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     return path[len(root) :] if root and (path + "/").startswith(root.rstrip("/") + "/") else path
 
 
 def access(method: str, path: str) -> tuple[Access, str | None]:
-    """Who may make a request, and the user that its path names."""
+    """Returns who may make a request, and the user in its path."""
     if _AMBIGUOUS.search(path):
         return Access.NOBODY, None
     if match := _USER.fullmatch(path):
@@ -71,7 +71,7 @@ def access(method: str, path: str) -> tuple[Access, str | None]:
 
 
 def ticket(scope: Any) -> tuple[TurnId, str] | None:
-    """The ticket that a request for the events of a turn shows, and that turn; None if there is none."""
+    """Returns the ticket in a request for a turn's events, and that turn; None if there is none."""
     match = _EVENTS.fullmatch(route_path(scope))
     shown = [value for name, value in parse_qsl(scope["query_string"].decode("latin-1")) if name == "ticket"]
     if scope["method"] != "GET" or match is None or len(shown) != 1:
@@ -83,13 +83,13 @@ def ticket(scope: Any) -> tuple[TurnId, str] | None:
 
 
 def without_ticket(query: bytes) -> bytes:
-    """The query without its ticket, which is to be in no trace or log."""
+    """Returns a query without its ticket, which must not get into traces and logs."""
     left = [pair for pair in query.split(b"&") if not pair.startswith(b"ticket=")]
     return b"&".join(left)
 
 
 def users_in_query(query: bytes) -> set[str]:
-    """The users that a query names."""
+    """Returns the users in a query."""
     return {value for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True) if name in _NAMES}
 
 
@@ -125,5 +125,5 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     for name in _NAMES:
         if names.count(name) > 1:
-            raise BodyError(f"The body says {name} more than once; say it once.")
+            raise BodyError(f"The body has {name} more than once; send it once.")
     return dict(pairs)

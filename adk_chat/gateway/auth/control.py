@@ -1,4 +1,4 @@
-"""Access control of the gateway: every user reaches what is theirs, and nothing else."""
+"""Access control of the gateway: users reach only what is theirs."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -24,15 +24,15 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def guarded(app: ASGIApp, tokens: Verifier | None, tickets: Tickets) -> ASGIApp:
-    """The app behind access control; the app itself if there is nothing to verify tokens with."""
+    """Returns the app behind access control, or the app itself if there are no keys to verify tokens with."""
     return AccessControl(app, tokens, tickets) if tokens else app
 
 
 class AccessControl:
-    """An ASGI app that lets through what is about the user of the request's token. Around it are bounds and CORS alone.
+    """An ASGI app that admits requests about the user of their token. Only size limits and CORS are outside of it.
 
-    What names no user is refused unless it is on a short list (`access`), and so are websockets. A preflight of CORS
-    carries no token and is let through.
+    A request that names no user is refused unless it is on a short list (`access`), and so are websockets. A CORS
+    preflight carries no token and is admitted.
     """
 
     def __init__(self, app: ASGIApp, tokens: Verifier, tickets: Tickets) -> None:
@@ -41,9 +41,9 @@ class AccessControl:
         self._tickets = tickets
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request, or have the app do it."""
+        """Answers a request, or passes it to the app."""
         if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008, "reason": "Websockets are not offered."})
+            await send({"type": "websocket.close", "code": 1008, "reason": "WebSockets are not supported."})
         elif scope["type"] != "http":
             await self._app(scope, receive, send)
         else:
@@ -57,14 +57,14 @@ class AccessControl:
                 await self._app(scope, receive, send)
 
     async def _admit(self, scope: Any, receive: Any) -> Any:
-        """What the app receives from, if it may have the request."""
+        """Admits a request, and returns what the app receives from."""
         allowed, named = access(scope["method"], route_path(scope))
         if allowed is Access.OPEN or _is_preflight(scope):
             return receive
         subject = await self._subject(scope)
         note_user(scope, subject)
         if allowed is Access.NOBODY:
-            raise _RefusedError(403, "What is asked for is not offered where users are told apart.")
+            raise _RefusedError(403, "This endpoint is disabled when access control is on.")
         if (named is not None and named != subject) or users_in_query(scope["query_string"]) - {subject}:
             raise _forbidden()
         body = await whole(receive)
@@ -75,7 +75,7 @@ class AccessControl:
         if users - {subject}:
             raise _forbidden()
         if allowed is Access.BODY and not users:
-            raise _RefusedError(403, "The request names no user: say in its JSON body whose it is, as userId.")
+            raise _RefusedError(403, "The request names no user. Set userId in the JSON body.")
         return again(body, receive)
 
     async def _subject(self, scope: Any) -> str:
@@ -116,7 +116,7 @@ class _RefusedError(Exception):
 
 
 def _forbidden() -> _RefusedError:
-    return _RefusedError(403, "This belongs to another user than the token.")
+    return _RefusedError(403, "The token belongs to another user.")
 
 
 def _is_preflight(scope: Any) -> bool:

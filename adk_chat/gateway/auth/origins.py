@@ -1,4 +1,4 @@
-"""CORS: which pages of other origins may use the gateway."""
+"""CORS: the origins whose pages may use the gateway."""
 
 import re
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ _REGEX = "regex:"
 
 
 class OriginError(ValueError):
-    """An origin that is to be allowed is none."""
+    """Invalid allowed origin."""
 
 
 def checked_origins(allow_origins: Sequence[str]) -> list[str]:
-    """What is allowed, in a form in which regular expressions can be joined to one.
+    """Returns the allowed origins, with regular expressions in a form that can be joined.
 
     Raises:
-        OriginError: says which cannot be an origin.
+        OriginError: if one is not an origin. The message says which.
     """
     return [_checked(origin) for origin in allow_origins]
 
@@ -29,7 +29,7 @@ def _checked(origin: str) -> str:
     if not origin.startswith(_REGEX):
         if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/]+", origin):
             raise OriginError(
-                f"--allow-origins {origin!r} is no origin: it should look like http://localhost:3000, without a path, "
+                f"--allow-origins {origin!r} is invalid. It should look like http://localhost:3000, without a path, "
                 "or like regex:https://.*\\.example\\.com."
             )
         return origin
@@ -37,19 +37,19 @@ def _checked(origin: str) -> str:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise OriginError(f"--allow-origins {origin!r} is no regular expression: {error}.") from error
-    # (?i) at the start counts for all of an expression, and may not be anywhere else.
+        raise OriginError(f"--allow-origins {origin!r} is an invalid regular expression: {error}.") from error
+    # (?i) at the start applies to a whole expression, and may be nowhere else.
     return _REGEX + re.sub(r"^\(\?([a-zA-Z]+)\)(.*)", r"(?\1:\2)", pattern, flags=re.DOTALL)
 
 
 def cross_origin(app: ASGIApp, allow_origins: Sequence[str]) -> ASGIApp:
-    """The app, of which pages of these origins may read the answers; the app itself if there are none.
+    """Returns the app with CORS for these origins, or the app itself if there are none.
 
-    ADK's server does the same inside, but does not let them read the turn's id, and knows nothing of our refusals.
+    ADK's server has CORS inside, but does not expose the turn's id, and does not cover our refusals.
 
     Args:
         app: the app.
-        allow_origins: as ADK's option of that name: origins, or `regex:` and a regular expression for all of one.
+        allow_origins: origins, or `regex:` and a regular expression that matches whole origins, as in ADK's option.
     """
     if not allow_origins:
         return app

@@ -1,4 +1,4 @@
-"""Bearer tokens: whose they are, if they are good."""
+"""Bearer tokens, and the keys that verify them."""
 
 import asyncio
 import base64
@@ -34,15 +34,15 @@ _STALE_SECONDS = 3600
 
 
 class AuthError(Exception):
-    """The settings of access control do not make sense; nothing should be served with them."""
+    """The settings of access control are invalid. Nothing should be served with them."""
 
 
 class TokenError(Exception):
-    """The token is not good."""
+    """The token is invalid."""
 
 
 class KeysError(Exception):
-    """The keys to verify tokens with cannot be had at the moment."""
+    """The signing keys are unavailable."""
 
 
 class Verifier:
@@ -54,11 +54,11 @@ class Verifier:
         self._issuer = issuer
 
     async def subject(self, token: str) -> str:
-        """Whose token it is.
+        """Returns the subject of a token.
 
         Raises:
-            TokenError: it is expired, for somebody else, not signed by whom we trust, or no token.
-            KeysError: that cannot be told at the moment.
+            TokenError: if it is expired, malformed, for another audience, or not signed with a trusted key.
+            KeysError: if the signing keys are unavailable.
         """
         try:
             key, algorithms = await self._keys.find(jwt.get_unverified_header(token).get("kid"))
@@ -72,19 +72,19 @@ class Verifier:
                 options={"require": ["exp", "sub", "aud"]},
             )
         except jwt.ExpiredSignatureError:
-            raise TokenError("The token has expired; get a new one.") from None
+            raise TokenError("The token has expired. Get a new one.") from None
         except jwt.PyJWTError as error:
-            raise TokenError(f"The token is not accepted: {str(error).rstrip('.')}.") from None
+            raise TokenError(f"The token is invalid: {str(error).rstrip('.')}.") from None
         if not claims["sub"]:
-            raise TokenError("The token names no subject.")
+            raise TokenError("The token has no subject.")
         return str(claims["sub"])
 
 
 def verifier(settings: Settings) -> Verifier | None:
-    """What the settings say tokens are verified with, or None if they do not ask for any.
+    """Returns the verifier that the settings describe; None if they require no tokens.
 
     Raises:
-        AuthError: they are incomplete, contradict themselves, or would not protect.
+        AuthError: if they are incomplete, contradictory, or would not protect anything.
     """
     key = settings.auth_key.get_secret_value() if settings.auth_key else None
     url = settings.auth_jwks_url
@@ -93,7 +93,7 @@ def verifier(settings: Settings) -> Verifier | None:
             raise AuthError("An auth audience or issuer is set, but no key: set ADK_CHAT_AUTH_JWKS_URL or _AUTH_KEY.")
         return None
     if key and url:
-        raise AuthError("Both ADK_CHAT_AUTH_JWKS_URL and ADK_CHAT_AUTH_KEY are set: tokens have one source, choose it.")
+        raise AuthError("Both ADK_CHAT_AUTH_JWKS_URL and ADK_CHAT_AUTH_KEY are set: choose one.")
     if not settings.auth_audience:
         raise AuthError(
             "ADK_CHAT_AUTH_AUDIENCE is not set, so a token for any other service of that issuer would open this one: "
@@ -105,11 +105,11 @@ def verifier(settings: Settings) -> Verifier | None:
 
 class _Keys(Protocol):
     async def find(self, kid: str | None) -> tuple[Any, list[str]]:
-        """The key of that id, and the algorithms that are safe with it."""
+        """Returns the key with that id, and the algorithms that are safe with it."""
 
 
 class _Fixed:
-    """One key: a public one as PEM, else a secret."""
+    """A single key: a public key as PEM, otherwise a secret."""
 
     def __init__(self, text: str) -> None:
         if "-----BEGIN" in text:
@@ -122,9 +122,9 @@ class _Fixed:
 
 
 class _Jwks:
-    """Keys of a JWKS endpoint. An unknown id has them fetched again, but not more often than every few seconds.
+    """The keys of a JWKS endpoint. An unknown key id triggers a new fetch, at most every few seconds.
 
-    While the endpoint is away the keys that are known stay good for an hour.
+    While the endpoint is unreachable, the known keys remain valid for an hour.
     """
 
     def __init__(self, url: str) -> None:
@@ -145,8 +145,8 @@ class _Jwks:
             key = self._keys[kid].key
             return key, _algorithms(key)
         if self._fetched < self._tried:
-            raise KeysError("The keys of tokens cannot be fetched at the moment; try again in a minute.")
-        raise TokenError("The token is signed with a key that is not known.")
+            raise KeysError("The signing keys are unavailable. Try again in a minute.")
+        raise TokenError("The token is signed with an unknown key.")
 
     def _cooling(self) -> bool:
         return _since(self._tried) < _PAUSE_SECONDS
@@ -156,7 +156,7 @@ class _Jwks:
         try:
             keys = await asyncio.to_thread(self._client.get_signing_keys)
         except (jwt.PyJWTError, OSError, ValueError) as error:
-            _logger.warning("The keys of tokens cannot be fetched from %s: %s", self._client.uri, error)
+            _logger.warning("The signing keys cannot be fetched from %s: %s", self._client.uri, error)
         else:
             self._keys = {key.key_id: key for key in keys if key.key_id}
             self._fetched = time.monotonic()
@@ -167,7 +167,7 @@ def _since(moment: float) -> float:
 
 
 def _algorithms(key: Any) -> list[str]:
-    """Those of a public key's own kind. Anything else, such as a secret in a public place, verifies nothing."""
+    """Returns the algorithms of a public key's type; none for anything else, such as a published secret."""
     if isinstance(key, RSAPublicKey):
         return _RSA
     if isinstance(key, EllipticCurvePublicKey):
@@ -179,14 +179,14 @@ def _public(text: str) -> tuple[Any, list[str]]:
     try:
         key = load_pem_public_key(text.encode())
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise AuthError("ADK_CHAT_AUTH_KEY looks like PEM, but is no public key that can be read.") from error
+        raise AuthError("ADK_CHAT_AUTH_KEY looks like PEM, but is not a readable public key.") from error
     if not (algorithms := _algorithms(key)):
-        raise AuthError("ADK_CHAT_AUTH_KEY is a public key that signs no tokens: use RSA, EC or Ed25519.")
+        raise AuthError("ADK_CHAT_AUTH_KEY is of a kind that cannot sign tokens: use RSA, EC or Ed25519.")
     return key, algorithms
 
 
 def _secret(text: str) -> bytes:
-    """A secret, and nothing public that was mistaken for one: with it everybody could sign."""
+    """Returns a secret. Refuses public keys: if one were used as a secret, everybody could sign."""
     secret = text.encode()
     if len(secret) < _SECRET_BYTES:
         raise AuthError(f"ADK_CHAT_AUTH_KEY is shorter than {_SECRET_BYTES} bytes: a secret so short can be guessed.")

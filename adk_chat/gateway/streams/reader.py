@@ -1,7 +1,7 @@
-"""Watching a turn: live from the broker as long as that goes, and from the store for what is missing.
+"""Watching a turn: live from the broker as long as possible, and from the store for what is missing.
 
-Whoever watches gets every complete event of the turn once, in order, whatever is lost or killed on the way; partial
-ones in between are a preview.
+Whoever watches gets every complete event of the turn once, in order, whatever is lost or killed. Partial events in
+between are a preview.
 """
 
 import asyncio
@@ -20,27 +20,27 @@ from adk_chat.protocol.turn_id import TurnId
 from adk_chat.streaming import Broker, Entry, LostError
 
 _GRACE = 1.0
-"""Seconds in which the broker may still deliver what a turn has published that has ended."""
+"""Seconds in which the broker may still deliver what a turn published before it ended."""
 _PAUSE = 0.2
 _SOON = 0.5
-"""Seconds in which most turns end, and the broker says so: Restate is asked only about those that take longer."""
+"""Most turns end within this many seconds, and the broker says so. Restate is asked only about longer ones."""
 _AWAY = 503
 _NOWHERE = "-"
 _MADE_ANEW = {"id", "timestamp"}
-"""Of an event that is brought forth again."""
+"""The fields of an event that are new if it is produced again."""
 
 
 Speaker = tuple[str, str | None]
-"""Who says something: an author, in a branch. Several may speak at the same time."""
+"""An author in a branch. Several may speak at the same time."""
 
 
 class TurnFailedError(Exception):
-    """A turn ended with an exception; the class has the name of that exception."""
+    """A turn ended with an exception. The class has that exception's name."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How far a turn was shown: the number of its complete events, and the position in the broker."""
+    """How far a turn was shown: the number of complete events, and the position in the broker."""
 
     number: int = 0
     position: str | None = None
@@ -50,20 +50,20 @@ class Mark:
 
     @classmethod
     def parse(cls, text: str) -> "Mark":
-        """The mark in the id of an event of SSE.
+        """Returns the mark in the id of a server-sent event.
 
         Raises:
-            ValueError: it is none.
+            ValueError: if it is not a mark.
         """
         found = re.fullmatch(r"(\d{1,9})\.([!-~]{1,100})", text)
         if found is None:
-            raise ValueError(f"{text!r} is not the id of an event of this stream.")
+            raise ValueError(f"{text!r} is not an event id of this stream.")
         return cls(int(found[1]), None if found[2] == _NOWHERE else found[2])
 
 
 @dataclass(frozen=True)
 class Shown:
-    """An event to show, or None where all partial text is void whose complete event has not been shown."""
+    """An event to show. None means that all partial text without a complete event is void."""
 
     event: Json | None
     mark: Mark
@@ -74,7 +74,7 @@ class TurnReader:
 
     Args:
         turns: the turns.
-        broker: where they publish; without one they are shown when they have ended.
+        broker: the broker; without one, turns are shown when they have ended.
     """
 
     def __init__(self, turns: Turns, broker: Broker | None) -> None:
@@ -84,11 +84,11 @@ class TurnReader:
     def read(
         self, turn_id: TurnId, after: Mark | None = None, patience: float = math.inf
     ) -> AsyncGenerator[Shown, None]:
-        """What there is to show of a turn after that mark, until it ends.
+        """Yields what there is to show of a turn after a mark, until it ends.
 
         Raises:
-            TurnFailedError: the turn ended with an exception.
-            RefusedError: the turn did not begin, its session is gone, or Restate is away for longer than `patience`
+            TurnFailedError: if the turn ended with an exception.
+            RefusedError: if it did not begin, its session is gone, or Restate is unreachable for longer than `patience`
                 seconds.
         """
         return _Reading(self._turns, self._broker, turn_id, after, patience).run()
@@ -105,13 +105,13 @@ class _Reading:
         self._position = after.position if after else None
         self._begun_at = self._number
         self._previews: dict[Speaker, list[Json]] = {}
-        """The partial events shown of answers whose complete event has not been shown, by who speaks."""
+        """The partial events that were shown without their complete event, by speaker."""
         self._perhaps_more = after is not None
-        """Whether others may have been shown before, as to who comes back."""
+        """Whether others may have been shown before, as to a client that reconnects."""
         self._repeated: dict[Speaker, int] = {}
-        """How many of those an attempt that was begun again has brought forth as well, until there is something new."""
+        """How many of those a new attempt has repeated, until it says something new."""
         self._completed: dict[Speaker, int] | None = None if after else {}
-        """The number of the last complete event of each; None where those shown before are not known yet."""
+        """The number of each speaker's last complete event; None while those shown before are unknown."""
         self._attempt: str | None = None
         self._patience = patience
 
@@ -136,7 +136,7 @@ class _Reading:
             ended.cancel()
 
     async def _live(self, broker: Broker, ended: "asyncio.Task[Outcome]") -> AsyncGenerator[Shown | End, None]:
-        """What the broker gives, and the end if it comes to that."""
+        """Yields what the broker delivers, and the end if the broker delivers it."""
         over = asyncio.create_task(_over(ended))
         try:
             while not over.done():
@@ -161,7 +161,7 @@ class _Reading:
             over.cancel()
 
     async def _outcome(self, patience: float) -> Outcome:
-        """The end of the turn as Restate knows it, whatever the broker has lost."""
+        """Waits for the end of the turn as Restate knows it, whatever the broker has lost."""
         if self._broker is not None:
             await asyncio.sleep(_SOON)
         return await self._turns.outcome(self._turn_id, patience)
@@ -173,11 +173,11 @@ class _Reading:
                 return []
             if self._perhaps_more:
                 return self._reset()
-            # Most attempts are begun again by a replay, which says the same.
+            # Most new attempts are replays, which say the same.
             self._repeated = dict.fromkeys(self._previews, 0)
             return []
         if isinstance(entry, Partial):
-            # An attempt that has been given up for dead may still publish.
+            # An attempt that was given up may still publish.
             self._attempt = self._attempt or entry.attempt
             if entry.attempt != self._attempt or await self._is_over(entry):
                 return []
@@ -187,7 +187,7 @@ class _Reading:
         return [*await self._catch_up(entry.number - 1), *self._complete(entry.event)]
 
     async def _is_over(self, partial: Partial) -> bool:
-        """Whether the complete event was shown to which a partial one belongs."""
+        """Returns whether the complete event of a partial one was shown."""
         if partial.after >= self._number:
             return False
         if self._completed is None:
@@ -196,7 +196,7 @@ class _Reading:
         return partial.after < self._completed.get(_speaker(partial.event), 0)
 
     def _partial(self, event: Json) -> list[Shown]:
-        if is_model_retry(event):  # which is not a part of anything
+        if is_model_retry(event):  # it is not part of an answer
             return [Shown(event, self._mark)]
         speaker = _speaker(event)
         preview = self._previews.setdefault(speaker, [])
@@ -212,20 +212,20 @@ class _Reading:
         return self._void(speaker)
 
     def _void(self, speaker: Speaker) -> list[Shown]:
-        """Somebody says something else than in an earlier attempt. What holds of the partial text is shown again."""
+        """Voids partial text that differs from an earlier attempt's. Returns what is still valid, to show it again."""
         self._repeated.pop(speaker, None)
         holds = [Shown(event, self._mark) for preview in self._previews.values() for event in preview]
         return [Shown(None, self._mark), *holds]
 
     def _void_rest(self) -> list[Shown]:
-        """The turn ends. Of what an earlier attempt had said, some was not said again."""
+        """Voids, at the end of the turn, what an earlier attempt said and the last one did not repeat."""
         left = [speaker for speaker, repeated in self._repeated.items() if repeated < len(self._previews[speaker])]
         for speaker in left:
             del self._previews[speaker]
         return self._void(left[0]) if left else []
 
     def _reset(self) -> list[Shown]:
-        """All partial text is void."""
+        """Voids all partial text."""
         void = [Shown(None, self._mark)] if self._perhaps_more or any(self._previews.values()) else []
         self._previews, self._repeated, self._perhaps_more = {}, {}, False
         return void
@@ -247,14 +247,14 @@ class _Reading:
         return Mark(self._number, self._position)
 
     async def _catch_up(self, number: int) -> list[Shown]:
-        """What was missed of the complete events up to that number."""
+        """Returns the complete events up to that number that were missed."""
         if number <= self._number:
             return []
         events = await self._stored()
         return [shown for event in events[self._number : number] for shown in self._complete(event)]
 
     async def _stored(self) -> list[Json]:
-        """The events in the store; waits for a Restate that is away, as the end of the turn does too."""
+        """Returns the stored events that are shown. Waits while Restate is unreachable."""
         while True:
             try:
                 return [event for event in await self._turns.events(self._turn_id) if is_shown(event)]
@@ -289,12 +289,12 @@ async def _over(ended: "asyncio.Task[Outcome]") -> None:
 
 
 async def _next(entries: AsyncGenerator[Entry, None], over: "asyncio.Task[None]") -> Entry | None:
-    """The next entry; None once it is over."""
+    """Returns the next entry; None once the turn is over."""
     try:
         async with asyncio.timeout(None) as limit:
 
             def stop(_: object) -> None:
-                with suppress(RuntimeError):  # it has come in the same moment
+                with suppress(RuntimeError):  # it arrived at the same moment
                     limit.reschedule(0)
 
             over.add_done_callback(stop)
@@ -315,7 +315,7 @@ def _said(event: Json) -> Json:
 
 
 def failure(error: Failure) -> Exception:
-    """What to raise for a turn that failed."""
+    """Returns what to raise for a turn that failed."""
     if error.type is None:
         return RefusedError(error.code, error.message)
     named: type[TurnFailedError] = type(error.type, (TurnFailedError,), {})

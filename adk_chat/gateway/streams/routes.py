@@ -1,4 +1,4 @@
-"""What the gateway serves beyond ADK's API: turns that one can come back to, list, and cancel."""
+"""The routes beside ADK's API: turns can be watched, listed and cancelled."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -27,24 +27,24 @@ def ready_route(readiness: Readiness) -> APIRouter:
 
     @router.get("/ready")
     async def ready() -> JSONResponse:
-        """Whether the gateway can do its work: 200, or 503; and what is missing."""
+        """Whether the gateway can work: 200, or 503, and what is missing."""
         return await readiness.answer()
 
     return router
 
 
 def turn_routes(turns: Turns, reader: TurnReader, tickets: Tickets, aliases: Mapping[str, str]) -> APIRouter:
-    """The routes; `aliases` are other names of apps."""
+    """Returns the routes. `aliases` are aliases of apps."""
     router = APIRouter(tags=["Turns"])
 
     @router.get("/turns/{turn_id}/events")
     async def events(
         turn_id: str, after: str | None = None, last_event_id: Annotated[str | None, Header()] = None
     ) -> Response:
-        """The events of a turn as server-sent events: those after `Last-Event-ID`, or `after`, and then live.
+        """The events of a turn as server-sent events: those after `Last-Event-ID` or `after`, and then live.
 
-        A browser's EventSource, which can send no token, shows a `ticket` in the query. After `event: end` it is
-        answered with 204.
+        A browser's EventSource cannot send a token and passes a `ticket` in the query. After `event: end` the answer is
+        204.
         """
         reached = last_event_id or after
         if reached == END_ID:
@@ -57,7 +57,7 @@ def turn_routes(turns: Turns, reader: TurnReader, tickets: Tickets, aliases: Map
 
     @router.post("/turns/{turn_id}/cancel")
     async def cancel(turn_id: str) -> dict[str, bool]:
-        """Cancel a turn that runs or is queued; answers whether it did."""
+        """Cancel a turn that is running or queued. Answers whether it was."""
         return {"cancelled": await turns.cancel(await _known(turns, turn_id))}
 
     @router.post("/turns/{turn_id}/ticket")
@@ -67,8 +67,8 @@ def turn_routes(turns: Turns, reader: TurnReader, tickets: Tickets, aliases: Map
 
     @router.get("/apps/{app_name}/users/{user_id}/sessions/{session_id}/turns", response_model_exclude_none=True)
     async def pending(app_name: str, user_id: str, session_id: str) -> list[Pending]:
-        """The turns of a session that run or are queued, in the order in which they run."""
-        if not session_id.strip():  # which no session has
+        """The turns of a session that have not ended, in the order in which they run."""
+        if not session_id.strip():  # no session has a blank id
             return []
         key = TurnKey(user_id=user_id, app_name=aliases.get(app_name, app_name), session_id=session_id)
         return await turns.pending(key)

@@ -1,9 +1,9 @@
-"""What a request to `/run` and `/run_sse` has beyond ADK's server: around it, since its endpoints stay as they are.
+"""What requests to `/run` and `/run_sse` have beyond ADK's server. It wraps ADK's endpoints, which stay as they are.
 
-The request may say what to do if a turn is running (`multitask_strategy` beside ADK's fields), and by which key it is
-the same as an earlier one (header `idempotency-key`). The response says which turn it is (header `x-turn-id`); every
-event of SSE has an `id`; `event: reset` voids partial text; `event: end` comes last; and a turn that was refused before
-anything was shown is answered with a status instead of an error in a stream.
+A request may say what to do if a turn is running (`multitask_strategy`), and which earlier request it repeats (header
+`idempotency-key`). The response has the turn's id (header `x-turn-id`), and every event an `id`. `event: reset` voids
+partial text, and `event: end` comes last. A turn that is refused before anything was shown is answered with a status,
+not with an error in a stream.
 """
 
 from contextvars import ContextVar
@@ -29,12 +29,12 @@ _exchange: ContextVar["Exchange | None"] = ContextVar("exchange", default=None)
 
 
 def current_exchange() -> "Exchange | None":
-    """The exchange in which a Runner runs; None outside one."""
+    """Returns the exchange in which a Runner runs; None outside of one."""
     return _exchange.get()
 
 
 class Exchange:
-    """One request to `/run` or `/run_sse`, and its response, which begins when it is known what it is about."""
+    """One request to `/run` or `/run_sse`, and its response, which begins once its turn or its refusal is known."""
 
     def __init__(self, route: str, multitask_strategy: str, idempotency_key: str | None, send: Send) -> None:
         self.waits = route == "/run"
@@ -51,21 +51,21 @@ class Exchange:
         self._over = False
 
     async def accepted(self, turn_id: TurnId) -> None:
-        """The message is posted, so this is the turn."""
+        """Notes the turn, because the message was posted."""
         self._turn_id = turn_id
         await self._begin()
 
     def refuse(self, status: int, sentence: str) -> None:
-        """The turn came to nothing; if nothing was shown yet, this is what to answer."""
+        """Notes the answer to a turn that was refused. It is used if nothing was shown yet."""
         self._refusal = (status, sentence)
 
     def next_is(self, event: Event, mark: Mark) -> None:
-        """The event that is about to be shown, and its id."""
+        """Notes the event that is shown next, and its id."""
         self._before, self._mark = self._mark, mark
         self._artifacts = bool(event.actions.artifact_delta)
 
     async def reset(self, mark: Mark) -> None:
-        """Say that the partial text so far is void. Called while ADK's server waits for the next event."""
+        """Sends that all partial text is void. Called while ADK's server waits for the next event."""
         await self._begin()
         if self._begun:
             await self._send(_body(b"id: %s\n" % str(mark).encode() + RESET + b"\n"))
@@ -89,8 +89,8 @@ class Exchange:
         await self._begin()
         data = message.get("body", b"")
         if self._turn_id is not None and data.startswith(b"data:"):
-            # ADK's server shows what an event says and its artifacts one after the other; who has seen but the first
-            # of them has not seen the event.
+            # ADK's server shows the content of an event and its artifacts one after the other. A client that saw only
+            # the first has not seen the event.
             mark = self._before if self._artifacts and not _shows_artifacts(data) else self._mark
             data = b"id: %s\n" % str(mark).encode() + data
         if self._turn_id is not None and self._stream and not message.get("more_body", False):

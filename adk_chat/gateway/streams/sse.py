@@ -1,4 +1,4 @@
-"""What every stream of server-sent events of the gateway has: headers for proxies, a sign of life, and an end."""
+"""What all streams of server-sent events have: headers for proxies, signs of life, and an end."""
 
 import asyncio
 from contextlib import suppress
@@ -7,22 +7,23 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 RESET = b"event: reset\n"
-"""The partial text since the last complete event is void. A blank line has to follow, perhaps after `SOME_DATA`."""
+"""The partial text since the last complete event is void. A blank line must follow, perhaps after `SOME_DATA`."""
 END_ID = "end"
 END = b"id: %s\nevent: end\n" % END_ID.encode()
-"""Likewise: there is nothing more to come. Who comes back after it is answered with 204, at which EventSource stops."""
+"""The end of the stream, likewise. A client that reconnects with its id is answered with 204, which stops an
+EventSource."""
 SOME_DATA = b'data: {"usageMetadata":{}}\n'
-"""Without data an EventSource tells nobody of an event. Clients of ADK's API take whatever is data for ADK's events."""
-# No blank line follows: there are clients to whom that would end an event.
+"""An EventSource reports only events with data. Clients of ADK's API take any data for an ADK event."""
+# No blank line follows: some clients would take that for the end of an event.
 _SIGN_OF_LIFE = b": nothing new\n"
 
 
 class EventStreams:
-    """ASGI middleware around whatever answers with server-sent events, each block of them in one message.
+    """ASGI middleware for apps that answer with server-sent events, one block per message.
 
     Args:
-        app: what answers.
-        ping_seconds: a comment is sent where nothing else was for so long, so that no proxy takes the stream for dead.
+        app: the app.
+        ping_seconds: after this many silent seconds a comment is sent, so that proxies keep the stream open.
     """
 
     def __init__(self, app: ASGIApp, ping_seconds: float) -> None:
@@ -42,7 +43,7 @@ class EventStreams:
 
 
 def is_stream(start: Message) -> bool:
-    """Whether a response that starts so is one of server-sent events."""
+    """Returns whether a response is a stream of server-sent events."""
     return MutableHeaders(raw=start["headers"]).get("content-type", "").startswith("text/event-stream")
 
 
@@ -59,7 +60,7 @@ class _Stream:
         if message["type"] == "http.response.start" and is_stream(message):
             headers = MutableHeaders(raw=message["headers"])
             headers["cache-control"] = "no-cache"
-            headers["x-accel-buffering"] = "no"  # nginx would keep events back until a buffer is full
+            headers["x-accel-buffering"] = "no"  # nginx would hold events back until a buffer is full
             self._pinging = asyncio.create_task(self._ping())
         elif not message.get("more_body", False):
             self.close()
@@ -68,7 +69,7 @@ class _Stream:
         self._last = asyncio.get_running_loop().time()
 
     def close(self) -> None:
-        """No more pings."""
+        """Stops the pings."""
         if self._pinging is not None:
             self._pinging.cancel()
 
