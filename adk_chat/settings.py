@@ -93,8 +93,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", populate_by_name=True)
 
     agent: str | None = Field(
-        None,
-        description="The agent: an agent's directory, a directory of agents, or package.module:attribute.",
+        None, description="The agent: a directory of one agent or of several, or package.module:attribute."
     )
     model: str | None = Field(None, description="The default assistant's model: any name that ADK or LiteLLM knows.")
 
@@ -102,9 +101,7 @@ class Settings(BaseSettings):
     admin_port: Port = Field(9070, description="Port of the Restate admin API and UI that `dev` starts.")
     endpoint_port: Port = Field(9080, description="Port on which Restate reaches the handlers.")
     server: ServerName = Field(
-        "hypercorn",
-        description="The HTTP server of the handlers, hypercorn or granian. granian needs 'adk-chat[granian]' and uses "
-        "less CPU.",
+        "hypercorn", description="HTTP server of the handlers; granian uses less CPU and needs 'adk-chat[granian]'."
     )
     workers: int = Field(1, ge=1, description="Number of worker processes sharing the port.")
     endpoint_host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
@@ -115,8 +112,7 @@ class Settings(BaseSettings):
     ui: bool = Field(True, description="Whether the gateway serves ADK's dev UI besides ADK's API.")
     ingress_url: Urls = Field(
         "http://localhost:8080",
-        description="Restate's ingress; used by `web`, and by tools to reach other sessions. May be several, separated "
-        "by commas: the first one that answers is used.",
+        description="Restate's ingress. May be several, separated by commas: the first that answers is used.",
     )
     admin_url: Url = Field(
         "http://localhost:9070",
@@ -145,8 +141,7 @@ class Settings(BaseSettings):
     )
     credential_key: SecretStr | None = Field(
         None,
-        description="Secret that encrypts users' credentials, at least 32 bytes. Without it they are kept only in each "
-        "process's memory.",
+        description="Secret that encrypts users' credentials, at least 32 bytes; by default they stay in memory.",
     )
     allow_origins: Annotated[list[str], NoDecode] = Field(
         [],
@@ -164,24 +159,18 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(30, ge=0, description="How many seconds running handlers may continue after SIGTERM.")
     step_timeout_seconds: float = Field(3600, gt=0, description="Timeout of one model or tool call, in seconds.")
     journal_retention_seconds: float = Field(
-        3600, ge=0, description="How many seconds the journals of finished turns are kept."
+        3600, ge=0, description="How many seconds journals of ended turns are kept."
     )
 
     max_id_length: int = Field(256, ge=1, description="Maximum length of user, session and app ids, in characters.")
     max_message_bytes: int = Field(
-        16 * 1024 * 1024,
-        ge=1,
-        le=16 * 1024 * 1024,
-        description="Maximum size of a message with its parts, in bytes of JSON.",
+        16 * 1024 * 1024, ge=1, le=16 * 1024 * 1024, description="Maximum size of a message, in bytes of JSON."
     )
     history_events: int | None = Field(
         None, ge=1, description="Show the model only this many of the newest events; by default all, as in ADK."
     )
     cached_events: int = Field(
-        20_000,
-        ge=0,
-        description="How many session events each process caches. An event counts as one per 4 KB. Events that are not "
-        "cached are read from Restate.",
+        20_000, ge=0, description="How many session events each process caches. A large one counts as one per 4 KB."
     )
     app_state_max_age_seconds: float = Field(
         1, ge=0, description="How many seconds to cache that an app has no `app:` state; 0 never caches it."
@@ -192,19 +181,14 @@ class Settings(BaseSettings):
 
     artifact_service_uri: ServiceUri | None = Field(
         None,
-        description="ADK's URI of an artifact service, such as file:///path or gs://bucket; by default memory, and for "
-        "`dev` its data directory.",
+        description="ADK's URI of an artifact service, such as gs://bucket; by default memory, or the data directory.",
     )
     memory_service_uri: ServiceUri | None = Field(
         None, description="ADK's URI of a memory service, such as sqlite:///path or rag://id; by default memory."
     )
 
-    model_max_attempts: int = Field(
-        6, ge=1, description="Maximum number of attempts at a model call that fails with transient errors."
-    )
-    model_max_seconds: float = Field(
-        120, gt=0, description="How many seconds a model call is retried on transient errors."
-    )
+    model_max_attempts: int = Field(6, ge=1, description="Maximum attempts at a model call, on transient errors.")
+    model_max_seconds: float = Field(120, gt=0, description="How long to retry a model call, in seconds.")
     model_retry_seconds: float = Field(
         0.5, gt=0, description="Seconds before the second attempt; the wait doubles with each attempt, up to 10 s."
     )

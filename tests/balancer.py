@@ -1,4 +1,4 @@
-"""A balancer, as there is one in front of several endpoints or nodes."""
+"""A load balancer in front of several endpoints or nodes."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from tests.conftest import free_port
 
 
 class Balancer:
-    """One address for several servers: a connection goes to the next of them that is there."""
+    """One address for several servers: a connection goes to the next of them that answers."""
 
     def __init__(self, ports: list[int]) -> None:
         self.port = free_port()
@@ -20,12 +20,12 @@ class Balancer:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
 
     def stop(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         if self._server is not None:
             self._server.close()
 
     def drop(self) -> None:
-        """Close all connections, as balancers do with those that are idle."""
+        """Close all connections, as balancers do with idle ones."""
         for writer in self._connections:
             writer.close()
 

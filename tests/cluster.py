@@ -61,11 +61,11 @@ class Node(Killable):
 
 
 class Cluster:
-    """Three nodes of Restate: each partition and each log has a second copy on another node.
+    """Three Restate nodes: each partition and each log has a second copy on another node.
 
     Attributes:
         nodes: the three.
-        ingress_url, admin_url: each the address of a balancer in front of the nodes.
+        ingress_url, admin_url: the address of a balancer in front of the nodes.
         ingress_urls: the nodes' own ingresses, separated by commas, for a gateway that knows all of them.
     """
 
@@ -93,7 +93,7 @@ class Cluster:
         await asyncio.gather(*(node.kill() for node in self.nodes))
 
     async def register(self, endpoint_url: str) -> None:
-        """Tell one node where the handlers are, and wait until each has heard of it."""
+        """Register the handlers at one node, and wait until each node knows them."""
         await register(self.admin_url, endpoint_url)
         async with httpx.AsyncClient(timeout=30) as http:
 

@@ -36,7 +36,7 @@ _TEST_SECONDS = 120
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every test a time limit. No signal would interrupt uvloop, as plugins for that expect it to."""
+    """Give every test a timeout. Plugins for that use a signal, which would not interrupt uvloop."""
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.obj = _limited(item.obj)
@@ -47,13 +47,13 @@ _fidelity: dict[str, bool] = {}
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note how a test came out."""
+    """Record the outcome of a test."""
     if report.when == "call" and report.nodeid.startswith("tests/fidelity/"):
         _fidelity[report.nodeid.partition("::")[2]] = report.passed
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the page of the docs, in the one process that hears of all tests."""
+    """Write the page of the docs, in the process that hears of all tests."""
     if _fidelity and not hasattr(session.config, "workerinput"):
         from tests.fidelity import page
 
@@ -61,7 +61,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Do not look through what is there for good, ADK and the tests themselves, at every garbage collection."""
+    """Exclude ADK and the tests themselves from garbage collections."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
@@ -76,12 +76,12 @@ def _limited(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[No
     return limited
 
 
-# Below those that the system gives to connections: one of these would be taken before who asked for it listens there.
+# Below the ports that the system gives to connections, which might take one before the test listens.
 _ports = itertools.count(10_000 + os.getpid() % 200 * 100)
 
 
 def free_port() -> int:
-    """A port that nobody uses, and that is given to nobody else here."""
+    """A port that nobody uses, and that is not given out again here."""
     while True:
         port = next(_ports)
         with contextlib.suppress(PortTakenError), listen("127.0.0.1", port):
@@ -97,7 +97,7 @@ def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
 
 @pytest.fixture(autouse=True)
 def _forget_what_was_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """pytest keeps all records to the end, and with their exceptions all that the code at fault had at hand."""
+    """pytest keeps all records to the end, and with their exceptions everything that the failing code held."""
     yield
     caplog.get_records("call").clear()
 
@@ -110,7 +110,7 @@ def binary() -> Path:
 
 @pytest.fixture(scope="session")
 def settings() -> Settings:
-    """Settings of the service under test, with retries that do not keep a test waiting."""
+    """Settings of the service under test, with retries that do not delay a test."""
     return Settings(
         model_max_attempts=3,
         model_retry_seconds=0.05,
@@ -129,7 +129,7 @@ T = TypeVar("T")
 
 
 class Started(Generic[T]):
-    """What is started when it is first asked for and runs until the end, in whatever order tests ask for its kinds."""
+    """Started on first use and running until the end, in whatever order tests ask for its kinds."""
 
     def __init__(self, stack: AsyncExitStack, start: Callable[[str], AbstractAsyncContextManager[T]]) -> None:
         self._stack = stack
@@ -143,7 +143,7 @@ class Started(Generic[T]):
         return self._started[kind]
 
 
-# While a step runs under "replay", the engine does not listen: what needs it to is marked with `plain`.
+# While a step runs under "replay", Restate does not listen. Tests that need it to are marked with `plain`.
 plain = pytest.mark.parametrize("server", ["plain"], indirect=True)
 
 
@@ -190,7 +190,7 @@ async def hosting(
     replay_always: bool = False,
     slots: int | None = None,
 ) -> AsyncIterator[RestateServer]:
-    """A server that knows these handlers, which are served from here."""
+    """A server with these handlers, which are served from here."""
     with tempfile.TemporaryDirectory() as directory:
         stop = asyncio.Event()
         listening = listen("127.0.0.1", 0)
@@ -203,7 +203,7 @@ async def hosting(
             replay_always=replay_always,
             slots=slots,
         ) as running:
-            # So that ADK_CHAT_SERVER=granian make test tests that one.
+            # So that ADK_CHAT_SERVER=granian make test tests granian.
             server: ServerName = Settings().server
             serving = asyncio.create_task(serve([*handlers], listening, stop, server=server, drain_seconds=1))
             await running.register(f"http://127.0.0.1:{port}")
@@ -215,16 +215,16 @@ async def hosting(
 
 
 class Asked(Protocol):
-    """A Restate whose admin API can be asked."""
+    """A Restate with an admin API."""
 
     admin_url: str
 
 
 async def unfinished(server: Asked) -> list[dict[str, Any]]:
-    """Restate invocations that have not ended, after those that are about to have had a moment."""
+    """Restate invocations that have not ended, after a moment for those that are about to."""
     rows = []
     for _ in range(100):
-        with contextlib.suppress(httpx.HTTPStatusError):  # as a server answers that has just started
+        with contextlib.suppress(httpx.HTTPStatusError):  # the answer of a server that has just started
             rows = await query(
                 server,
                 "SELECT id, target, status, last_failure FROM sys_invocation WHERE status NOT IN "
@@ -238,7 +238,7 @@ async def unfinished(server: Asked) -> list[dict[str, Any]]:
 
 
 async def query(server: Asked, sql: str) -> list[dict[str, Any]]:
-    """Ask the admin API."""
+    """Query the admin API."""
     async with httpx.AsyncClient() as client:
         answer = await client.post(
             f"{server.admin_url}/query", json={"query": sql}, headers={"accept": "application/json"}
@@ -249,7 +249,7 @@ async def query(server: Asked, sql: str) -> list[dict[str, Any]]:
 
 
 async def stored(server: RestateServer, user: str) -> dict[str, Any]:
-    """What lies in a user's Chat, as the Restate UI shows it."""
+    """The contents of a user's Chat, as the Restate UI shows them."""
     rows = await query(
         server, f"SELECT key, value_utf8 FROM state WHERE service_name = 'Chat' AND service_key = '{user}'"
     )
@@ -258,6 +258,6 @@ async def stored(server: RestateServer, user: str) -> dict[str, Any]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def chat(server: RestateServer) -> AsyncIterator[ChatClient]:
-    """A user nobody has heard of."""
+    """A new user."""
     async with httpx.AsyncClient(base_url=server.ingress_url, timeout=60) as http:
         yield ChatClient(http, unique("user"), "scripted")

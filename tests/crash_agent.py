@@ -1,4 +1,4 @@
-"""An agent for the tests that kill processes: it waits for files, and notes in a file what it has done."""
+"""An agent for tests that kill processes: it waits for files, and records in a file what it did."""
 
 import asyncio
 import os
@@ -20,13 +20,13 @@ HERE = Path(os.environ.get("CRASH_DIR", "."))
 
 
 def log(line: str) -> None:
-    """Note what was done, where a killed process cannot take it back."""
+    """Record a line where a killed process cannot take it back."""
     with (HERE / "log").open("a") as file:
         file.write(line + "\n")
 
 
 async def gate(name: str) -> None:
-    """Wait until the test has made a file of that name."""
+    """Wait until the test has created a file of that name."""
     while not (HERE / name).exists():
         await asyncio.sleep(0.01)
 
@@ -34,7 +34,7 @@ async def gate(name: str) -> None:
 async def script(request: LlmRequest) -> list[LlmResponse]:
     """`model X` waits for X in the first model call, `tool X` in the tool, `between X` dies between the two.
 
-    `who` is answered with the id of this process.
+    `who` is answered with this process's id.
     """
     asked = last_text(request)
     verb, _, name = asked.partition(" ")
@@ -66,7 +66,7 @@ async def die_once(tool: BaseTool, args: dict[str, Any], tool_context: ToolConte
 
 
 async def look(callback_context: CallbackContext, llm_request: LlmRequest) -> None:
-    """A callback that only the second version has; it asks nobody."""
+    """A callback that only the second version has; it needs nobody."""
     callback_context.state["looked"] = True
 
 

@@ -34,7 +34,7 @@ def error(status: int, name: str) -> tuple[int, Json]:
 
 
 class FakeGemini:
-    """Answers requests in the order of `script`; an entry is a list of chunks, or an error."""
+    """Answers requests in the order of `script`. An entry is a list of chunks, or an error."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -78,6 +78,6 @@ def gemini_app() -> App:
 
 
 def unreachable_app() -> App:
-    """Another, whose client is made when nobody listens, and does not try again by itself, for up to ten seconds."""
+    """Another, whose client is created when nobody listens, and does not retry by itself for up to ten seconds."""
     model = Gemini(model="gemini-2.5-flash", retry_options=types.HttpRetryOptions(attempts=1))
     return App(name="unreachable", root_agent=LlmAgent(name="unreachable", model=model))

@@ -5,7 +5,7 @@ import signal
 
 
 class Killable:
-    """What a server of the tests is a process of; its `start` makes the process."""
+    """Base class of the servers in tests; `start` of a subclass makes the process."""
 
     _process: asyncio.subprocess.Process | None = None
 
@@ -35,13 +35,13 @@ class Killable:
         """Its exit code, once it has ended.
 
         Raises:
-            TimeoutError: it goes on for longer than that.
+            TimeoutError: if it runs for longer than that.
         """
         assert self._process is not None
         return await asyncio.wait_for(self._process.wait(), seconds)
 
     async def freeze(self, seconds: float) -> None:
-        """SIGSTOP for so long."""
+        """SIGSTOP for this many seconds."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:

@@ -1,4 +1,4 @@
-"""An agent that says much as it is loaded by one process of several."""
+"""An agent that prints much when it is loaded by one process of several."""
 
 import os
 import sys

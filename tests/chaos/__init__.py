@@ -1,1 +1,1 @@
-"""Faults under load, and an auditor of what is left: `make chaos`, or `python -m tests.chaos --seconds 60`."""
+"""Faults under load, and an auditor of the results: `make chaos`, or `python -m tests.chaos --seconds 60`."""

@@ -1,6 +1,6 @@
-"""Agents whose messages are plans: "TAG say 5; work 0.5; both 1; count; fail", one step a call of the model.
+"""Agents whose messages are plans: "TAG say 5; work 0.5; both 1; count; fail", one step per model call.
 
-Every begin and end of a call is a line in `$CHAOS_DIR/effects`, where a killed process cannot take it back.
+The start and end of each call are lines in `$CHAOS_DIR/effects`, which survive the process.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ TAG = "tag-"
 
 
 def note(what: str, key: str, nonce: str) -> None:
-    """Note that a call begins or ends."""
+    """Note that a call starts or ends."""
     line = json.dumps({"time": time.time(), "what": what, "key": key, "nonce": nonce, "process": os.getpid()})
     with Path(os.environ["CHAOS_DIR"], "effects").open("a") as file:
         file.write(line + "\n")
@@ -64,7 +64,7 @@ class Planned(BaseLlm):
 
 
 def _asked(request: LlmRequest) -> tuple[str, list[str], int]:
-    """The tag and the steps of the last message, and how many of them are done."""
+    """The tag and the steps of the last message, and how many steps are done."""
     said, done = "", 0
     for content in request.contents:
         for part in content.parts or []:

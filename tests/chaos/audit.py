@@ -1,4 +1,4 @@
-"""Compares what clients were told with what is stored, and says everything that does not fit."""
+"""Compares what clients were told with what is stored, and reports every difference."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from tests.support import Json, text_of
 _EXPECTED = {200, 404, 409}
 _ENDED = ("INVOCATION_ABORTED", "TURN_ENDED")
 _SOON = 0.5
-"""Seconds within which the result of a call that was made again may have been on its way."""
+"""Seconds within which the result of a repeated call may have been on its way."""
 
 
 def audit(run: Run) -> list[str]:
-    """What is wrong, each thing with its kind in front; nothing if all promises were kept."""
+    """Everything that is wrong, each with its kind in front; nothing if all promises were kept."""
     return [
         *(f"unfinished: {row}" for row in run.unfinished),
         *(wrong for key, stored in run.stored.items() for wrong in _session(key, stored, run.sent)),
@@ -28,13 +28,13 @@ def audit(run: Run) -> list[str]:
 
 
 def _session(key: tuple[str, str, str], stored: Stored, every: list[Sent]) -> Iterator[str]:
-    """What has to hold in a session, whatever was sent to it."""
+    """Checks a session, whatever was sent to it."""
     for event_id, times in Counter(event["id"] for event in stored.events).items():
         if times > 1:
             yield f"an id twice: {key} {event_id}"
     asked: Counter[str] = Counter()
     answered: Counter[str] = Counter()
-    # Where one of two agents fails, ADK leaves the calls of the other one open.
+    # If one of two agents fails, ADK leaves the other's calls open.
     failed = {event["invocationId"] for event in stored.events if event.get("errorCode", _ENDED[0]) not in _ENDED}
     for event in stored.events:
         if event.get("invocationId") in failed:
@@ -69,7 +69,7 @@ def _short(event: Json) -> str:
 
 
 def _message(sent: Sent, stored: Stored) -> Iterator[str]:
-    """What has to hold of a message."""
+    """Checks a message."""
     yield from (f"stream: {sent.tag} {wrong}" for wrong in sent.wrong)
     if sent.status is None:
         yield f"no answer: {sent}"
@@ -104,14 +104,14 @@ def _is_message(event: Json) -> bool:
 
 
 def _is_of(event: Json, sent: Sent) -> bool:
-    """Whether an event is the message, or says something about it."""
+    """Whether an event is the message, or belongs to its answer."""
     parts = event.get("content", {}).get("parts", [])
     keys = [part.get("functionCall", {}).get("args", {}).get("key", "") for part in parts]
     return text_of(event).startswith(f"{sent.tag} ") or any(key.startswith(f"{sent.tag}/") for key in keys)
 
 
 def _orders(run: Run) -> Iterator[str]:
-    """A post that was accepted before another one was sent comes before it."""
+    """A post accepted before another was sent comes before it."""
     posts: dict[tuple[str, str, str], list[Sent]] = defaultdict(list)
     for sent in run.sent:
         if sent.accepted is not None:
@@ -126,7 +126,7 @@ def _orders(run: Run) -> Iterator[str]:
 
 
 def _appends(run: Run) -> Iterator[str]:
-    """An append that was acknowledged is stored once."""
+    """An acknowledged append is stored once."""
     for appended in run.appended:
         stored = run.stored[appended.user, appended.app, appended.session]
         times = sum(event["id"] == appended.event_id for event in stored.events)
@@ -138,7 +138,7 @@ def _appends(run: Run) -> Iterator[str]:
 
 
 def _effects(run: Run) -> Iterator[str]:
-    """A call whose result is stored was not made again after it had ended."""
+    """A call whose result is stored was not repeated after it had ended."""
     begun: dict[str, list[float]] = defaultdict(list)
     ended: dict[tuple[str, str], float] = {}
     for effect in run.effects:

@@ -1,4 +1,4 @@
-"""What goes wrong, one thing after the other: processes are killed, stopped, and started again."""
+"""Faults, one after the other: processes are killed, stopped and restarted."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from tests.gateway.town import Process, Town
 
 
 class Faults:
-    """Makes faults in a service, each mended before the next one.
+    """Causes faults in a service. Each is mended before the next.
 
     Args:
         town: the service.
@@ -41,7 +41,7 @@ class Faults:
             self._kinds["restate killed"] = (2, self.kill_server)
 
     async def go_on(self, end: float) -> None:
-        """Make one every few seconds until that time."""
+        """Cause one every few seconds until that time."""
         names, weights = list(self._kinds), [weight for weight, _ in self._kinds.values()]
         while (left := end - time.monotonic()) > 0:
             await asyncio.sleep(min(left, self._random.uniform(0.5, 4)))
@@ -51,15 +51,15 @@ class Faults:
             await self._town.mended()
 
     async def kill_endpoint(self) -> None:
-        """SIGKILL for one that runs turns."""
+        """SIGKILL an endpoint that runs turns."""
         await self._one(self._town.endpoints).kill()
 
     async def kill_gateway(self) -> None:
-        """SIGKILL for one that people are connected to."""
+        """SIGKILL a gateway that clients are connected to."""
         await self._one(self._town.gateways).kill()
 
     async def kill_server(self) -> None:
-        """SIGKILL for restate-server, which is started again on its data."""
+        """SIGKILL restate-server and restart it on its data."""
         server = self._town.server
         assert isinstance(server, RestateServer)
         os.kill(server.pid, signal.SIGKILL)
@@ -67,27 +67,27 @@ class Faults:
         await server.__aenter__()
 
     async def kill_node(self) -> None:
-        """SIGKILL for one node, which comes back at once, or after the others have taken over."""
+        """SIGKILL a node, which comes back at once, or after the others have taken over."""
         node = self._node()
         await node.kill()
         await asyncio.sleep(self._random.choice((0, 2, 8, 20)))
         await node.start()
 
     async def freeze_node(self) -> None:
-        """SIGSTOP for one node."""
+        """SIGSTOP a node."""
         await self._node().freeze(self._random.choice((0.5, 3, 15)))
 
     async def kill_redis(self) -> None:
-        """SIGKILL for Redis, which has nothing when it is back."""
+        """SIGKILL Redis, which is empty when it is back."""
         await self._town.redis.kill()
 
     async def empty_redis(self) -> None:
-        """All streams are gone."""
+        """Delete all streams."""
         async with Redis.from_url(self._town.redis.url) as redis:
             await redis.flushall()
 
     async def freeze_endpoint(self) -> None:
-        """SIGSTOP for one, for longer than the server waits for it or not."""
+        """SIGSTOP an endpoint, for a shorter or longer time than the server waits for it."""
         await self._one(self._town.endpoints).freeze(self._random.choice((0.5, 3, 25)))
 
     async def drop_connections(self) -> None:

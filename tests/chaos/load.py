@@ -1,4 +1,4 @@
-"""Users that send, cancel, delete, create and append, in all ways that there are, and write down what they see."""
+"""Users that send, cancel, delete, create and append in every way there is, and record what they see."""
 
 import asyncio
 import itertools
@@ -36,7 +36,7 @@ class User:
     Args:
         name: the user's id.
         town: the service.
-        run: where it is written down.
+        run: where everything is recorded.
         random: decides.
     """
 
@@ -52,7 +52,7 @@ class User:
         return self._run.stored[self.name, app, session].life
 
     async def talk(self, end: float) -> None:
-        """Do something now and then, until that time, and wait for what comes of it."""
+        """Do something now and then until that time, and wait for the results."""
         sending: list[asyncio.Task[None]] = []
         while time.monotonic() < end:
             app, session = self._random.choice(("chaos", "chaos", "duo")), self._random.choice("ab")
@@ -75,7 +75,7 @@ class User:
         await self._ingress.aclose()
 
     async def send(self, app: str, session: str, *, last: bool = False) -> None:
-        """Send a message, and note what it is answered."""
+        """Send a message and record the answer."""
         way = "message" if last else self._random.choice(WAYS)
         strategy = "enqueue" if last else self._random.choice(STRATEGIES)
         plan = "say 1" if last else self._random.choice(PLANS)
@@ -100,7 +100,7 @@ class User:
         sent.status, sent.said = answer.status_code, answer.text[:300]
 
     async def _outcome(self, sent: Sent) -> httpx.Response:
-        """How a posted turn has ended, as the engine knows it."""
+        """How a posted turn ended, according to Restate."""
         assert sent.turn_id is not None
         return await self._ask("GET", f"/restate/invocation/{sent.turn_id.partition('.')[0]}/attach")
 
@@ -135,14 +135,14 @@ class User:
             sent.turn_id = response.headers["x-turn-id"]
             sent.accepted_in = self.life(sent.app, sent.session).asked
             sent.status = 200
-            sent.events, sent.partial = [], {}  # it begins anew
+            sent.events, sent.partial = [], {}  # it starts anew
             sent.last_id = ""
             async for event in events:
                 _show(sent, event)
         return 200, sent.said
 
     async def _follow(self, sent: Sent) -> None:
-        """Read the stream of a turn to its end, from whichever gateway is there."""
+        """Read the stream of a turn to its end, from whichever gateway answers."""
         while not sent.ended:
             client = self._random.choice(self._town.clients)
             headers = {"last-event-id": sent.last_id} if sent.last_id else {}
@@ -162,7 +162,7 @@ class User:
                 await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _create(self, client: httpx.AsyncClient, sent: Sent) -> None:
-        """ADK's API wants a session that is there."""
+        """ADK's API requires an existing session."""
         path = f"/apps/{sent.app}/users/{self.name}/sessions"
         while True:
             try:
@@ -190,7 +190,7 @@ class User:
         appended.status = (await self._call("append_events", body, appended.event_id)).status_code
 
     async def _call(self, handler: str, body: Json, key: str | None = None) -> httpx.Response:
-        """Ask Chat through the ingress, until there is an answer; a request with a key is done once."""
+        """Call Chat through the ingress until it answers. A request with a key runs once."""
         headers = {} if key is None else {"idempotency-key": f"{self.name} {key}"}
         async with asyncio.timeout(ANSWER_SECONDS):
             return await self._ask("POST", f"/Chat/{self.name}/{handler}", json=body, headers=headers)
@@ -206,7 +206,7 @@ class User:
 
 
 def _is_away(answer: httpx.Response) -> bool:
-    """Whether the ingress says no more than that it is not ready."""
+    """Whether the ingress only says that it is not ready."""
     if answer.status_code in (200, 202):
         return False
     of_ingress = '"source":"ingress"' in answer.text
@@ -214,7 +214,7 @@ def _is_away(answer: httpx.Response) -> bool:
 
 
 def _show(sent: Sent, event: ServerSentEvent) -> None:
-    """Take what comes on a stream."""
+    """Record an event of a stream."""
     sent.last_id = event.id or sent.last_id
     if event.event == "end":
         sent.ended = True

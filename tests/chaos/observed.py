@@ -1,4 +1,4 @@
-"""What the clients of a run have seen, written down as they saw it."""
+"""What the clients of a run have seen, recorded as they saw it."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ Speaker = tuple[str, str | None]
 
 @dataclass
 class Sent:
-    """A message, and what came of it."""
+    """A message and its results."""
 
     tag: str
     user: str
@@ -21,25 +21,25 @@ class Sent:
     plan: str
     began: float
     lives_before: int
-    """How many deletions of its session had been asked for before it was sent."""
+    """How many deletions of its session had been requested before it was sent."""
     accepted: float | None = None
-    """When it was known to be accepted, of a post."""
+    """When it was known to be accepted, for a post."""
     accepted_in: int | None = None
-    """How many deletions had been asked for when it was known to be accepted."""
+    """How many deletions had been requested when it was known to be accepted."""
     status: int | None = None
-    """What it was answered; None where nothing was answered in time."""
+    """The status of its answer; None if there was none in time."""
     said: str = ""
     turn_id: str | None = None
     events: list[Json] = field(default_factory=list)
     """The complete events that its stream showed."""
     partial: dict[Speaker, str] = field(default_factory=dict)
-    """The partial text that the stream has shown of answers that are not complete."""
+    """The partial text that its stream showed of incomplete answers."""
     wrong: list[str] = field(default_factory=list)
-    """What was wrong with what was seen, at first sight."""
+    """What was wrong at first sight."""
     last_id: str = ""
     """Of the last event of its stream."""
     ended: bool = False
-    """Whether its stream has come to its end."""
+    """Whether its stream has ended."""
 
     def show(self, event: Json) -> None:
         """Take an event of the stream."""
@@ -49,7 +49,7 @@ class Sent:
             self.partial[speaker] = self.partial.get(speaker, "") + text
             return
         before = self.partial.pop(speaker, "")
-        # Its beginning is gone where Redis has lost it.
+        # Redis may have lost its beginning.
         if text and not event.get("interrupted") and before not in text:
             self.wrong.append(f"the partial text {before!r} is no part of {text!r}")
         self.events.append(event)
@@ -57,7 +57,7 @@ class Sent:
 
 @dataclass
 class Appended:
-    """An event that a client has appended by itself, and whether that was acknowledged."""
+    """An event that a client appended, and whether that was acknowledged."""
 
     event_id: str
     user: str
@@ -69,7 +69,7 @@ class Appended:
 
 @dataclass
 class Life:
-    """The deletions of a session: how many were asked for, and how many of them were answered."""
+    """The deletions of a session: how many were requested, and how many were answered."""
 
     asked: int = 0
     done: int = 0
@@ -77,7 +77,7 @@ class Life:
 
 @dataclass
 class Stored:
-    """A session as it is at the end."""
+    """A session at the end."""
 
     events: list[Json] = field(default_factory=list)
     state: Json = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Stored:
 
 @dataclass
 class Run:
-    """All that is known of a run."""
+    """Everything known about a run."""
 
     sent: list[Sent] = field(default_factory=list)
     appended: list[Appended] = field(default_factory=list)

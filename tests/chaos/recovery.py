@@ -1,4 +1,4 @@
-"""How long people notice that something was killed: `python -m tests.chaos.recovery` writes docs/recovery.md."""
+"""How long a kill is noticed by users: `python -m tests.chaos.recovery` writes docs/recovery.md."""
 
 import asyncio
 import json
@@ -36,14 +36,14 @@ Of {times} kills each; {where}; written by `{command}`.
 
 
 class Clients:
-    """Who asks, of whichever gateway answers."""
+    """Sends requests to whichever gateway answers."""
 
     def __init__(self, clients: list[httpx.AsyncClient]) -> None:
         self._clients = clients
         self._asked = 0
 
     async def ask(self) -> float:
-        """Send a message of a new session; gives the seconds until it is answered in full."""
+        """Send a message to a new session. Returns the seconds to the complete answer."""
         self._asked += 1
         user, began = f"user-{id(self)}-{self._asked}", time.monotonic()
         message = {"parts": [{"text": f"{TAG}{self._asked} work 0.3; say 3"}]}
@@ -67,14 +67,14 @@ class Clients:
 async def measured(
     clients: Clients, kill: Callable[[], Awaitable[object]], mend: Callable[[], Awaitable[object]]
 ) -> list[float]:
-    """The seconds that a message takes longer than usual around each kill."""
+    """How many seconds longer than usual a message takes around each kill."""
     for _ in range(3):
         await clients.ask()
     usual = statistics.median([await clients.ask() for _ in range(5)])
     found = []
     for number in range(TIMES):
         asking = asyncio.create_task(clients.ask())
-        await asyncio.sleep(0.15 + 0.25 * number / TIMES)  # in another moment of the call of its tool each time
+        await asyncio.sleep(0.15 + 0.25 * number / TIMES)  # at another point of its tool call each time
         killing = asyncio.create_task(_in_turn(kill, mend))
         found.append(max(0.0, await asking - usual))
         await killing
@@ -88,7 +88,7 @@ async def _in_turn(*actions: Callable[[], Awaitable[object]]) -> None:
 
 
 async def nothing() -> None:
-    """Nothing is to be done."""
+    """Do nothing."""
 
 
 async def all_of_them(binary: Path) -> dict[str, list[float]]:

@@ -23,12 +23,12 @@ from tests.support import ChatClient
 AGENTS = "tests/chaos/agents"
 APPS = ("chaos", "duo")
 _LOOKS = 9
-"""How often it is looked, for ten seconds each, whether all turns have ended once nothing is killed any more."""
+"""How many times, ten seconds each, to check that all turns have ended once nothing is killed any more."""
 
 
 @dataclass
 class Found:
-    """What a run has come to."""
+    """The result of a run."""
 
     counts: dict[str, dict[str, int]]
     wrong: list[str]
@@ -37,15 +37,15 @@ class Found:
 async def chaos(
     binary: Path, directory: Path, seed: int, seconds: float, users: int, *, cluster: bool = False
 ) -> Found:
-    """Let users talk for so many seconds while processes are killed, and compare what they saw with what is stored.
+    """Let users talk while processes are killed, and compare what they saw with what is stored.
 
     Args:
         binary: the restate-server.
-        directory: an empty one, for all that is written.
+        directory: an empty one, for everything that is written.
         seed: decides what users do and what is killed.
         seconds: how long.
         users: how many.
-        cluster: whether Restate is three nodes, which are killed one at a time, or one server.
+        cluster: whether Restate is three nodes, killed one at a time, or one server.
     """
     run = Run()
     log = directory / "log"
@@ -64,7 +64,7 @@ async def chaos(
             run.unfinished = await unfinished(town.server)
             if not run.unfinished:
                 break
-        # Every session takes another message.
+        # Every session accepts another message.
         await asyncio.gather(*(user.send(*where, last=True) for user in talking for where in product(APPS, "ab")))
         async with httpx.AsyncClient(base_url=town.server.ingress_url, timeout=60) as http:
             for (name, app, session), stored in run.stored.items():

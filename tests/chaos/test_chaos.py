@@ -1,4 +1,4 @@
-"""A minute of faults under load; and the auditor, which finds what is wrong in forged histories, and nothing else."""
+"""A minute of faults under load; and the auditor, which finds what is wrong in forged histories and nothing else."""
 
 import copy
 import os
@@ -37,7 +37,7 @@ def sent(tag: str, **more: object) -> Sent:
 
 
 def right() -> Run:
-    """A run in which all is as it should be: two messages, the first with a call of a tool, and an append."""
+    """A run without any fault: two messages, the first with a tool call, and an append."""
     call = {"functionCall": {"id": "c", "args": {"key": "tag-1/solo/0"}}}
     answer = {"functionResponse": {"id": "c", "response": {"nonce": "x", "n": 1}}}
     events = [
@@ -181,7 +181,7 @@ def test_what_is_wrong_is_found(forge: Callable[[Run], None]) -> None:
 async def test_no_promise_is_broken_while_processes_are_killed(binary: Path) -> None:
     seed = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
     print(f"the seed is {seed}; set CHAOS_SEED to it to make the same faults")  # noqa: T201  shown on failure
-    with tempfile.TemporaryDirectory() as directory:  # whose path is short, as sockets want it
+    with tempfile.TemporaryDirectory() as directory:  # a short path, as sockets require
         found = await chaos(binary, Path(directory), seed, SECONDS, USERS)
     assert found.wrong == []
     assert sum(found.counts["faults"].values()) > SECONDS / 20

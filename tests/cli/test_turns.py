@@ -18,7 +18,7 @@ from tests.support import ChatClient, gates, scripted_app, unique, until
 
 
 async def asked(server: RestateServer, *arguments: str) -> tuple[int, str]:
-    """What the command says."""
+    """The output of the command."""
     command = ["turns", "--admin-url", server.admin_url, *arguments]
     result = await asyncio.to_thread(CliRunner().invoke, main, command)
     return result.exit_code, result.output
@@ -42,7 +42,7 @@ async def test_turns_are_listed_shown_cancelled_and_killed(
         )
 
     await until(listed)
-    # No wildcards: one that is like the user's name is another user's.
+    # No wildcards: a name that matches the user's as a pattern is another user's.
     assert (await asked(server, "list", "--user", chat.user.replace("-", "_")))[1] == "No turn is running or waiting.\n"
     _, said = await asked(server, "list", "--user", chat.user)
     assert f"scripted, user {chat.user}, session a b, at http://127.0.0.1:" in said.splitlines()[0]
@@ -115,7 +115,7 @@ async def test_an_old_version_is_drained_and_taken_away(binary: Path, settings: 
         assert "new calls of AppState, Chat, Turn; 1 turn not ended" in said
         for command in ("drain", "remove"):
             code, said = await deployments(command, url)
-            assert (code, "Register what replaces it first." in said) == (1, True), said
+            assert (code, "Register its replacement first." in said) == (1, True), said
         with listen("127.0.0.1", 0) as listening:
             serving = asyncio.create_task(serve(version(), listening, stop))
             await server.register(f"http://127.0.0.1:{listening.getsockname()[1]}")
@@ -130,9 +130,9 @@ async def test_an_old_version_is_drained_and_taken_away(binary: Path, settings: 
             code, said = await draining
             assert (code, said.splitlines()[-1]) == (
                 0,
-                f"Nothing runs at {url} any more; its processes may be stopped.",
+                f"Nothing is running at {url} any more. Its processes can be stopped.",
             )
-            assert await deployments("remove", url + "/") == (0, f"{url} is removed.\n")
+            assert await deployments("remove", url + "/") == (0, f"{url} was removed.\n")
             assert old not in (await deployments("list"))[1]
             assert (await deployments("drain", old))[0] == 1
             stop.set()

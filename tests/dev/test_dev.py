@@ -1,4 +1,4 @@
-"""`adk-chat dev`, as somebody at a terminal sees it."""
+"""`adk-chat dev`, as seen at a terminal."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from tests.support import ChatClient, until
 
 ROOT = Path(__file__).parents[2]
 NO_PROXY_THERE = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
-"""Nobody is there. What runs on this machine does without a proxy."""
+"""Nothing answers there. What runs on this machine needs no proxy."""
 AGENT = """
 from google.adk.agents.llm_agent import LlmAgent
 from tests.support import ScriptedModel, obey
@@ -64,7 +64,7 @@ class Dev:
         self.said = ""
 
     async def read_until(self, text: str) -> None:
-        """Read what it says until it says `text`."""
+        """Read its output until it contains `text`."""
         assert self.process.stdout is not None
         async with asyncio.timeout(90):
             while text not in self.said:
@@ -73,7 +73,7 @@ class Dev:
                 self.said += line.decode()
 
     async def server_is_gone(self) -> None:
-        """Wait until nobody answers at the ingress."""
+        """Wait until the ingress does not answer any more."""
 
         async def gone() -> bool:
             try:
@@ -151,7 +151,7 @@ async def test_it_stops_in_time_whatever_runs_and_goes_on_at_the_next_start(bina
     agent = tmp_path / "slow"
     agent.mkdir()
     (agent / "agent.py").write_text(SLOW_AGENT)
-    # Turns that run go on at the URL where they began.
+    # Running turns continue at the URL where they began.
     start = partial(dev, Path("data"), str(agent), cwd=tmp_path, endpoint=free_port())
 
     async def began() -> bool:
@@ -165,7 +165,7 @@ async def test_it_stops_in_time_whatever_runs_and_goes_on_at_the_next_start(bina
         stopping = time.monotonic()
         first.process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(first.process.wait(), 20) == 0
-        assert time.monotonic() - stopping < DEV_DRAIN_SECONDS + 2  # one to end in, and one for a machine that is busy
+        assert time.monotonic() - stopping < DEV_DRAIN_SECONDS + 2  # one to end in, and one for a busy machine
         await first.server_is_gone()
     (agent / "began").unlink()
     async with start() as second:
@@ -223,7 +223,7 @@ async def test_ones_own_agent(binary: Path, tmp_path: Path) -> None:
         assert "adk_chat is ready: mine with" in first.said
         assert await talk(first, "hello") == ["echo hello"]
         await first.read_until("The turn was answered")
-        # Each once, whatever was replayed.
+        # Each once, however much was replayed.
         lines = first.said.splitlines()
         assert [line.partition("user123/mine/session-123]: ")[2][:16] for line in lines if "adk_chat.turn" in line] == [
             "The turn starts.",
@@ -236,7 +236,7 @@ async def test_ones_own_agent(binary: Path, tmp_path: Path) -> None:
             assert "<app-root" in page.text
             events = (await web.get("/apps/mine/users/user123/sessions/session-123")).json()["events"]
             assert [event["content"]["parts"][0]["text"] for event in events] == ["hello", "echo hello"]
-            # What it writes itself is no change of the agent.
+            # Its own writes are no changes of the agent.
             artifact = {"filename": "a.txt", "artifact": {"text": "kept"}}
             path = "/apps/mine/users/user123/sessions/session-123/artifacts"
             assert (await web.post(path, json=artifact)).is_success
@@ -280,7 +280,7 @@ async def test_an_agent_that_cannot_be_used_is_said_in_a_line(tmp_path: Path) ->
         ),
         (
             'while [ "$1" != --pack-destination ]; do shift; done; echo other > "$2/package.tgz"',
-            "is not what it was: its",
+            "does not have the expected content: its",
         ),
     ],
     ids=["no network", "another content"],

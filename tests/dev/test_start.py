@@ -1,4 +1,4 @@
-"""What keeps a command from starting is said in a sentence."""
+"""What keeps a command from starting is reported in one sentence."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from tests.conftest import plain
     [
         ("no.such.module:app", "no.such.module:app cannot be loaded.\nModuleNotFoundError: No module named 'no'"),
         ("json:nothing", "json has no nothing."),
-        ("json:dumps", "dumps is a function; it must be an agent or an App of ADK."),
+        ("json:dumps", "dumps is a function. It must be an ADK agent or App."),
         (".", " has no agent. Name a directory that has an agent.py"),
         ("tests.dev.test_start:unknown_model", "cannot be loaded.\nValueError: Model no-such-model not found."),
         (
@@ -44,13 +44,13 @@ def test_what_is_wrong_with_an_agent_is_said_clearly(monkeypatch: pytest.MonkeyP
         ("dev --data-dir {file}/x", "cannot be used: Not a directory"),
         ("dev --data-dir {tmp}/" + "x" * 100, "bytes too long for restate-server's sockets"),
         ("dev --port 99999", "--port, or ADK_CHAT_PORT: Input should be less than or equal to 65535; it is 99999."),
-        ("web --ingress-url localhost:8080", "it should look like http://localhost:8080"),
+        ("web --ingress-url localhost:8080", "It should look like http://localhost:8080"),
         ("serve --register localhost:9070", "--register: 'localhost:9070' is not a URL"),
         ("--version", "adk-chat "),
     ],
 )
 def test_what_is_wrong_with_an_option_is_said_in_a_line(arguments: str, said: str) -> None:
-    # Not tmp_path, whose length differs, and the sockets of restate-server have to fit.
+    # Not tmp_path: its length varies, and restate-server's sockets need a short path.
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "file"
         file.touch()

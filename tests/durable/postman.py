@@ -1,4 +1,4 @@
-"""An app whose tool wants a token of OAuth, and who gives tokens: for each code one."""
+"""An app whose tool needs an OAuth token, and a server that issues tokens, one per code."""
 
 import http.server
 import json
@@ -17,11 +17,11 @@ from google.adk.tools.authenticated_function_tool import AuthenticatedFunctionTo
 from tests.support import Json, ScriptedModel, obey
 
 asked: Counter[str] = Counter()
-"""How often a token was asked for, by code."""
+"""How many times a token was requested, by code."""
 
 
 class Tokens(http.server.BaseHTTPRequestHandler):
-    """Takes a code once, as RFC 6749 says."""
+    """Accepts a code once, as RFC 6749 requires."""
 
     def do_POST(self) -> None:
         form = urllib.parse.parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
@@ -37,7 +37,7 @@ class Tokens(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def postman() -> App:

@@ -1,4 +1,4 @@
-"""A program as it is written for `restate.ext.adk`, with nothing but the import changed."""
+"""A program written for `restate.ext.adk`, with only the import changed."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ program = restate.VirtualObject("Program")
 
 @program.handler()
 async def run(ctx: restate.ObjectContext, message: str) -> str | None:
-    """Send a message to the agent; a session comes into being with its first one."""
+    """Send a message to the agent. The first one creates the session."""
     final_response = None
     async for event in runner.run_async(
         user_id=ctx.key(), session_id="session", new_message=Content(role="user", parts=[Part.from_text(text=message)])
@@ -50,7 +50,7 @@ async def run(ctx: restate.ObjectContext, message: str) -> str | None:
 
 @program.handler()
 async def stream(ctx: restate.ObjectContext, message: str) -> list[dict[str, Any]]:
-    """Send a message with streaming on; answers all events."""
+    """Send a message with streaming. Returns all events."""
     events = runner.run_async(
         user_id=ctx.key(),
         session_id="session",

@@ -39,7 +39,7 @@ async def test_nothing_is_left_of_a_turn_in_memory(chat: ChatClient) -> None:
     async def all_gone() -> bool:
         return not left()
 
-    # What holds itself stays until the next collection of garbage, and makes that dear.
+    # What is in a reference cycle stays until the next garbage collection, and makes that expensive.
     gc.disable()
     try:
         for number in range(5):
@@ -69,7 +69,7 @@ async def test_only_the_beginning_of_a_journal_is_kept(chat: ChatClient) -> None
         return answer.is_success and len(answer.json()) == 2
 
     await until(asked)
-    # By now each of the machines has received something more than that with which its handler began.
+    # By now each state machine has received more than its handler's input.
     machines = [vars(one) for one in gc.get_objects() if isinstance(one, VMWrapper)]
     begun = [machine for machine in machines if seams._BEFORE in machine]
     assert begun

@@ -1,4 +1,4 @@
-"""An app whose tools do all that tools do, for the tests of durable tool calls."""
+"""An app whose tools do everything that tools do, for the tests of durable tool calls."""
 
 import asyncio
 import sys
@@ -30,7 +30,7 @@ from tests.support import Json, ScriptedModel, calls, obey
 
 SECONDS = 20
 meetings: dict[str, asyncio.Barrier] = {}
-"""Where tools meet that run at the same time; who waits there for longer than SECONDS fails."""
+"""Where tools that run at the same time meet. One that waits there for longer than SECONDS fails."""
 
 
 class Weather(BaseModel):
@@ -58,7 +58,7 @@ def _deep(levels: int) -> Json:
 
 
 async def give(kind: str, name: str) -> Any:
-    """Return something of a kind."""
+    """Return something of that kind."""
     count(name)
     return {
         "dict": {"a": [1, None, {"b": 2.5}]},
@@ -89,7 +89,7 @@ async def pause(seconds: float, name: str) -> Json:
 
 
 async def meet(where: str, name: str) -> Json:
-    """Wait for the others that are to be there at the same time."""
+    """Wait for the others that should be there at the same time."""
     async with asyncio.timeout(SECONDS):
         await meetings[where].wait()
     count(name)
@@ -115,7 +115,7 @@ def count_up(name: str, tool_context: ToolContext) -> int:
 
 
 async def write_down(name: str, tool_context: ToolContext) -> Json:
-    """Use the session service: list, read, make and append."""
+    """Use the session service: list, read, create and append."""
     count(name)
     invocation = tool_context.get_invocation_context()
     sessions = invocation.session_service
@@ -133,7 +133,7 @@ async def write_down(name: str, tool_context: ToolContext) -> Json:
 
 
 async def ask_for_context(name: str) -> Json:
-    """Use the context through a helper of one's own, which nobody can see."""
+    """Get the context through a helper that cannot be detected."""
     return {"time": await _context().time()}
 
 
@@ -144,7 +144,7 @@ def _context() -> restate.Context:
 
 
 async def with_timer(name: str) -> Json:
-    """A tool as it is written for `restate.ext.adk`."""
+    """A tool written for `restate.ext.adk`."""
 
     async def step() -> str:
         count(name)
@@ -157,13 +157,13 @@ async def with_timer(name: str) -> Json:
 
 @restate_tool
 async def with_call(name: str) -> Json:
-    """Call another service, through a helper that only the mark makes known."""
+    """Call another service, through a helper that only the mark declares."""
     answer = await _context().generic_call("Probe", "echo", b'"' + name.encode() + b'"', key="k")
     return {"answered": answer.decode()}
 
 
 def leave(name: str) -> None:
-    """End as the libraries for command lines do."""
+    """Exit as command-line libraries do."""
     count(name)
     sys.exit(2)
 
@@ -174,13 +174,13 @@ async def leave_the_loop(name: str) -> None:
 
 
 async def give_up(name: str) -> None:
-    """Raise what nobody has asked for."""
+    """Raise a cancellation that nobody requested."""
     count(name)
     raise asyncio.CancelledError("by itself")
 
 
 class Away(BaseToolset):
-    """Lists its tools whenever it is asked, but for the first time in an attempt after a tool was called."""
+    """Lists its tools always, except for the first time in an attempt after a tool was called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class Away(BaseToolset):
     async def get_tools(self, readonly_context: ReadonlyContext | None = None) -> list[BaseTool]:
         assert readonly_context is not None
         session = readonly_context.session
-        first = not any(earlier is session for earlier in self._listed)  # that of another attempt is another
+        first = not any(earlier is session for earlier in self._listed)  # that of another attempt is different
         self._listed.append(session)
         if first and calls[f"tool: {session.id}"]:
             raise ConnectionError("the toolset is away")
@@ -199,13 +199,13 @@ class Away(BaseToolset):
 
 
 def away() -> App:
-    """An app whose toolset is away at a replay."""
+    """An app whose toolset is unavailable on a replay."""
     agent = LlmAgent(name="away", model=ScriptedModel(script=obey), tools=[Away()])
     return App(name="away", root_agent=agent)
 
 
 def counting() -> App:
-    """An app that has state of the app."""
+    """An app with `app:` state."""
     agent = LlmAgent(name="counting", model=ScriptedModel(script=obey), tools=[count_up])
     return App(name="counting", root_agent=agent)
 

@@ -1,4 +1,4 @@
-"""An endpoint that serves one Restate only, which signs its requests and soon stops listening to idle handlers."""
+"""An endpoint that serves only one Restate, which signs its requests and soon stops listening to idle handlers."""
 
 import asyncio
 import sys

@@ -11,13 +11,13 @@ import pytest
 from adk_chat.endpoint import listen
 
 CROWD = 1000
-"""More connections than wait by default: 100 of hypercorn's, 128 of Python's."""
+"""More connections than the default backlogs: 100 of hypercorn, 128 of Python."""
 
 
 def test_a_crowd_may_wait_to_be_accepted() -> None:
     with contextlib.ExitStack() as stack:
         address = stack.enter_context(listen("127.0.0.1", 0)).getsockname()
-        for _ in range(CROWD):  # one too many would be tried again after a second
+        for _ in range(CROWD):  # one too many would be retried after a second
             stack.enter_context(socket.create_connection(address, timeout=0.5))
 
 
@@ -45,7 +45,7 @@ def test_what_does_not_end_is_ended_by_a_second_signal(again: signal.Signals, co
             assert process.stdout.readline() == "ready\n"
             process.terminate()
             assert process.stdout.readline() == "told\n"
-            process.terminate()  # as whoever began it may send it at the same time
+            process.terminate()  # as its starter may send it at the same time
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(0.5)
             process.send_signal(again)

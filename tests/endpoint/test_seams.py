@@ -1,4 +1,4 @@
-"""Holds what is private in the servers against the installed versions, and says what moved."""
+"""Checks the private parts of the servers that we use, and says which moved."""
 
 import asyncio
 import inspect
@@ -43,11 +43,11 @@ def test_a_socket_is_handed_over_where_granian_makes_its_own() -> None:
 
 
 LARGE = [b"begin", *(bytes([number]) * 20_000 for number in range(10)), b"end"]
-"""More than may be sent on a stream before the other side has read some of it."""
+"""More than may be sent on a stream before the other side reads."""
 
 
 class Client:
-    """A connection to hypercorn, on which nothing is read but what is asked for."""
+    """A connection to hypercorn that reads only what is asked for."""
 
     def __init__(self) -> None:
         self.reader: asyncio.StreamReader
@@ -72,7 +72,7 @@ class Client:
         self.running.remove(scope["path"])
 
     def ask(self, path: str) -> int:
-        """Begin a request."""
+        """Start a request."""
         stream = self._connection.get_next_available_stream_id()
         headers = {":method": "GET", ":scheme": "http", ":authority": "here", ":path": path}
         self._connection.send_headers(stream, list(headers.items()), end_stream=True)
@@ -80,11 +80,11 @@ class Client:
         return stream
 
     def leave(self, stream: int) -> None:
-        """Have no more of an answer."""
+        """Abandon an answer."""
         self._connection.reset_stream(stream)
 
     async def answer(self, stream: int) -> bytes:
-        """All of an answer."""
+        """The whole answer."""
         async with asyncio.timeout(5):
             while True:
                 if stream not in self._ended and (read := len(self._bodies[stream])):

@@ -1,4 +1,4 @@
-"""Whether a scenario came to the same under the service as under ADK's InMemoryRunner."""
+"""Whether a scenario has the same outcome under the service as under ADK's InMemoryRunner."""
 
 import difflib
 import json

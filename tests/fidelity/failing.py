@@ -1,4 +1,4 @@
-"""An endpoint some of whose attempts fail on purpose, after as many journal entries as a run wants."""
+"""An endpoint, some of whose attempts fail on purpose after a given number of journal entries."""
 
 import asyncio
 import re
@@ -47,7 +47,7 @@ class Failing:
 
 
 class _Connection:
-    """What an attempt hears from the engine and says to it, until it fails."""
+    """What an attempt receives from Restate and sends to it, until it fails."""
 
     def __init__(self, attempt: run.Attempt, fail_after: int | None, first: Any, receive: Any, send: Any) -> None:
         self._attempt = attempt
@@ -73,7 +73,7 @@ class _Connection:
         return {"type": "http.disconnect"}
 
     def _next(self) -> asyncio.Future[Any]:
-        # Who receives may be cancelled, and nothing of what the engine says may be lost by that.
+        # The receiver may be cancelled, and nothing that Restate says may be lost by that.
         self._event = self._event or asyncio.ensure_future(self._receive())
         return self._event
 
@@ -95,7 +95,7 @@ class _Connection:
         await self._send({**event, "body": body})
 
     async def ended(self) -> None:
-        """A response that ends before the engine has stopped sending would break the whole connection."""
+        """A response that ended before Restate stopped sending would break the whole connection."""
         if self._failed.done():
             while (event := await self._next())["type"] == "http.request" and event.get("more_body", False):
                 self._event = None
@@ -123,7 +123,7 @@ class _Connection:
             self._attempt.ended = True
 
     async def _fail(self, last: bytes) -> None:
-        self._attempt.ended = False  # there will be another one, be the output journaled or not
+        self._attempt.ended = False  # there will be another one, whether or not the output was journaled
         text = b"failed on purpose"
         body = b"\x08\xf4\x03" + b"\x12" + bytes([len(text)]) + text + b"\x40\x01"  # code 500, and again in 1 ms
         await self._send(

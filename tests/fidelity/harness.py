@@ -1,4 +1,4 @@
-"""Runs a scenario under ADK's own InMemoryRunner and under the service, and says what either made of it."""
+"""Runs a scenario under ADK's own InMemoryRunner and under the service, and returns both outcomes."""
 
 import copy
 import json
@@ -21,7 +21,7 @@ from tests.support import Json, unique, until
 
 
 class Streams(MemoryBroker):
-    """A broker that remembers."""
+    """A broker that remembers everything."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Streams(MemoryBroker):
         super().publish(stream, data, last=last)
 
     def shown(self, turn: str) -> list[Json]:
-        """The events that somebody has seen at the end of a turn, partial responses of its last attempt included."""
+        """The events that a reader has seen at the end of a turn, including partial responses of its last attempt."""
         entries = self._published.pop(turn, [])
         attempt = [entry.attempt for entry in entries if isinstance(entry, Start)][-1:]
         seen: dict[str, Json] = {}
@@ -58,10 +58,10 @@ _SESSION = "session"
 
 @dataclass
 class Outcome:
-    """What a scenario came to."""
+    """The outcome of a scenario."""
 
     events: list[Json]
-    """Those that are stored, in order."""
+    """The stored events, in order."""
     state: Json
     failed: list[bool]
     """Whether each message was answered with an error."""
@@ -69,13 +69,13 @@ class Outcome:
     executions: dict[str, int]
     asked: Json
     shown: list[Json]
-    """What was seen of it live, partial responses included, where the models stream."""
+    """The events seen live, including partial ones if the models stream."""
 
     def compared(self, scenario: Scenario) -> Json:
-        """What has to be equal: ids are numbered, times and marks of our own are left out."""
+        """What must be equal: ids are numbered, and times and our own marks left out."""
         found = dict(vars(self))
         if scenario.parallel:
-            # What the branches have said is history to those after them, in the order in which it happened.
+            # What the branches said is history to those after them, in the order in which it happened.
             for question in (question for questions in self.asked.values() for question in questions):
                 question.pop("contents", None)
         for name in ("events", "shown"):
@@ -92,7 +92,7 @@ class Outcome:
         return found
 
     def forget_versions(self) -> None:
-        """Take every version of an artifact for the first."""
+        """Ignore the versions of artifacts."""
         self.asked, self.events = (
             json.loads(re.sub(r'("[a-z]+\.txt"|"version"): \d+', r"\1: 0", json.dumps(found)))
             for found in (self.asked, self.events)
@@ -103,7 +103,7 @@ _under_adk: dict[tuple[str, bool], Outcome] = {}
 
 
 async def under_adk(scenario: Scenario, streaming: bool) -> Outcome:
-    """What it comes to under ADK alone, which is asked once."""
+    """The outcome under ADK alone, computed once."""
     asked = scenario.name, streaming
     if asked not in _under_adk:
         _under_adk[asked] = await run_under_adk(scenario, streaming)
@@ -159,7 +159,7 @@ async def under_restate(
         scenario: the scenario.
         service: the service.
         streaming: whether the models stream.
-        breaks: where attempts at each turn are to break off, but for the last, which is the same in all scenarios.
+        breaks: where attempts at each turn break off, except for the last turn, which is the same in all scenarios.
     """
     user = unique("user")
     http, streams, _ = service
@@ -169,7 +169,7 @@ async def under_restate(
     for number, say in enumerate(scenario.messages):
         events = []
         if breaks is not None and number == len(scenario.messages) - 1:
-            await until(noted.ended)  # a turn may go on when it is answered
+            await until(noted.ended)  # a turn may go on after it is answered
             noted.breaks = None
         if number:
             session = (await http.post(f"/Chat/{user}/get_session", json=where)).json()
@@ -184,7 +184,7 @@ async def under_restate(
         body |= {"invocation_id": events[-1].invocation_id} if say.resume else {}
         answer = await http.post(f"/Chat/{user}/message", json=body)
         failed.append(not answer.is_success)
-    # The reply is given when it is stored, and a turn may fail after that.
+    # The reply is sent once it is stored, and a turn may fail after that.
     await until(noted.ended)
     answer = await http.post(f"/Chat/{user}/get_session", json=where)
     session = answer.json()

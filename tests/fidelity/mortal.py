@@ -1,6 +1,6 @@
-"""An endpoint with the composed agents, whose process can be killed as often as one likes: another one takes over.
+"""An endpoint with the composed agents whose process can be killed any number of times: another takes over.
 
-What takes long is done once. Each process is forked from here, and its number is printed.
+The slow part is done once. Each process is forked from here, and its id is printed.
 
     python -m tests.fidelity.mortal PORT ADMIN_URL
 """
@@ -20,7 +20,7 @@ from tests.fidelity.scenarios.composed import COMPOSED
 
 
 def main() -> None:
-    """Fork until the last one is not killed."""
+    """Fork until one is not killed."""
     listening = listen("127.0.0.1", int(sys.argv[1]))
     run.current.set(run.Attempt(run.Run(), ""))
     settings = Settings(admin_url=sys.argv[2])

@@ -1,4 +1,4 @@
-"""The page of the docs that says what was held against ADK, and how it came out."""
+"""The page of the docs that lists what was compared with ADK, and the results."""
 
 from pathlib import Path
 
@@ -39,14 +39,14 @@ TAIL = """
   take `ctx`) runs again on a replay, up to where the turn had got to. What it reads and writes as state, artifacts or
   memory is what it was; what it does to the world outside it should do in a tool. Its timers begin anew.
 - A call that was under way when its process died is made again, since nobody knows how far it had got.
-- Agents that are somewhere else (`RemoteA2aAgent`, LangGraph's) are asked again on a replay, unless in a tool.
+- Agents that are somewhere else (`RemoteA2aAgent`, LangGraph's) are called again on a replay, unless in a tool.
 - A rewind, and `rollback`, take a key of the state away that was not there, and leave what a session was created with.
 - `run_live` (audio and video) needs a connection that lives as long as the conversation, and is refused.
 """
 
 
 def write(outcomes: dict[str, bool]) -> None:
-    """Write the page if all scenarios were run in all ways.
+    """Write the page if all scenarios ran in all ways.
 
     Args:
         outcomes: whether a test passed, by its name.

@@ -1,4 +1,4 @@
-"""What a run of a scenario notes: the callbacks of each attempt, and every call of a model or a tool that ended."""
+"""What a run of a scenario records: the callbacks of each attempt, and every model or tool call that ended."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ _TIME = re.compile(r'("\w*[tT]imestamp"): (?:[\d.]+|"[^"]*")')
 
 @dataclass(eq=False)
 class Attempt:
-    """One attempt at a turn. Callbacks are noted with the strand that they belong to."""
+    """One attempt at a turn. Callbacks are recorded with the strand that they belong to."""
 
     run: "Run"
     turn: str
@@ -21,23 +21,23 @@ class Attempt:
     entries: int = 0
     executed: Counter[str] = field(default_factory=Counter)
     journaled: Counter[str] = field(default_factory=Counter)
-    """The model and tool calls that are in the journal, by the name of the model or tool."""
+    """The model and tool calls in the journal, by the name of the model or tool."""
     steps: dict[int, str] = field(default_factory=dict)
-    """The steps of the turn, begun in this attempt or one before, by their number in Restate's protocol."""
+    """The steps of the turn, started in this attempt or an earlier one, by their number in Restate's protocol."""
     ended: bool = False
 
     @property
     def lost(self) -> int:
-        """How many of the calls it executed did not get into the journal."""
+        """How many of the calls it made did not get into the journal."""
         return sum(count - self.journaled[name] for name, count in self.executed.items())
 
 
 class Breaks(NamedTuple):
-    """After how many journal entries of its own an attempt at a turn breaks off, until one comes to its end."""
+    """After how many journal entries of its own an attempt at a turn breaks off, until one reaches the end."""
 
     first: int
     later: int | None = None
-    """None where the first attempt alone breaks off."""
+    """None if only the first attempt breaks off."""
 
 
 @dataclass
@@ -59,9 +59,9 @@ class Run:
         return attempt
 
     def ask(self, model: str, question: Any) -> int:
-        """Note a question; how many that model was asked before.
+        """Record a question. Returns how many that model was asked before.
 
-        Asked again in a later attempt, because the answer was not journaled, it is the same question.
+        A question repeated by a later attempt, because the answer was not journaled, is the same question.
         """
         attempt, asked = current.get(), self.questions.setdefault(model, [])
         for number, (earlier, known) in enumerate(asked):
@@ -71,21 +71,21 @@ class Run:
         return len(asked) - 1
 
     def kept(self, name: str) -> int:
-        """How many of the calls of a tool ended, those not counted that an attempt lost."""
+        """How many calls of a tool ended, without those that an attempt lost."""
         attempts = [attempt for attempts in self.turns.values() for attempt in attempts[:-1]]
         return sum(self.executions[key] for key in self.executions if key.split()[0] == name) - sum(
             attempt.executed[name] - attempt.journaled[name] for attempt in attempts
         )
 
     async def ended(self) -> bool:
-        """Whether every turn has come to its end."""
+        """Whether every turn has ended."""
         return all(attempts[-1].ended for attempts in self.turns.values())
 
     def callbacks(self) -> dict[str, list[str]]:
-        """The callbacks of the last attempts in order, by strand: code that runs in parallel has one of its own."""
+        """The callbacks of the last attempts in order, by strand, since parallel code has strands of its own."""
         found: dict[str, list[str]] = {}
         for attempts in self.turns.values():
-            # One that finds that the turn had ended already runs nothing.
+            # An attempt that finds that the turn had ended runs nothing.
             last = next((attempt for attempt in reversed(attempts) if attempt.callbacks), attempts[-1])
             for strand, what in last.callbacks:
                 found.setdefault(strand, []).append(what)
@@ -99,18 +99,18 @@ current: ContextVar[Attempt] = ContextVar("current")
 
 
 def called(what: str, strand: str | None = None) -> None:
-    """Note a callback."""
+    """Record a callback."""
     current.get().callbacks.append((strand or "", what))
 
 
 def executed(name: str, what: object = "") -> None:
-    """Note that a call of a model or a tool ended, by its name and what it was told."""
+    """Record that a model or tool call ended, by its name and its input."""
     attempt = current.get()
     attempt.run.executions[f"{name} {what}"] += 1
     attempt.executed[name] += 1
 
 
 def normalized(text: str) -> str:
-    """JSON with its ids numbered in the order in which they appear, and without times."""
+    """JSON with its ids numbered by their first appearance, and without times."""
     numbers: dict[str, str] = {}
     return _TIME.sub(r"\1: 0", _ID.sub(lambda match: numbers.setdefault(match[0], f"#{len(numbers) + 1}"), text))

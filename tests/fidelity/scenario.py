@@ -21,9 +21,9 @@ class Say:
     state_delta: dict[str, Any] | None = None
     run_config: dict[str, Any] = field(default_factory=dict)
     rewind: bool = False
-    """Whether the last invocation is taken back before."""
+    """Whether the last invocation is rewound before."""
     resume: bool = False
-    """Whether it goes on with the invocation of the last event."""
+    """Whether it resumes the invocation of the last event."""
 
     def content(self, events: list[Event]) -> types.Content:
         """The message."""
@@ -31,20 +31,20 @@ class Say:
         return types.Content(role="user", parts=made + (self.parts(events) if self.parts else []))
 
     def config(self, streaming: bool) -> RunConfig:
-        """How ADK is told to run it."""
+        """The RunConfig for ADK."""
         return RunConfig.model_validate({**self.run_config, **({"streaming_mode": "sse"} if streaming else {})})
 
 
 @dataclass
 class Scenario:
-    """An agent and what is said to it. `parallel` strands may be told in any order."""
+    """An agent and what the user says to it. Parallel strands may be recorded in any order."""
 
     name: str
     root: BaseAgent | BaseNode | App
     says: Sequence[str | Say] = ("hello",)
     parallel: bool = False
     one_branch: bool = False
-    """Whether the parallel strands share a branch of events, as they do where an agent of one's own runs them."""
+    """Whether the parallel strands share a branch of events, as when a custom agent runs them."""
     fails: bool = False
     """Whether a message is answered with an error."""
 
@@ -62,6 +62,6 @@ class Scenario:
 
     @property
     def messages(self) -> list[Say]:
-        """What is said; and one message more, because no turn may leave its session unusable."""
+        """The user's messages, and one more, because every turn must leave its session usable."""
         said = [Say(one) if isinstance(one, str) else one for one in self.says]
         return [*said, Say("and now?")]

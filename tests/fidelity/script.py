@@ -1,4 +1,4 @@
-"""A model that says what a script tells it, and shorthands for what models say."""
+"""A model that follows a script, and shorthands for what models say."""
 
 import asyncio
 import json
@@ -16,12 +16,12 @@ Answer = str | LlmResponse | Exception | Sequence[LlmResponse]
 
 
 class Script(BaseLlm):
-    """Gives the answers in turn, one a call; "ok" once there are none left."""
+    """Gives the answers in turn, one per call; "ok" once there are none left."""
 
     answers: Sequence[Any] = ()
     seconds: float = 0
     counted: bool = True
-    """Whether its calls are noted; not where they are cancelled, which a server that replays always cannot see."""
+    """Whether its calls are recorded; not where they are cancelled, which a server that always replays cannot see."""
 
     async def generate_content_async(
         self, llm_request: LlmRequest, stream: bool = False
@@ -73,7 +73,7 @@ def chunks(*texts: str, **more: Any) -> list[LlmResponse]:
 
 
 def asked(request: LlmRequest) -> Any:
-    """What a model is asked, as far as it is JSON."""
+    """The model's input, as far as it is JSON."""
     schema = request.config.response_schema
     config = request.config.model_dump(
         mode="json", exclude_none=True, exclude={"tools", "http_options", "response_schema"}

@@ -1,4 +1,4 @@
-"""Every scenario comes to the same under the service as under ADK's InMemoryRunner, wherever its attempts break off."""
+"""Every scenario has the same outcome as under ADK's InMemoryRunner, wherever its attempts break off."""
 
 import asyncio
 from itertools import accumulate
@@ -30,10 +30,10 @@ async def test_a_run_that_fails_after_any_journal_entry_is_as_under_adk(scenario
         lost = sum(attempt.lost for attempts in failed.turns.values() for attempt in attempts[:-1])
         assert repeated == lost, f"{breaks}: {found.executions}"
         found.executions = expected.executions
-        # What saved an artifact and is made again saves it again.
+        # A repeated call that saves an artifact saves it again.
         found.forget_versions()
         same(scenario, found, expected)
 
     often = (run.Breaks(first, STRIDE) for first in range(1, STRIDE + 1))
-    # And one that breaks off once, and goes on to the end of the turn.
+    # And one that breaks off once, and then runs to the end of the turn.
     await asyncio.gather(*map(fail, often), fail(run.Breaks(ONCE)))

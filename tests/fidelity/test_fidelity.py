@@ -1,4 +1,4 @@
-"""Every scenario comes to the same under the service as under ADK's InMemoryRunner."""
+"""Every scenario has the same outcome under the service as under ADK's InMemoryRunner."""
 
 from tests.fidelity.comparison import each, plain, same
 from tests.fidelity.harness import Service, under_adk, under_restate

@@ -1,4 +1,4 @@
-"""What ADK runs in parallel runs at the same time, after a crash too."""
+"""What ADK runs in parallel runs in parallel, after a crash too."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from tests.fidelity.scenario import Scenario
 from tests.fidelity.scenarios.meeting import MEETINGS
 from tests.support import unique
 
-# The crash comes when all three steps have begun and none has ended.
+# The crash comes when all three steps have started and none has ended.
 BEGUN = {"three_branches": 8, "three_tools": 10, "three_nodes": 8}
 
 

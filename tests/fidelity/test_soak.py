@@ -1,4 +1,4 @@
-"""Agents put together at random, whose attempts break off and which are cancelled: every turn ends, nothing is left."""
+"""Randomly composed agents whose attempts break off and which are cancelled: every turn ends, and nothing is left."""
 
 import asyncio
 import gc
@@ -27,7 +27,7 @@ from tests.support import ChatClient, unique
 SECONDS = 5
 USERS = 4
 KILLS = 4
-"""The engine waits longer each time before it tries a turn again: with four in a row, four seconds in all."""
+"""Restate waits longer before each retry: with four in a row, four seconds in all."""
 END_SECONDS = 20
 
 
@@ -92,7 +92,7 @@ async def soak(http: httpx.AsyncClient) -> None:
 
 
 async def talk(http: httpx.AsyncClient, random: Random, end: float) -> None:
-    """Say something to one agent after the other, and cancel some of it."""
+    """Send messages to one agent after the other, and cancel some."""
     attach = "/restate/invocation/{}/attach"
     while time.monotonic() < end:
         user, scenario = unique("user"), random.choice(COMPOSED)

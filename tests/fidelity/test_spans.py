@@ -38,7 +38,7 @@ class Collector(SpanProcessor):
 
 @pytest.fixture(scope="session")
 def collector() -> Collector:
-    """Where all spans of this process go; there can be one such place only."""
+    """Where all spans of this process go; there can be only one."""
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         provider = TracerProvider()
@@ -49,7 +49,7 @@ def collector() -> Collector:
 
 
 def tree(spans: list[ReadableSpan]) -> Counter[tuple[str, str | None, tuple[str, ...]]]:
-    """The spans of ADK with the names of their parents, and what is said about them."""
+    """ADK's spans with the names of their parents and their attributes."""
     names = {span.context.span_id: span.name for span in spans}
     ids = [span.context.span_id for span in spans]
     assert len(ids) == len(set(ids)), "a span was emitted twice"

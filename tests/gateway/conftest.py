@@ -26,7 +26,7 @@ from tests.programs import find_chromium
 from tests.support import choir, scripted_app
 
 PATIENCE_MS = 45_000
-# The browser looks nothing up: ADK's page asks for fonts, which it can do without.
+# The browser resolves no names: ADK's page asks for fonts that it does not need.
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 APPS = {app.name: app for app in (scripted_app("scripted"), scripted_app("second"), workshop(), choir())}
 
@@ -35,7 +35,7 @@ APPS = {app.name: app for app in (scripted_app("scripted"), scripted_app("second
 async def served(
     app: ASGIApp, port: int | None = None, *, send_buffer: int | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an app that is served on that port, or one of its own, with that much of the system's memory."""
+    """A client of an app that is served on that port, or on its own, with that much memory."""
     stop = asyncio.Event()
     listening = listen("127.0.0.1", port or 0)
     if send_buffer is not None:
@@ -77,7 +77,7 @@ async def gateway(server: RestateServer, broker: MemoryBroker) -> AsyncIterator[
 
 @pytest_asyncio.fixture(scope="session")
 async def adk(server: RestateServer) -> AsyncIterator[httpx.AsyncClient]:
-    """ADK's own server on its session service in memory, with the same apps; it begins when the other one does."""
+    """ADK's own server with its in-memory session service and the same apps."""
     own = ApiServer(
         agent_loader=Apps(APPS),
         session_service=InMemorySessionService(),

@@ -1,6 +1,6 @@
-"""A hundred clients at once, of one endpoint and one gateway; the process fails if one of them does not fare well.
+"""A hundred clients at once, of one endpoint and one gateway. The process fails if one of them is not served well.
 
-It is a process of its own since its memory is measured, and traces that other tests ask for are kept.
+It is a process of its own because its memory is measured, and traces that other tests request are kept.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from tests.support import gates, scripted_app, unique, until
 STREAMS = 100
 WORDS = [f"{number:02d}{'-' * 1000}" for number in range(8)]
 HALF = len(WORDS) // 2
-"""The words after these are said once every client has heard these: that is how all streams run at once."""
+"""The words after these are said once every client has received these: so all streams run at once."""
 
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[list[httpx.AsyncClient]]:
     """Clients of a gateway whose broker keeps no more streams than there are clients, and its endpoint few sessions.
 
-    Each keeps its connection, since those that are opened and closed would cost memory of their own.
+    Each keeps its connection, since opening and closing connections would cost memory of its own.
     """
     broker = MemoryBroker(max_streams=STREAMS)
     service = ChatService(scripted_app("scripted"), settings=Settings(cached_events=STREAMS), broker=broker)
@@ -52,7 +52,7 @@ async def connected() -> AsyncIterator[list[httpx.AsyncClient]]:
 
 
 async def listen(client: httpx.AsyncClient, user: str, gate: str, halfway: asyncio.Barrier) -> None:
-    """A turn, of which everything has to come, once and in order."""
+    """A turn, all of whose events must arrive, once and in order."""
     path = f"/apps/scripted/users/{user}/sessions"
     await client.post(path, json={"sessionId": "s"})
     text = " ".join(["stream", *WORDS[:HALF], f"@{gate}", *WORDS[HALF:]])
@@ -84,7 +84,7 @@ async def crowd(clients: list[httpx.AsyncClient]) -> None:
 
 
 async def main() -> None:
-    """Everybody gets everything once, and nothing of it stays."""
+    """Every client receives everything once, and nothing stays in memory."""
     async with connected() as clients:
         await crowd(clients)
         before = allocated()
@@ -97,7 +97,7 @@ async def main() -> None:
 
 
 class MallInfo(ctypes.Structure):
-    """What malloc says of itself."""
+    """malloc's own statistics."""
 
     _fields_: ClassVar = [
         *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd")),
@@ -106,7 +106,7 @@ class MallInfo(ctypes.Structure):
 
 
 def allocated() -> int:
-    """The bytes that malloc has given to this process: every text of some length, and no holes in between."""
+    """The bytes that malloc has allocated: every longer text, without the gaps between."""
     gc.collect()
     mallinfo2 = ctypes.CDLL(None).mallinfo2
     mallinfo2.restype = MallInfo

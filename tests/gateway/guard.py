@@ -1,4 +1,4 @@
-"""Whether every route of an app is guarded: the routes are listed, not written down."""
+"""Whether every route of an app is guarded. The routes are listed from the app."""
 
 import re
 from collections.abc import Iterator
@@ -32,10 +32,10 @@ def turn_id(user: str) -> str:
 
 
 def requests(app: FastAPI, user: str) -> list[tuple[str, str, Json | None]]:
-    """A request for each method of each route, which names that user in one place only; only its check can refuse it.
+    """A request for each method of each route. It names the user in one place only, and only its check can refuse it.
 
-    That is the path where the route has a place for a user there. The others are asked with the user in the body, and
-    without one.
+    That place is the path if the route has a user in it. Other routes are called with the user in the body, and
+    without.
     """
     values = {"user_id": user, "turn_id": turn_id(user)}
     body = {"userId": user, "appName": "x", "sessionId": "x", "newMessage": {"parts": [{"text": "hi"}]}}
@@ -54,7 +54,7 @@ def _routes(app: FastAPI) -> Iterator[tuple[str, str]]:
             yield "GET", f"{route.path}/x"
         elif isinstance(route, Route):
             yield from ((method, route.path) for method in route.methods or {"GET"})
-    for path, operations in app.openapi()["paths"].items():  # those of routers that were included
+    for path, operations in app.openapi()["paths"].items():  # routes of included routers
         yield from ((method.upper(), path) for method in operations)
 
 
@@ -62,7 +62,7 @@ async def unguarded(client: httpx.AsyncClient, app: FastAPI, user: str, **header
     """The requests about that user which were answered, beyond what everybody may see."""
     answered = []
     for method, path, body in requests(app, user):
-        # As little as a byte of the answer is enough to know.
+        # One byte of the answer is enough to know.
         async with client.stream(method, path, json=body, headers=headers) as response:
             expected = 403 if headers else 401
             public = method in ("GET", "HEAD") and path in (OPEN | SHARED if headers else OPEN)

@@ -19,7 +19,7 @@ def parsed(text: str) -> list[ServerSentEvent]:
 
 
 class Screen:
-    """What a client shows: complete events, and the partial ones since the last of them, which a reset takes away."""
+    """What a client shows: complete events, and the partial ones since the last, which a reset removes."""
 
     def __init__(self) -> None:
         self.all: list[Json] = []
@@ -28,7 +28,7 @@ class Screen:
         self.ended = False
 
     def show(self, event: ServerSentEvent) -> Json | None:
-        """Show an event; gives what it brought."""
+        """Show an event. Returns its content."""
         self.last_id = event.id or self.last_id
         if event.event == "end":
             self.ended = True
@@ -53,7 +53,7 @@ class Screen:
 
 
 def screen(text: str) -> Screen:
-    """What is shown when a whole response was read."""
+    """What is shown after a whole response was read."""
     shown = Screen()
     for event in parsed(text):
         shown.show(event)
@@ -64,7 +64,7 @@ def screen(text: str) -> Screen:
 async def watching(
     client: httpx.AsyncClient, method: str, path: str, **request: Any
 ) -> AsyncIterator[tuple[httpx.Response, AsyncIterator[ServerSentEvent]]]:
-    """A response that is read while it comes."""
+    """A response that is read as it arrives."""
     async with client.stream(method, path, **request) as response:
 
         async def events() -> AsyncIterator[ServerSentEvent]:

@@ -1,4 +1,4 @@
-"""One line of the log for each request."""
+"""One log line per request."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Bodies that are too large, or that say what cannot be kept: a 4xx and a sentence, and never a 500."""
+"""Bodies that are too large, or have content that cannot be stored: a 4xx and a sentence, never a 500."""
 
 import asyncio
 import json
@@ -123,13 +123,13 @@ def test_only_what_is_half_is_replaced() -> None:
     assert json.loads(readable(rb'["\ud83d\ud83d\ude00\\\ude00"]')) == ["\ufffd\U0001f600\\\ufffd"]
     assert json.loads(readable(b'["\xed\xa0\xbd"]')) == ["\ufffd"]
     assert json.loads(readable('["é"]'.encode("utf-16"))) == ["é"]
-    with pytest.raises(RefusedBodyError, match="no text in UTF-8"):
+    with pytest.raises(RefusedBodyError, match="not valid UTF-8"):
         readable(b'["\xe9"]')
 
 
 @dataclass
 class Counting:
-    """An app that says how many bytes it has got, and takes 300,000 of them at the same time."""
+    """An app that reports how many bytes it received, and accepts 300,000 of them at the same time."""
 
     client: httpx.AsyncClient = field(init=False)
     waits: asyncio.Event = field(default_factory=asyncio.Event)

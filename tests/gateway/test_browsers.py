@@ -1,4 +1,4 @@
-"""What pages of other origins do: CORS, streams that proxies and EventSource understand, tickets, repeated requests."""
+"""Pages of other origins: CORS, streams for proxies and EventSource, tickets, repeated requests."""
 
 import asyncio
 import re
@@ -174,7 +174,7 @@ def test_a_ticket_is_of_no_use_when_it_has_expired_or_was_made_up(monkeypatch: p
     tickets = Tickets()
     turn = TurnId.parse("inv_1x.dXNlci94L3M")
     assert tickets.subject(turn, tickets.issue(str(turn)).ticket) == "user"
-    with pytest.raises(TokenError, match="not accepted"):
+    with pytest.raises(TokenError, match="is invalid"):
         Tickets().subject(turn, tickets.issue(str(turn)).ticket)
     issued = tickets.issue(str(turn))
     monkeypatch.setattr(time, "time", lambda: 0.0)

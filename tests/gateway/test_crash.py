@@ -27,13 +27,13 @@ async def whole_town(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def town(whole_town: Town) -> AsyncIterator[Town]:
-    """The town, which every test leaves as it found it, even one that fails."""
+    """The town. Every test leaves it as it found it, even one that fails."""
     yield whole_town
     await whole_town.mended()
 
 
 class Talk:
-    """A turn that says half of TEXT, and the other half when the test lets it."""
+    """A turn that says half of TEXT, and the other half when the test allows."""
 
     def __init__(self, town: Town) -> None:
         self.town = town
@@ -53,7 +53,7 @@ class Talk:
         return {"appName": "crash", "userId": self.user, "sessionId": "s", "newMessage": message, "streaming": True}
 
     def chat(self, gateway: int) -> tuple[str, ...]:
-        """What `adk-chat chat` is told to have it there."""
+        """The arguments of `adk-chat chat` for it."""
         url = str(self.town.clients[gateway].base_url)
         return "crash", "--url", url, "--user", self.user, "--session", "s"
 
@@ -71,7 +71,7 @@ class Talk:
             shown.show(await asyncio.wait_for(anext(events), 30))
 
     async def end(self, shown: Screen, gateway: int) -> None:
-        """Read the rest from another gateway, from where one was."""
+        """Read the rest from another gateway, from the last position."""
         headers = {"last-event-id": shown.last_id} if shown.last_id else {}
         path = f"/turns/{self.turn_id}/events"
         async with watching(self.town.clients[gateway], "GET", path, headers=headers) as (_, events):
@@ -105,7 +105,7 @@ async def test_turns_run_on_both_endpoints_whichever_gateway_they_came_through(t
             seen |= {*await asyncio.gather(*(who_answers(client) for _ in range(10)))}
             if seen == everybody:
                 break
-            town.balancer.drop()  # Restate has few connections, and may have used one alone
+            town.balancer.drop()  # Restate has few connections, and may have used only one
         assert seen == everybody
 
 
@@ -122,7 +122,7 @@ async def test_an_endpoint_is_killed_in_the_middle_of_an_answer(town: Town) -> N
         async for event in events:
             shown.show(event)
     (answer,) = shown.complete
-    assert shown.resets == 0  # the same is said again, and goes on
+    assert shown.resets == 0  # the same is said again, and continues
     assert answer["content"]["parts"][0]["text"] == shown.partial_text == await talk.stored(0) == TEXT
 
 
@@ -160,7 +160,7 @@ async def test_redis_is_killed_and_the_answer_arrives(town: Town) -> None:
 
 
 async def ready(town: Town, what: str) -> list[tuple[int, str, str]]:
-    """What each process says of itself, and of one thing that it needs."""
+    """What each process reports about itself, and about one part."""
     async with httpx.AsyncClient(timeout=10) as client:
         urls = [*town.endpoint_urls, *(str(gateway.base_url) for gateway in town.clients)]
         answers = await asyncio.gather(*(client.get(f"{url}/ready") for url in urls))

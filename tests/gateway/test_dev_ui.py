@@ -1,4 +1,4 @@
-"""ADK's dev UI in a real browser, on the service: what somebody sees who clicks."""
+"""ADK's dev UI in a real browser, on the service: what a user sees who clicks."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ async def client(ui: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def anybody(browser: Browser) -> AsyncIterator[Page]:
-    """A window of somebody who was never there, and has nothing said about ADK's telemetry, which would be stored."""
+    """A window of a new visitor. ADK's question about telemetry is answered, since the answer would be stored."""
     page = await browser.new_page(viewport={"width": 1400, "height": 900})
     page.set_default_timeout(PATIENCE_MS)
     await page.route("**/config/telemetry", lambda route: route.fulfill(json={"telemetry": False}))
@@ -73,7 +73,7 @@ def turn(page: Page) -> Locator:
 
 
 async def session_of(page: Page, client: httpx.AsyncClient) -> str:
-    """Where the session is in ADK's API that the page shows."""
+    """The URL in ADK's API of the session that the page shows."""
     await expect(page).to_have_url(re.compile("session="))
     shown = parse_qs(urlsplit(page.url).query)
     return f"/apps/scripted/users/{shown['userId'][0]}/sessions/{shown['session'][0]}"
@@ -86,7 +86,7 @@ async def switch_on_streaming(page: Page) -> None:
 
 
 async def sessions(page: Page, title: str) -> None:
-    """Open the list of sessions, of which the current one has that title."""
+    """Open the list of sessions, where the current one has that title."""
     await page.locator(".selector-button", has_text=title).click()
 
 
@@ -143,7 +143,7 @@ async def test_a_tool_call_and_the_state_are_shown_and_the_state_is_edited(
     await page.keyboard.press("Control+A")
     await page.keyboard.insert_text('{"color": "red"}')
     await expect(editor).to_have_text('{"color": "red"}')
-    await page.clock.run_for(1000)  # the editor hands on what was typed after a moment, and shows no sign of it
+    await page.clock.run_for(1000)  # the editor takes over typed text after a moment, without any sign of it
     await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_text("Updated session state")).to_be_visible()
     await say(page, "hello")

@@ -1,4 +1,4 @@
-"""The gateway against ADK's own server on `InMemorySessionService`: the same requests, the same answers."""
+"""The gateway against ADK's own server with `InMemorySessionService`: the same requests, the same answers."""
 
 import json
 import re
@@ -17,7 +17,7 @@ USER = "/apps/scripted/users/{user}"
 
 @dataclass(frozen=True)
 class Ask:
-    """A request; `{user}` in it is somebody nobody has heard of."""
+    """A request; `{user}` in it is a new user."""
 
     method: str
     path: str
@@ -76,7 +76,7 @@ CONVERSATIONS: dict[str, list[Ask]] = {
             "PATCH", f"{SESSIONS}/s", {"stateDelta": {"__session_metadata__": {"displayName": "My talk"}, "mood": None}}
         ),
         Ask("PATCH", f"{SESSIONS}/s", {"stateDelta": {"user:y": 2, "temp:z": 3}}),
-        # The state of an app stays; that of this one no other test looks at.
+        # An app's state stays; no other test reads this one's.
         Ask("POST", "/apps/choir/users/{user}/sessions", {"sessionId": "s"}),
         Ask("PATCH", "/apps/choir/users/{user}/sessions/s", {"stateDelta": {"app:x-{user}": 1}}),
         Ask("PATCH", f"{SESSIONS}/nope", {"stateDelta": {}}),
@@ -193,7 +193,7 @@ _TIMES = {"timestamp", "lastUpdateTime", "createTime", "eventTime"}
 
 
 class Normalizer:
-    """Numbers the ids of a conversation as they appear, the same wherever it appears again, and blots out times."""
+    """Numbers the ids of a conversation by their first appearance, and removes times."""
 
     def __init__(self) -> None:
         self._seen: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Requests that nobody meant to send: each is answered, with no fault of the server, and keeps nobody else waiting."""
+"""Requests that nobody meant to send: each is answered, never with a 5xx, and blocks nobody else."""
 
 import json
 import os
@@ -46,7 +46,7 @@ _PATHS = (
 
 
 class Nonsense:
-    """Requests that are like real ones in this or that."""
+    """Requests that differ from real ones in one way or another."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -67,7 +67,7 @@ class Nonsense:
         }
 
     def body(self, usual: dict[str, Any]) -> bytes:
-        """A body that is nearly as usual, or that is not."""
+        """A body that is nearly valid, or not at all."""
         if self._random.random() < 0.1:
             return self._random.choice([b"", b"{", b"\xff", b"null", b'"s"', b"[[", b"1", b'{"a":1,"a":2}'])
         body = dict(usual)
@@ -90,7 +90,7 @@ class Nonsense:
         )
 
     def at_the_gateway(self, user: str) -> httpx.Request:
-        """A request to ADK's API, or to what there is beside it."""
+        """A request to ADK's API, or to our own routes beside it."""
         names = [self._random.choice([usual, usual, *_TEXTS]) for usual in ("scripted", user, "s", "f", "0")]
         path = self._random.choice(_PATHS)
         path = path.format(*map(_quoted, names))

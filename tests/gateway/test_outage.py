@@ -1,4 +1,5 @@
-"""What the gateway says while Restate starts, or a node of it does: nothing is said to be missing that may be there."""
+"""What the gateway answers while Restate, or one of its nodes, starts: it never reports something as missing that may
+exist."""
 
 import asyncio
 from dataclasses import replace
@@ -31,7 +32,7 @@ NO_INVOCATION = {"code": 404, "message": "not found", "source": "invocation"}
 
 
 class Front:
-    """Stands before a Restate, ingress and admin API, and answers as one that has just started."""
+    """Stands in front of a Restate, ingress and admin API, and answers like one that has just started."""
 
     def __init__(self, server: RestateServer) -> None:
         self._server = server
@@ -39,7 +40,7 @@ class Front:
         self.knows_services = True
         self.knows_turns = True
         self.arrives = False
-        """Whether a turn is known once something else has gone the same way."""
+        """Whether a turn is known once another request has gone the same way."""
         self.app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST", "PATCH"])])
 
     async def _answer(self, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Holds what the gateway uses of ADK's server without it being public, and says what moved."""
+"""Checks the private parts of ADK's server that the gateway uses, and says which moved."""
 
 import inspect
 

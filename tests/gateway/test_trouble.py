@@ -1,4 +1,4 @@
-"""What the gateway answers where something is wrong: a status and a sentence, at once."""
+"""What the gateway answers when something is wrong: a status and a sentence, at once."""
 
 import asyncio
 from dataclasses import replace

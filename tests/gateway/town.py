@@ -1,4 +1,4 @@
-"""What a service is in production: a Restate, a Redis, endpoints behind one address, gateways; each can be killed."""
+"""A service as in production: a Restate, a Redis, endpoints behind one address, gateways. Each can be killed."""
 
 import asyncio
 import os
@@ -109,7 +109,7 @@ class Town:
         assert not left, f"left behind: {left}"
 
     async def mended(self) -> None:
-        """Start again what was killed."""
+        """Restart what was killed."""
         if self.redis.dead:
             await self.redis.start()
         for process in (*self.gateways, *self.endpoints):
@@ -117,5 +117,5 @@ class Town:
                 await process.start()
 
     def open(self, name: str) -> None:
-        """Let the agent go on that waits for `name`."""
+        """Let an agent continue that waits for `name`."""
         (self.directory / name).touch()

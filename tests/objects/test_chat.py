@@ -1,4 +1,4 @@
-"""Chat over real HTTP: what somebody with curl sees, and loses or does not lose."""
+"""Chat over real HTTP: what a user of curl sees, and loses or does not lose."""
 
 import asyncio
 import itertools
@@ -38,7 +38,7 @@ async def test_the_message_may_bring_parts_and_state(chat: ChatClient) -> None:
     assert asked["content"]["parts"] == [{"text": "look"}, *parts]
     assert asked["actions"] == {"stateDelta": {"user:name": "Ada"}}
     assert await chat.call("get_user_state") == {"name": "Ada"}
-    # Parts alone are a message as well.
+    # Parts alone are a message too.
     await chat.call("message", {"session_id": "s", "parts": [{"text": "count"}]})
 
 
@@ -80,18 +80,18 @@ async def test_lists_can_be_read_in_pages(chat: ChatClient) -> None:
             "message",
             '{"message": "x", "session_id": "s", "app_name": "nope"}',
             404,
-            "there is scripted, second, workshop, gemini, unreachable",
+            "The apps are: scripted, second, workshop, gemini, unreachable",
         ),
         (
             "post",
             '{"message": "x", "session_id": "s", "app_name": "nope"}',
             404,
-            "there is scripted, second, workshop, gemini, unreachable",
+            "The apps are: scripted, second, workshop, gemini, unreachable",
         ),
         ("message", '{"message": "x", "session_id": "%s"}' % ("s" * 257), 400, "257 characters; at most 256"),
         ("message", '{"message": "%s", "session_id": "s"}' % ("x" * 16_800_000), 413, "at most"),
         ("create_session", '{"session_id": "%s"}' % ("s" * 257), 400, "257 characters"),
-        ("create_session", '{"app_name": "nope"}', 404, "there is no app nope here; there is scripted, second"),
+        ("create_session", '{"app_name": "nope"}', 404, "there is no app nope. The apps are: scripted, second"),
         ("get_session", '{"session_id": "s", "num_recent_events": -1}', 400, "num_recent_events"),
         ("append_events", '{"session_id": "s", "events": [{"id": "x"}]}', 400, "needs an id and a timestamp"),
         (
@@ -320,7 +320,7 @@ async def test_the_model_fails_for_good(chat: ChatClient) -> None:
 @plain
 async def test_what_is_too_large_for_restate_is_refused_once(chat: ChatClient) -> None:
     answer = await chat.send("message", {"message": "large 9000000", "session_id": "s"})
-    assert (answer.status_code, "at most 8388608 can be kept" in answer.text) == (500, True)
+    assert (answer.status_code, "at most 8388608 can be stored" in answer.text) == (500, True)
     assert len(await chat.message("s", f"say {'x' * 4_000_000}")) == 4_000_000 + len("echo say ")
     photo = {"inlineData": {"mimeType": "image/jpeg", "data": "x" * 5_600_000}}
     assert await chat.message("photo", "hello", parts=[photo]) == "echo hello "
@@ -329,7 +329,7 @@ async def test_what_is_too_large_for_restate_is_refused_once(chat: ChatClient) -
     await chat.call("append_events", {"session_id": "s", "events": [{**event, "id": "large"}]})
     assert len(await chat.message("s", "large 2000000")) == 2_000_000
     answer = await chat.send("get_history", "s")
-    assert (answer.status_code, "set a limit" in answer.text) == (413, True)
+    assert (answer.status_code, "Set a limit" in answer.text) == (413, True)
     newest = await chat.call("get_history", {"session_id": "s", "limit": 2})
     (older,) = await chat.call("get_history", {"session_id": "s", "limit": 1, "before": newest[0]["id"]})
     assert older["id"] == "large"

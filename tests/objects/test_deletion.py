@@ -1,4 +1,4 @@
-"""A turn belongs to the session that was there when its message was accepted, whatever is deleted and created since."""
+"""A turn belongs to the session that existed when its message was accepted, whatever is deleted and created since."""
 
 import asyncio
 import random
@@ -23,12 +23,12 @@ SESSION = {"session_id": "s"}
 
 
 async def ended(chat: ChatClient, turn_id: str) -> httpx.Response:
-    """How a posted turn has ended."""
+    """How a posted turn ended."""
     return await chat.http.get(f"/restate/invocation/{turn_id.partition('.')[0]}/attach", timeout=30)
 
 
 def gate() -> str:
-    """A gate that is shut."""
+    """A closed gate."""
     name = unique("gate")
     gates[name] = asyncio.Event()
     return name
@@ -92,13 +92,15 @@ async def test_a_first_message_is_not_taken_for_deleted_because_another_session_
 
 @dataclass
 class Sent:
-    """A message, and what was answered."""
+    """A message and its answer."""
 
     tag: str
     began: int
-    """How many deletions had been asked for before it was sent."""
+    """How many deletions had been requested before it was sent."""
+    done: int
+    """How many of them had been answered by then."""
     accepted: int | None = None
-    """How many had been asked for when it was known to be accepted."""
+    """How many had been requested when it was known to be accepted."""
     status: int = 0
     turn_id: str | None = None
 
@@ -112,10 +114,10 @@ class Client:
         self.chance = random.Random(seed)
         self.sent: list[Sent] = []
         self.asked = self.done = 0
-        """Deletions that were asked for, and those that were answered."""
+        """Requested deletions, and answered ones."""
 
     async def run(self, steps: int) -> None:
-        """Do so many things, and wait for what comes of them."""
+        """Do this many things, and wait for the results."""
         waiting = []
         for _ in range(steps):
             what = self.chance.choices(("send", "delete", "create", "kill"), (6, 2, 2, 1))[0]
@@ -134,11 +136,11 @@ class Client:
         await asyncio.gather(*waiting)
 
     async def send(self) -> None:
-        """Send a message in one of the ways, and note how that ends."""
+        """Send a message in one of the ways, and record how it ends."""
         name = gate()
         strategy = self.chance.choice(("enqueue", "enqueue", "enqueue", "reject", "interrupt", "rollback"))
         body = {"message": f"gated {name}", "multitask_strategy": strategy, "create": self.chance.random() < 0.7}
-        sent = Sent(name, self.asked)
+        sent = Sent(name, self.asked, self.done)
         self.sent.append(sent)
         asyncio.get_running_loop().call_later(self.chance.choice((0, 0.05, 0.3)), gates[name].set)
         answer = await self.chat.send(self.chance.choice(("message", "post")), {**body, **SESSION})
@@ -148,7 +150,7 @@ class Client:
             sent.status = (await ended(self.chat, sent.turn_id)).status_code
 
     async def kill(self) -> None:
-        """Kill one of the turns that were posted, as an operator would."""
+        """Kill one of the posted turns, as an operator would."""
         posted = [sent.turn_id for sent in self.sent if sent.turn_id and not sent.status]
         if posted:
             invocation = self.chance.choice(posted).partition(".")[0]
@@ -163,7 +165,7 @@ class Client:
             if sent.accepted is not None and sent.accepted < self.done:
                 assert not said, f"{sent} belonged to a session that was deleted"
             if sent.status == 404 and sent.turn_id is not None:
-                assert self.asked > sent.began, f"{sent} was refused, and nothing was deleted"
+                assert self.asked > sent.done, f"{sent} was refused, and nothing was deleted"
             if sent.status == 200 and sent.began == self.asked:
                 of_turn = [event for event in history if self._is_of(event, sent)]
                 assert said
@@ -179,7 +181,7 @@ async def test_nothing_acknowledged_is_lost_and_nothing_deleted_comes_back(
     async def user(seed: int) -> None:
         client = Client(ChatClient(chat.http, unique("user"), chat.app), server, seed)
         await asyncio.gather(client.run(10), client.run(10))
-        # The session takes the next message, behind all that was queued.
+        # The session accepts the next message, behind everything that was queued.
         assert await client.chat.message("s", "last") == "echo last"
         history = await client.chat.call("get_history", "s")
         assert len({event["id"] for event in history}) == len(history)

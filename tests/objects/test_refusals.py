@@ -1,4 +1,4 @@
-"""What is refused leaves everything as it was, and what is deleted leaves nothing."""
+"""A refusal changes nothing, and a deletion leaves nothing."""
 
 import asyncio
 import random
@@ -14,7 +14,7 @@ _SIZES = (10, 3_000_000, 5_000_000)
 
 
 async def everything(server: RestateServer, *keys: str) -> list[Json]:
-    """All that lies under these keys, of whatever object, byte for byte."""
+    """Everything stored under these keys, of any object, byte for byte."""
     wanted = " OR ".join(f"service_key LIKE '%{key}%'" for key in keys)
     rows = await query(server, f"SELECT service_name, service_key, key, value_utf8 FROM state WHERE {wanted}")
     return sorted(rows, key=str)
@@ -66,7 +66,7 @@ async def test_whatever_is_refused_has_written_nothing(chat: ChatClient, server:
             refused += 1
         before = after
     assert refused > 5
-    # One that is refused last, where the `app:` state is kept, when all else is ready to be written.
+    # One that is refused last, where the `app:` state is stored, when everything else is ready to be written.
     too_large = {"a": "fits", "user:a": "fits", "app:a": "x" * 5_000_000}
     for session in (
         "new",
@@ -124,7 +124,7 @@ async def test_a_session_that_is_created_again_is_another(chat: ChatClient, serv
     async with httpx.AsyncClient(base_url=server.ingress_url) as http:
         ended = await http.get(f"/restate/invocation/{turn.partition('.')[0]}/attach", timeout=20)
     assert (ended.status_code, "was deleted while its turn ran" in ended.text) == (404, True), ended.text
-    # Nothing of the old one is in the new one, and the new one takes messages however they are sent.
+    # Nothing of the old one is in the new one, and the new one accepts messages in every way.
     assert await chat.call("get_history", "s") == []
     assert await chat.message("s", "again", multitask_strategy="reject") == "echo again"
     assert await chat.texts("s") == ["again", "echo again"]

@@ -1,4 +1,4 @@
-"""When a process that serves tidies up."""
+"""When a serving process tidies up."""
 
 import asyncio
 import gc

@@ -18,7 +18,7 @@ TURN = TurnId(invocation_id="inv_1x", key=TurnKey(user_id="ü", app_name="app", 
 
 @pytest.fixture(autouse=True)
 def _turn() -> Iterator[None]:
-    """A turn runs, and the loggers are as they were when it has."""
+    """A turn runs, and afterwards the loggers are as they were."""
     root, ours = logging.getLogger(), logging.getLogger("adk_chat")
     before = root.level, ours.level
     token = current_turn.set(TURN)
@@ -29,7 +29,7 @@ def _turn() -> Iterator[None]:
 
 
 def configure(level: LogLevel, form: LogFormat) -> None:
-    logging.getLogger().handlers[:] = []  # those of pytest are put there again for the next test
+    logging.getLogger().handlers[:] = []  # pytest adds its own again for the next test
     logs.configure(level, form)
 
 

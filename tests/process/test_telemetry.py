@@ -34,12 +34,12 @@ NESTED = Counter(
         ("execute_tool current_time", "invoke_agent assistant"): 1,
     }
 )
-"""The spans of a turn, and which other one each is in, without FastAPI's own."""
+"""The spans of a turn, each with its parent, without FastAPI's own."""
 ENDED_SECONDS = 4.0
 
 
 class Collector:
-    """Keeps what it is sent."""
+    """Keeps what it receives."""
 
     def __init__(self) -> None:
         self.spans: list[Any] = []
@@ -67,7 +67,7 @@ class Collector:
         return Response()
 
     def nested(self, trace: str) -> Counter[tuple[str, str | None]]:
-        """The spans of a trace, each with the one that it is in."""
+        """The spans of a trace, each with its parent."""
         spans = {span.span_id: span for span in self.spans if span.trace_id.hex() == trace}
 
         def shown(span: Any) -> bool:
@@ -80,7 +80,7 @@ class Collector:
         return Counter((span.name, around(span)) for span in spans.values() if shown(span))
 
     def roots(self, trace: str) -> set[str]:
-        """The ids of the spans that those of a trace are in which were not exported here."""
+        """The ids of the parents of a trace's spans that were not exported here."""
         spans = [span for span in self.spans if span.trace_id.hex() == trace]
         return {span.parent_span_id.hex() for span in spans} - {span.span_id.hex() for span in spans}
 
@@ -175,7 +175,7 @@ async def run(url: str, **headers: str) -> None:
 
 
 async def is_exported(collector: Collector) -> None:
-    """Wait for all that is exported of a turn."""
+    """Wait until everything about a turn is exported."""
 
     async def all_there() -> bool:
         return bool(
@@ -189,12 +189,12 @@ async def is_exported(collector: Collector) -> None:
 
 
 async def has_spans(collector: Collector, name: str, count: int) -> bool:
-    """Whether so many spans of that name have come."""
+    """Whether this many spans of that name have arrived."""
     return [span.name for span in collector.spans].count(name) >= count
 
 
 def assert_each_thing_once(collector: Collector) -> None:
-    """Of one turn, which was replayed at every await."""
+    """For one turn, which was replayed at every await."""
     for waiting in ("queued", "waiting"):
         assert collector.metrics[f"adk_chat.turns.{waiting}"].gauge.data_points[0].as_int == 0
     assert collector.value("adk_chat.turns.ended") == 1
@@ -202,7 +202,7 @@ def assert_each_thing_once(collector: Collector) -> None:
     assert collector.value("adk_chat.tokens", type="output") > 0
     assert collector.metrics["adk_chat.turn.duration"].histogram.data_points[0].count == 1
     assert collector.metrics["adk_chat.turn.time_to_first_token"].histogram.data_points[0].count == 1
-    assert [line for line in collector.logs if line.startswith("The turn begins")] == ["The turn starts."]
+    assert [line for line in collector.logs if line.startswith("The turn starts")] == ["The turn starts."]
 
 
 def test_an_exporter_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

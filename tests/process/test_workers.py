@@ -35,7 +35,7 @@ def is_up(pid: int) -> bool:
 
 @asynccontextmanager
 async def started(*arguments: str, log_format: str = "text") -> AsyncIterator[asyncio.subprocess.Process]:
-    """`adk-chat`, as long as this lasts."""
+    """`adk-chat`, running meanwhile."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "adk_chat", *arguments),
         stdout=asyncio.subprocess.PIPE,
@@ -52,7 +52,7 @@ async def started(*arguments: str, log_format: str = "text") -> AsyncIterator[as
 
 
 async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
-    """What a process says, up to the line with that text."""
+    """The output of a process, up to the line with that text."""
     assert process.stdout is not None
     said = ""
     async with asyncio.timeout(60):
@@ -79,7 +79,7 @@ async def test_one_that_dies_is_begun_again_and_all_end_together() -> None:
         ) as process,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as anybody,
     ):
-        # All that each of them says comes out, whole.
+        # Everything that each of them prints comes out, whole.
         said = await read_until(process, LOUD + "1")
         assert (said.count("Serving"), said.count(LOUD + "0\n")) == (1, 1)
         first, *_ = [json.loads(line) for line in said.splitlines() if not line.startswith(LOUD)]
@@ -87,7 +87,7 @@ async def test_one_that_dies_is_begun_again_and_all_end_together() -> None:
         await until(both_run)
         before = workers()
         os.kill(before[1], signal.SIGKILL)
-        await read_until(process, "Process 2 of 2 has ended with code")
+        await read_until(process, "Process 2 of 2 ended with code")
         assert (await anybody.get("/health")).status_code == 200
         await until(both_run)
         now = workers()

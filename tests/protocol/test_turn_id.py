@@ -1,4 +1,4 @@
-"""Turn ids: one spelling each, and nothing but a turn's own events under them."""
+"""Turn ids: one spelling each, and only a turn's own events under them."""
 
 import uuid
 
@@ -34,7 +34,7 @@ def test_an_id_says_where_its_turn_is() -> None:
     ],
 )
 def test_what_is_no_id_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not the id of a turn"):
+    with pytest.raises(ValueError, match="is not a turn id"):
         TurnId.parse(text)
 
 

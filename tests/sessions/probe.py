@@ -1,4 +1,4 @@
-"""Runs a check of the session contract inside a Restate handler, where the service reaches Chat through the context."""
+"""Runs a check of the session contract inside a Restate handler, where the service calls Chat through the context."""
 
 import traceback
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ probe = restate.VirtualObject("Probe")
 
 @probe.handler()
 async def check(ctx: restate.ObjectContext, names: list[str]) -> str:
-    """Run a check; answers what failed, or nothing."""
+    """Run a check. Returns what failed, or nothing."""
     name, app, user = names
     try:
         await checks[name](RestateSessionService(), app, user)
@@ -27,5 +27,5 @@ async def check(ctx: restate.ObjectContext, names: list[str]) -> str:
 
 @probe.handler(kind="shared")
 async def echo(ctx: restate.ObjectSharedContext, text: str) -> str:
-    """Answer what is said."""
+    """Return the text."""
     return text

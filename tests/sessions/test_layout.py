@@ -1,4 +1,4 @@
-"""The stored layout, over a K/V in memory; and older data, through a real server."""
+"""The stored layout, over a K/V in memory; and older data, on a real server."""
 
 import json
 import random
@@ -20,7 +20,7 @@ from tests.support import ChatClient, Json, until
 
 
 class Memory:
-    """A K/V in memory that counts the bytes written, and the values read."""
+    """A K/V in memory that counts the bytes written and the values read."""
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
@@ -246,7 +246,7 @@ async def test_events_with_the_same_id_are_told_apart_in_old_runs_too() -> None:
     new = Event.model_validate(event(200))
     write = await store(kv).append(AppendEvents(session_id="s", events=[new], revision=record.revision))
     assert (write.events, kv.read) == (1, 1), "what is new is known by its time"
-    # An earlier version has not noted the time; it is noted at the next append.
+    # An earlier version did not note the time; it is noted at the next append.
     old_record = json.loads(kv.values["session_store::s"])
     del old_record["sealedUntil"]
     kv.set("session_store::s", old_record)

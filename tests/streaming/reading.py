@@ -7,7 +7,7 @@ from adk_chat.streaming import Broker, Entry
 
 
 async def take(broker: Broker, stream: str, count: int, after: str | None = None) -> list[Entry]:
-    """The next so many entries."""
+    """The next entries, this many."""
     taken: list[Entry] = []
     async with asyncio.timeout(20), aclosing(broker.read(stream, after)) as entries:
         async for entry in entries:
@@ -18,7 +18,7 @@ async def take(broker: Broker, stream: str, count: int, after: str | None = None
 
 
 def texts(entries: list[Entry]) -> list[str]:
-    """What the entries say."""
+    """The texts of the entries."""
     return [entry.data.decode() for entry in entries]
 
 

@@ -25,7 +25,7 @@ async def test_a_stream_is_waited_for(broker: Broker) -> None:
     reading = [asyncio.create_task(take(broker, stream, 2)) for _ in range(3)]
     publish(broker, other, 50, 60)
     await broker.flush()
-    await take(broker, other, 10)  # who began to read later has read, so those wait
+    await take(broker, other, 10)  # a later reader has read, so those wait
     publish(broker, stream, 0, 1)
     await broker.flush()
     publish(broker, stream, 1, 2)

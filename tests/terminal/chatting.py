@@ -14,7 +14,7 @@ COMMAND = (sys.executable, "-m", "adk_chat", "chat")
 
 
 async def piped(text: str, *arguments: str) -> tuple[int, str, str]:
-    """Send lines through a pipe; gives the exit code, what was said, and what was complained about."""
+    """Send lines through a pipe. Returns the exit code, the output and the errors."""
     process = await asyncio.create_subprocess_exec(
         *(*COMMAND, *arguments),
         stdin=asyncio.subprocess.PIPE,
@@ -43,7 +43,7 @@ class Terminal:
         self._process.send_signal(signal.SIGINT)
 
     async def shows(self, text: str) -> None:
-        """Wait until the screen shows something."""
+        """Wait until the screen shows a text."""
 
         async def shown() -> bool:
             return text in self.screen
@@ -54,7 +54,7 @@ class Terminal:
             raise AssertionError(f"{text!r} is not in {self.screen!r}") from None
 
     async def code(self) -> int:
-        """Wait for the end; gives the exit code."""
+        """Wait for the end. Returns the exit code."""
         return await asyncio.wait_for(self._process.wait(), 20)
 
     def _read(self) -> None:

@@ -1,4 +1,4 @@
-"""A gateway that does what a real one does only when something is killed, and remembers what it was asked."""
+"""A gateway that does what a real one does only when something is killed, and records its requests."""
 
 import asyncio
 import json

@@ -72,7 +72,7 @@ async def test_sessions_are_begun_listed_switched_and_read(adk: str) -> None:
     assert told[-1] == "echo last"
     assert code == 0
     assert complained.splitlines() == [
-        "There is no session nowhere; /sessions lists them.",
+        "There is no session nowhere. /sessions lists them.",
         "Unknown command. /help lists them.",
     ]
     async with httpx.AsyncClient(base_url=adk) as client:
@@ -93,9 +93,9 @@ async def test_what_cannot_be_reached_is_said_in_a_sentence(adk: str) -> None:
         nobody = f"http://127.0.0.1:{listening.getsockname()[1]}"
     sentences = {
         ("--url", nobody): f"No gateway answers at {nobody}. Start one with `adk-chat dev`",
-        ("--url", adk): "first, second. Say which: adk-chat chat NAME",
+        ("--url", adk): "first, second. Choose one: adk-chat chat NAME",
         ("third", "--url", adk): "no app 'third'; it has: first, second",
-        ("--url", "nonsense"): "nonsense is not a URL of a gateway",
+        ("--url", "nonsense"): "nonsense is not the URL of a gateway",
     }
     ends = await asyncio.gather(*(piped("hello\n", *arguments) for arguments in sentences))
     for (code, said, complained), sentence in zip(ends, sentences.values(), strict=True):

@@ -1,4 +1,4 @@
-"""A turn that is cancelled while its process dies is stored as one whose process lives."""
+"""A turn that is cancelled while its process dies is stored like one whose process lives."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ from tests.support import ChatClient, Json, ScriptedModel, function_call, gated,
 from tests.turns.test_turn import ended
 
 SLOW_SECONDS = 0.2
-"""How long the agent's own code takes before each call of a model, in a replay too."""
+"""How long the agent's own code takes before each model call, in a replay too."""
 
 
 async def steps(request: LlmRequest) -> list[LlmResponse]:
@@ -52,12 +52,12 @@ async def steps(request: LlmRequest) -> list[LlmResponse]:
 
 
 async def slow(**_: Any) -> None:
-    """A callback before each call of a model."""
+    """A callback before each model call."""
     await asyncio.sleep(SLOW_SECONDS)
 
 
 async def busy(**_: Any) -> None:
-    """A callback after each tool, which has something to do that needs nothing from outside."""
+    """A callback after each tool, with work that needs nothing from outside."""
     for _round in range(20):
         await asyncio.sleep(0)
 
@@ -70,7 +70,7 @@ def agent(name: str) -> LlmAgent:
 
 
 class Fickle(BaseAgent):
-    """Says something, and in the next attempt something of another kind in its place."""
+    """Says something, and in the next attempt something of another kind instead."""
 
     attempts: int = 0
 
@@ -135,7 +135,7 @@ def when_all_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def while_adk_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not that the process dies, but ADK does not come to append what ends an invocation."""
+    """The process does not die, but ADK does not get to append what ends an invocation."""
 
     async def never(*_: object) -> None:
         raise RuntimeError("on purpose")
@@ -150,7 +150,7 @@ def once(first: Callable[..., Any], later: Callable[..., Any]) -> Callable[..., 
 
 
 async def end_of(chat: ChatClient, turn_id: str) -> tuple[int, str]:
-    """What a turn that failed is answered with."""
+    """The answer of a failed turn."""
     answer = await chat.http.get(f"/restate/invocation/{TurnId.parse(turn_id).invocation_id}/attach")
     return answer.status_code, answer.json()["message"]
 
@@ -158,7 +158,7 @@ async def end_of(chat: ChatClient, turn_id: str) -> tuple[int, str]:
 async def cancel_one(
     http: httpx.AsyncClient, app: str, first: Callable[[], None] | None = None, *, second: bool = False
 ) -> list[Json]:
-    """Cancel a turn in the middle of its tools; gives what is stored then.
+    """Cancel a turn in the middle of its tools. Returns what is stored then.
 
     Args:
         http: the ingress.
@@ -186,7 +186,7 @@ async def cancel_one(
 
 
 def audit(events: list[Json]) -> list[Any]:
-    """What is the same however a turn is cancelled; an id is one event's, and each call has an answer."""
+    """What is the same however a turn is cancelled. An id belongs to one event, and each call has an answer."""
     parts = [part for event in events for part in event.get("content", {}).get("parts", [])]
     asked = sorted(part["functionCall"]["id"] for part in parts if "functionCall" in part)
     answered = sorted(part["functionResponse"]["id"] for part in parts if "functionResponse" in part)
@@ -205,7 +205,7 @@ _calm: dict[tuple[str, bool], list[Any]] = {}
 
 
 async def calmly(http: httpx.AsyncClient, app: str, *, second: bool = False) -> list[Any]:
-    """What is stored where nothing dies; of a session's first turn, or of the second."""
+    """What is stored if nothing dies; of a session's first turn, or of the second."""
     if (app, second) not in _calm:
         _calm[app, second] = audit(await cancel_one(http, app, second=second))
     return _calm[app, second]
@@ -224,7 +224,7 @@ async def test_a_turn_whose_process_dies_when_it_is_cancelled_is_stored_as_ever(
 
 @pytest.fixture
 def pumps(monkeypatch: pytest.MonkeyPatch) -> list[Pump]:
-    """Those of all attempts from now on."""
+    """The pumps of all attempts from now on."""
     known: list[Pump] = []
     run = Pump._run
 
@@ -246,7 +246,7 @@ async def test_a_turn_that_is_cancelled_while_it_is_begun_again_has_got_to_where
 
 @pytest.fixture
 def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """From then on no session is at hand, as in another process."""
+    """From then on no session is cached, as in another process."""
     return lambda: monkeypatch.setattr(SessionCache, "get", lambda *_: None)
 
 
@@ -263,7 +263,7 @@ async def test_a_cancelled_turn_goes_on_in_a_process_that_has_not_got_its_sessio
 
 
 async def knows(pumps: list[Pump]) -> bool:
-    """Whether the last attempt has heard that it is cancelled."""
+    """Whether the last attempt knows that it is cancelled."""
     return pumps[-1]._cancelled or bool(pumps[-1].cancel_point.name)
 
 
@@ -271,14 +271,14 @@ async def knows(pumps: list[Pump]) -> bool:
 async def test_a_turn_that_is_cancelled_while_it_reads_its_session_has_all_of_it(
     chat: ChatClient, monkeypatch: pytest.MonkeyPatch, pumps: list[Pump], forget: Callable[[], None], begun: bool
 ) -> None:
-    """Where it has begun already it does so in another process."""
+    """If it has started already, it does so in another process."""
     await chat.message("s", "hello")
     asked, go, belongs = asyncio.Event(), asyncio.Event(), SessionStore.belongs
 
     async def held(store: SessionStore, *args: Any) -> bool:
         asked.set()
         await go.wait()
-        await store.read("another")  # which is where it hears that it is cancelled with the turn
+        await store.read("another")  # where it hears that it is cancelled with the turn
         return await belongs(store, *args)
 
     async def calls() -> bool:
@@ -337,7 +337,7 @@ async def test_what_code_was_given_before_it_was_told_has_its_effect(
 async def test_a_call_has_the_answer_that_was_sent(
     cancelled: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tool ends as its turn is told of a cancellation; the next attempt has its result, and is told afterwards."""
+    """A tool ends as its turn is told of a cancellation. The next attempt has its result, and is told afterwards."""
     may_cancel = Pump._may_cancel
 
     async def ends(pump: Pump) -> bool:

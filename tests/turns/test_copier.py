@@ -1,4 +1,4 @@
-"""Copies of events that have nothing in common with each other."""
+"""Copies of events that share nothing."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -44,7 +44,7 @@ EVENTS: list[dict[str, Any]] = [
 
 
 def parts(value: object) -> Iterator[object]:
-    """All that can be changed in a value, and it itself."""
+    """All mutable parts of a value, and the value itself."""
     inner: list[object] = []
     if isinstance(value, BaseModel):
         inner = [vars(value), value.__pydantic_fields_set__, value.__pydantic_extra__, value.__pydantic_private__]

@@ -1,4 +1,4 @@
-"""What a turn starts from: the session as this process knows it, and what it lacks."""
+"""What a turn starts from: the session as this process has cached it, and what it lacks."""
 
 import asyncio
 import gc
@@ -34,7 +34,7 @@ class Loads:
 
 
 def forget() -> None:
-    """What this process knows of sessions is gone, as in one that has just begun."""
+    """Clear this process's cache of sessions, as in a new process."""
     for found in gc.get_objects():
         if isinstance(found, SessionCache):
             found._known.clear()
@@ -42,7 +42,7 @@ def forget() -> None:
 
 
 async def journal_bytes(server: RestateServer, turn: str) -> int:
-    """How many bytes a turn was sent and has journaled."""
+    """How many bytes a turn received and journaled."""
     rows = await query(server, f"SELECT entry_json FROM sys_journal WHERE id = '{turn}'")
     return sum(len(row["entry_json"]) for row in rows)
 
@@ -51,7 +51,7 @@ async def journal_bytes(server: RestateServer, turn: str) -> int:
 async def test_what_a_turn_sends_and_journals_does_not_grow(
     chat: ChatClient, server: RestateServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(AppStates, "had_none", lambda *_: True)  # a turn asks again when that is too old
+    monkeypatch.setattr(AppStates, "had_none", lambda *_: True)  # a turn asks again when the cached answer is too old
     for _ in range(40):
         await chat.message("s", "hello")
     turns = await query(
@@ -83,7 +83,7 @@ async def test_a_process_reads_only_what_it_lacks(chat: ChatClient, monkeypatch:
 
 
 async def test_a_replay_in_another_process_starts_from_the_same(chat: ChatClient) -> None:
-    """Under "plain" the turn goes on in its attempt; under "replay" each await is followed by another attempt."""
+    """Under "plain" the turn continues in its attempt; under "replay" each await starts another attempt."""
     gate = unique("gate")
     gates[gate] = asyncio.Event()
     for _ in range(4):
@@ -105,7 +105,7 @@ def test_what_a_turn_has_sent_counts_if_the_session_is_exactly_that() -> None:
     cache = SessionCache(10)
     events = [event_json(Event(author="a", timestamp=float(number))) for number in range(3)]
     after = SessionHead(created=1.0, revision=6, count=5, mark="mine")
-    # Another session, one that somebody has written to, and one whose turn was made anew elsewhere.
+    # Another session, one that somebody has written to, and one whose turn was repeated elsewhere.
     others = {"created": 2.0, "revision": 7, "count": 6, "mark": "theirs"}
     for name, value in [*others.items(), ("", None)]:
         cache.keep("k", Known(1.0, Events().with_stored(events), whole=True))

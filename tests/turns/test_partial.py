@@ -1,4 +1,4 @@
-"""What is kept of answers that were cut off."""
+"""What is kept of interrupted answers."""
 
 from google.adk.events.event import Event
 from google.genai import types

@@ -1,4 +1,4 @@
-"""More turns than the engine runs at once."""
+"""More turns than Restate runs at once."""
 
 import asyncio
 import logging
@@ -52,7 +52,7 @@ async def ask() -> str:
 
 
 async def script(request: LlmRequest) -> list[LlmResponse]:
-    """What the model does."""
+    """The model's script."""
     verb, _, gate = last_text(request).partition(" ")
     if verb != "ask" or not gate:  # the tool has answered
         return await obey(request)
@@ -62,11 +62,12 @@ async def script(request: LlmRequest) -> list[LlmResponse]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def small(binary: Path) -> AsyncIterator[RestateServer]:
-    """An engine that runs few handlers at once."""
+    """A Restate that runs few handlers at once."""
     agent = LlmAgent(name="small", model=ScriptedModel(script=script), tools=[wait, ask])
-    # Every turn asks for the state of the app, and that call takes a slot as well.
+    # Every turn asks for the `app:` state, and that call takes a slot as well.
     settings = Settings(app_state_max_age_seconds=0)
-    with pytest.MonkeyPatch.context() as patch:  # or each would have its slot for a second, and this would take long
+    # Otherwise each would keep its slot for a second, and this would take long.
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(service, "_WAITING", timedelta(seconds=SECONDS))
         patch.setattr(idle, "_IDLE_SECONDS", SECONDS)
         patch.setattr(idle, "_BUSY_SECONDS", SECONDS)  # the clients are in this process as well
@@ -131,7 +132,7 @@ async def test_that_all_slots_are_taken_is_said(
             return "Restate runs as many handlers as it may, and " in caplog.text
 
         async def listed() -> list[str]:
-            """The turns that wait, where two do and all others run."""
+            """The waiting turns, when two wait and all others run."""
             command = ["turns", "--admin-url", small.admin_url, "list"]
             *lines, last = (await asyncio.to_thread(CliRunner().invoke, main, command)).output.splitlines()
             seen = Counter(line.split()[1] for line in lines)
@@ -147,13 +148,13 @@ async def test_that_all_slots_are_taken_is_said(
         probed = Readiness(small.ingress_url, small.admin_url)
         assert await probed.handlers() == Check(), "they may be busy"
         monkeypatch.setattr(readiness, "_GONE_SECONDS", 0)
-        # To take a gateway out of service for that would help nobody.
+        # Taking a gateway out of service would help nobody.
         assert await probed.handlers() == Check(readiness.FULL, needed=False)
         await probed.close()
         gates[first].set()
 
         async def waits_for_a_call() -> bool:
-            """Whether the first waits: its tool's call has come after turns that wait to begin, and has no slot."""
+            """Whether the first waits: its tool's call comes after turns that wait to start, and has no slot."""
             return any("working-0" in line for line in await listed())
 
         await until(waits_for_a_call)

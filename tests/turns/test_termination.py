@@ -1,4 +1,5 @@
-"""However a turn ends, and whoever ends it: it is stored, who waits is told, and the session takes the next message."""
+"""However a turn ends, and whoever ends it: its end is stored, callers are told, and the session accepts the next
+message."""
 
 import asyncio
 import gc
@@ -46,7 +47,7 @@ async def test_whatever_a_tool_raises_is_raised_once(chat: ChatClient, tool: str
     body = {"message": f'call {tool} {{"name": "{name}"}}', "session_id": "s", "app_name": "workshop"}
     answer = await chat.send("message", body)
     code = (await last_event(chat, app_name="workshop")).get("errorCode")
-    if tool == "give_up":  # which ADK lets end a run without a word
+    if tool == "give_up":  # with which ADK ends a run silently
         assert (answer.status_code, code) == (200, None), answer.text
     else:
         assert (answer.status_code, code, "SystemExit" in answer.text) == (500, "SystemExit", True), answer.text
@@ -114,7 +115,7 @@ async def test_a_bug_in_what_hears_the_engine_is_not_tried_for_ever(
 
 
 async def until_ended(chat: ChatClient) -> None:
-    """Wait until the end of a turn that could not say so is stored, as the newest event."""
+    """Wait until the end of a turn that could not store it itself is the newest event."""
 
     async def is_stored() -> bool:
         return (await last_event(chat)).get("errorCode") == "TURN_ENDED"
@@ -221,7 +222,7 @@ async def test_a_turn_that_is_refused_leaves_the_end_of_a_killed_one_to_the_next
 
 
 async def until_running(chat: ChatClient, server: RestateServer) -> str:
-    """Wait until a turn of the user is at its gate; gives its Restate invocation."""
+    """Wait until a turn of the user is at its gate. Returns its Restate invocation."""
     sql = (
         "SELECT id FROM sys_invocation WHERE target_handler_name = 'run' AND status = 'running' "
         f"AND target_service_key LIKE '{chat.user}/%'"
@@ -301,7 +302,7 @@ async def test_code_that_runs_beside_the_next_attempt_is_named(
         journal.pump.break_off(RuntimeError("on purpose"))
     answer = await waiting
     assert (answer.status_code, "Stubborn" in answer.text or "run" in answer.text) == (500, True), answer.text
-    assert "goes on although it was cancelled" in answer.text
+    assert "is still running although it was cancelled" in answer.text
     released.set()
     assert await chat.message("s", "anything", app_name="stubborn") == "I am asked for anything"
 
@@ -315,7 +316,7 @@ async def test_a_process_that_stood_still_begins_nothing_that_was_given_up(
     sent = Pump.sent
 
     def stand_still(invocation_id: str) -> None:
-        """The process does nothing, and its attempt is given up."""
+        """The process blocks, and its attempt is given up."""
         with httpx.Client(base_url=server.admin_url, headers={"accept": "application/json"}) as admin:
             if invocation_id in {row["id"] for row in admin.post("/query", json={"query": ids}).json()["rows"]}:
                 admin.patch(f"/invocations/{invocation_id}/kill")
@@ -334,7 +335,7 @@ async def test_a_process_that_stood_still_begins_nothing_that_was_given_up(
 
 @pytest.fixture
 def stuck(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every attempt of a turn that is told "stuck" fails, and the next one is far away."""
+    """Every attempt of a turn that is told "stuck" fails, and the next retry is far away."""
     run = TurnAttempt._run_agent
 
     async def failing(self: TurnAttempt, *args: Any) -> Any:
@@ -346,7 +347,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def until_stuck(chat: ChatClient, server: RestateServer) -> str:
-    """A turn that is tried again in a while."""
+    """A turn that is retried in a while."""
     turn_id: str = (await chat.call("post", {"message": "stuck", "session_id": "s"}))["turn_id"]
     inv = TurnId.parse(turn_id).invocation_id
     found = f"SELECT id FROM sys_invocation WHERE status = 'backing-off' AND id = '{inv}'"
@@ -379,7 +380,7 @@ async def test_what_cannot_hear_a_cancellation_is_killed(chat: ChatClient, serve
 
 @pytest_asyncio.fixture(scope="module")
 async def knows_no_admin(binary: Path, settings: Settings) -> AsyncIterator[RestateServer]:
-    """A server whose service does not reach the admin API, and has lost an app."""
+    """A server whose service does not know the admin API, and has lost an app."""
     nobody = settings.model_copy(update={"admin_url": "http://127.0.0.1:9"})
     service = ChatService(scripted_app("scripted"), scripted_app("gone"), settings=nobody)
     objects = service.objects
@@ -403,7 +404,7 @@ async def test_an_app_that_is_gone_is_an_answer(knows_no_admin: RestateServer) -
     async with httpx.AsyncClient(base_url=knows_no_admin.ingress_url, timeout=60) as http:
         chat = ChatClient(http, unique("user"))
         answer = await chat.send("message", {"message": "hello", "session_id": "s", "app_name": "gone"})
-        assert (answer.status_code, "There is no app gone here any more" in answer.text) == (404, True), answer.text
+        assert (answer.status_code, "The app gone no longer exists" in answer.text) == (404, True), answer.text
         events = await chat.call("get_history", {"session_id": "s", "app_name": "gone"})
         assert [event.get("errorCode") for event in events] == [None, "AppNotFoundError"]
         assert events[0]["content"]["parts"] == [{"text": "hello"}]

@@ -1,4 +1,4 @@
-"""Turns: what a request may ask of them, and what becomes of one that another message meets or that is cancelled."""
+"""Turns: what a request may ask of them, and what happens if another message or a cancellation meets them."""
 
 import asyncio
 from collections import Counter
@@ -27,13 +27,13 @@ async def history_of(chat: ChatClient, turn_id: str) -> list[dict[str, Any]]:
 
 
 async def ended(chat: ChatClient, turn_id: str) -> int:
-    """Wait for the end of a turn; gives its status."""
+    """Wait for the end of a turn. Returns its status."""
     inv = TurnId.parse(turn_id).invocation_id
     return (await chat.http.get(f"/restate/invocation/{inv}/attach")).status_code
 
 
 async def running(chat: ChatClient, session: str, text: str) -> str:
-    """Post a message whose turn is at a gate by now; gives the turn's id."""
+    """Post a message whose turn is at a gate by now. Returns the turn's id."""
     turn_id: str = (await chat.call("post", {"message": text, "session_id": session, **STREAM}))["turn_id"]
     key = TurnId.parse(turn_id).key
 
@@ -60,7 +60,7 @@ async def test_the_events_of_a_turn_are_known_by_its_id(chat: ChatClient) -> Non
         ({"max_calls": 1}, "max_calls is not a field of ADK's RunConfig"),
         ({"streamingMode": "bidi"}, "streaming_mode bidi is for live audio"),
         ({"speechConfig": {}}, "speech_config is for live audio"),
-        ({"httpOptions": {"baseUrl": "http://elsewhere"}}, "http_options is for the service to set"),
+        ({"httpOptions": {"baseUrl": "http://elsewhere"}}, "http_options is set by the service"),
         ({"max_llm_calls": "many"}, "max_llm_calls: Input should be a valid integer"),
         ({"getSessionConfig": {"numRecentEvents": -1}}, "get_session_config.num_recent_events"),
     ],
@@ -112,7 +112,7 @@ async def test_of_many_that_would_be_alone_one_is(chat: ChatClient, server: Rest
             turns = await query(
                 server, f"SELECT id FROM sys_invocation WHERE target_handler_name = 'run' AND {of_user}"
             )
-        except httpx.HTTPStatusError:  # a server that has just begun
+        except httpx.HTTPStatusError:  # a server that has just started
             return False
         return len(turns) + sum(one.done() for one in asked) == len(asked)
 
@@ -180,7 +180,7 @@ async def test_only_the_turn_that_is_meant_is_cancelled(chat: ChatClient) -> Non
 
 @plain
 async def test_a_turn_may_say_more_than_one_message_of_the_engine_holds(chat: ChatClient) -> None:
-    """One agent says 35 MiB while another one's step begins; the engine refuses 32 MiB, and would be asked for ever."""
+    """One agent says 35 MiB while another one's step starts. Restate refuses 32 MiB, and would be asked for ever."""
     at = {"app_name": "choir", "session_id": "s"}
     turn_id = (await chat.call("post", {"message": f"5 {7 * 1024 * 1024}", **at, **STREAM}))["turn_id"]
     assert await ended(chat, turn_id) == 200

@@ -8,7 +8,7 @@ from adk_chat.durable.adk.call_order import Call
 
 
 class Calls:
-    """Calls of one response, and what they do, in order."""
+    """The calls of one response, and what they do, in order."""
 
     def __init__(self, count: int) -> None:
         self.log: list[str] = []
@@ -24,7 +24,7 @@ class Calls:
         self.log.append(f"{number} ends")
 
     async def step(self, number: int) -> None:
-        """A step: it waits for the journal, as it would not under ADK."""
+        """A step: it waits for the journal, unlike under ADK."""
         call = Call.current()
         assert call is not None
         with call.in_step():

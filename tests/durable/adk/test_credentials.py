@@ -1,4 +1,4 @@
-"""What a user has consented to is kept, and no secret is written in the clear."""
+"""A user's credentials are kept, and no secret is stored in plain text."""
 
 from urllib.parse import parse_qs, urlparse
 

@@ -1,4 +1,4 @@
-"""Checks what is private in ADK and OpenTelemetry against the installed versions, and says what moved."""
+"""Checks the private parts of ADK and OpenTelemetry that we use, and says which moved."""
 
 import inspect
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tool calls as journaled steps: once each, in parallel, and giving on a replay what they gave."""
+"""Tool calls as journaled steps: once each, in parallel, with the same results on a replay."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from tests.support import ChatClient, Json, calls, unique
 
 
 async def use(chat: ChatClient, *wanted: tuple[str, Json], session: str = "s") -> list[Json]:
-    """Let the model call tools; give the turn's function responses."""
+    """Make the model call tools. Returns the turn's function responses."""
     said = ";".join(f"{name} {json.dumps(args)}" for name, args in wanted)
     body = {"message": f"call {said}", "session_id": session, "app_name": "workshop"}
     answer = await chat.send("message", body)
@@ -45,8 +45,8 @@ async def test_results_of_any_kind_are_journaled(chat: ChatClient, kind: str, re
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("half", "The result of tool give cannot be kept: response.text is no text"),
-        ("deep", "The result of tool give cannot be kept: response.in.in"),
+        ("half", "The result of tool give cannot be stored: response.text is not valid Unicode text"),
+        ("deep", "The result of tool give cannot be stored: response.in.in"),
     ],
 )
 async def test_a_result_that_cannot_be_kept_is_an_error_that_says_what_it_is(

@@ -30,22 +30,22 @@ class Color(enum.Enum):
 
 
 class Url(str):
-    """Text of a kind of its own."""
+    """A subclass of str."""
 
 
 class Attributes(dict[str, Any]):
-    """A dictionary of a kind of its own."""
+    """A subclass of dict."""
 
 
 class Pair(NamedTuple):
-    """A tuple whose fields say nothing of what they hold."""
+    """A tuple with untyped fields."""
 
     x: Any
     y: Any
 
 
 class Anything(BaseModel):
-    """A model whose fields say nothing of what they hold."""
+    """A model with untyped fields."""
 
     x: Any = None
     y: Any = None
@@ -100,11 +100,11 @@ def test_a_value_comes_back_equal_and_of_its_type(value: Any) -> None:
 
 
 class Local:
-    """Not a type that pydantic knows."""
+    """A type that pydantic does not know."""
 
 
 class Contrary(BaseModel):
-    """Raises where it is compared, and where it is dumped."""
+    """Raises when it is compared or dumped."""
 
     def __eq__(self, other: object) -> bool:
         raise RuntimeError("incomparable")
@@ -115,7 +115,7 @@ class Contrary(BaseModel):
 
 
 class Unfinished(BaseModel):
-    """Has a field that says nothing of what it holds, and that holds what cannot be kept."""
+    """Has an untyped field whose value cannot be kept."""
 
     lock: Any = None
 
@@ -151,13 +151,13 @@ def test_what_does_not_survive_is_kept_as_an_event_would_hold_it() -> None:
     for gone in ("no.such:Class", "json:dumps"):
         assert decode({"$type": "parts", "value": [gone, {"x": 1}]}) == {"x": 1}
     assert decode(encode_leniently(defaultdict(partial(list), a=[1]), "it")) == {"a": [1]}
-    for value, said in ((circle, "it[0][0]"), ({"deep": ["\ud83d"]}, "it.deep[0] is no text")):
+    for value, said in ((circle, "it[0][0]"), ({"deep": ["\ud83d"]}, "it.deep[0] is not valid Unicode text")):
         with pytest.raises(UnkeepableError, match=re.escape(said)):
             encode_leniently(value, "it")
 
 
 class KeptFromJsonError(Exception):
-    """Says what it says from an attribute that has no JSON, as aiohttp's errors do."""
+    """Its message comes from an attribute that has no JSON, as with aiohttp's errors."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

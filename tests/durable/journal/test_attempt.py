@@ -27,7 +27,7 @@ async def begin(code):
 
 
 def installed(module: str) -> dict[str, Callable[..., Any]]:
-    """Functions of a module that lies where packages are installed."""
+    """The functions of a module that is where packages are installed."""
     names: dict[str, Any] = {"__name__": module}
     path = Path(sysconfig.get_path("purelib"), *module.split(".")).with_suffix(".py")
     exec(compile(SOURCE, path, "exec"), names)
@@ -70,5 +70,5 @@ def test_what_may_not_wait_is_seen_to() -> None:
         return 1
 
     assert at_once(returns()) == 1
-    with pytest.raises(RuntimeError, match="sleep waits, and adk_chat counts on it that it does not"):
+    with pytest.raises(RuntimeError, match="sleep waits, and adk_chat relies on it not to"):
         at_once(asyncio.sleep(0))

@@ -24,7 +24,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def waited(attempt: Idle) -> float:
-    """The seconds that an attempt waits before it may be suspended."""
+    """How many seconds an attempt waits before it may be suspended."""
     seconds = 0.0
     while not attempt.long_enough():
         attempt.go_on(attempt.look_seconds)

@@ -1,4 +1,4 @@
-"""Ids, times and random numbers of a journal, and what is done at the end of an attempt."""
+"""Ids, times and random numbers of a journal, and the end of an attempt."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +9,7 @@ from adk_chat.durable.journal.keys import Strand
 
 
 def journal(invocation: str = "inv_1", told: str = "", prefix: str = "abc") -> Any:
-    """A journal without a handler: only what it makes ids and times of."""
+    """A journal without a handler, for its ids and times."""
     made: Any = Journal.__new__(Journal)
     made._id, made.id_prefix, made._wide, made._now = invocation, prefix, True, 100.0
     made._strand = Strand()

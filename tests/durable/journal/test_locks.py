@@ -1,4 +1,4 @@
-"""Locks that an attempt holds when it ends are released."""
+"""Locks that an attempt still holds at its end are released."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ install()
 
 @contextmanager
 def attempt() -> Iterator[Holds]:
-    """The code within is that of an attempt."""
+    """The code within belongs to an attempt."""
     holds = Holds()
     keys.enter(Strand(attempt=SimpleNamespace(holds=holds)))
     try:

@@ -20,7 +20,7 @@ NEVER = 1
 
 
 class Vm:
-    """A state machine whose results are there when a test says so."""
+    """A state machine whose results arrive when a test says so."""
 
     def __init__(self) -> None:
         self.completed: dict[int, object] = {}
@@ -51,7 +51,7 @@ class Vm:
 
 
 class Engine:
-    """Restate, as far as an attempt sees it."""
+    """Restate, as an attempt sees it."""
 
     def __init__(self, vm: Vm) -> None:
         self.vm = vm
@@ -82,7 +82,7 @@ class Engine:
 
 
 class Bench:
-    """A pump with an engine of the test's."""
+    """A pump with the test's own engine."""
 
     def __init__(self, pump: Pump, vm: Vm, engine: Engine) -> None:
         self.pump, self.vm, self.engine = pump, vm, engine

@@ -1,4 +1,4 @@
-"""Checks what is private in the Restate SDK against the installed version, and says what moved."""
+"""Checks the private parts of the Restate SDK that we use, and says which moved."""
 
 import inspect
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Recorded commands are issued again in their order, and then found by what asks for them."""
+"""Recorded commands are issued again in their order, and found when code asks for them."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -45,7 +45,7 @@ def bytes_of(**fields: int | str | bytes) -> bytes:
 
 
 class SdkVm:
-    """The SDK's state machine: it notes what is issued, and returns handles from 100 on."""
+    """The SDK's state machine: it records what is issued, and returns handles from 100 on."""
 
     def __init__(self, replayed: bool) -> None:
         self.issued: list[tuple[Any, ...]] = []
@@ -74,7 +74,7 @@ class SdkVm:
 
 
 def begun(*commands: Command, completed: dict[int, int] | None = None, **values: bytes) -> tuple[RememberingVm, SdkVm]:
-    """A state machine that has begun with the marker and these commands recorded."""
+    """A state machine that has started with the marker and these commands recorded."""
     entries = Entries(
         commands=[Command(Kind.RUN, message(f11=1, f12=MARKER)), *commands],
         completed={1: 0, **(completed or {})},

@@ -1,4 +1,4 @@
-"""Calls that begin at once, in branches beside each other."""
+"""Calls that start at once, in parallel branches."""
 
 import asyncio
 import threading
@@ -83,7 +83,7 @@ async def test_a_plain_function_holds_others_as_under_adk(
         async def told_of_one() -> bool:
             return triggers == {"quick"}
 
-        if run_config is not None:  # or this would wait for what waits for it
+        if run_config is not None:  # otherwise this would wait for what waits for it
             await until(told_of_one)
         freed.set()
         await turn

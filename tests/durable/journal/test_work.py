@@ -1,4 +1,4 @@
-"""What code of an attempt waits for: whether the attempt may be suspended under it."""
+"""What code of an attempt waits for, and so whether the attempt may be suspended."""
 
 import asyncio
 import threading
@@ -111,12 +111,12 @@ async def somebodys_future(_: object) -> None:
 async def test_code_is_asked_what_it_waits_for(code: Code, wait: Wait) -> None:
     install()  # locks are followed in processes that run durable turns
     attempt = await Attempt.begin("inv", None)
-    attempt._handler = None  # which is this test, and works
+    attempt._handler = None  # this test, which works
     keys.enter(Strand(attempt=attempt))
     future = asyncio.get_running_loop().create_future()
     tasks = [asyncio.create_task(code(future)), asyncio.create_task(engine(future))]
     try:
-        for _ in range(100):  # until it has come to rest
+        for _ in range(100):  # until it is idle
             await asyncio.sleep(0)
         assert attempt.waits_for([future]) is wait
     finally:

@@ -25,7 +25,7 @@ def content(text: str) -> types.Content:
 
 
 def noting(name: str, answer: Any = None) -> Callable[..., Any]:
-    """A callback of any kind that gives `answer`."""
+    """A callback of any kind that returns `answer`."""
 
     def callback(*args: Any, **kwargs: Any) -> Any:
         context = next((kwargs[key] for key in ("callback_context", "tool_context") if key in kwargs), None)
@@ -57,7 +57,7 @@ KINDS = ("agent", "model", "tool")
 
 
 def agent(*answers: Any, **attributes: Any) -> LlmAgent:
-    """An agent that notes all its callbacks."""
+    """An agent that records all its callbacks."""
     callbacks = {
         f"{when}_{kind}_callback": noting(f"{when} {kind}") for kind in KINDS for when in ("before", "after")
     } | {f"on_{kind}_error_callback": noting(f"on {kind} error") for kind in ("model", "tool")}
@@ -65,7 +65,7 @@ def agent(*answers: Any, **attributes: Any) -> LlmAgent:
 
 
 class Noting(BasePlugin):
-    """A plugin that notes all its callbacks, and answers some."""
+    """A plugin that records all its callbacks, and answers some."""
 
     def __init__(self, name: str, **answers: Any) -> None:
         super().__init__(name=name)

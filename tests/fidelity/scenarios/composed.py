@@ -1,4 +1,4 @@
-"""Agents that are put together at random from what users write around ADK's constructs."""
+"""Agents composed at random of what users write around ADK's constructs."""
 
 import asyncio
 import os
@@ -63,7 +63,7 @@ class Forgetful(BaseLlm):
     ) -> AsyncGenerator[LlmResponse, None]:
         """See `BaseLlm`."""
         await asyncio.sleep(self.seconds)
-        # What its siblings say comes in between.
+        # Its siblings' events come in between.
         answered = self.model in llm_request.model_dump_json(include={"contents"})
         yield parts(call(self.tool, name=self.model)) if self.tool and not answered else say("done")
 
@@ -90,7 +90,8 @@ def composed(name: str, seed: str) -> Scenario:
             )
         kind = random.choice(_COMPOSITES)
         more = {"max_iterations": 2} if kind is LoopAgent else {}
-        # Who does not wait until events are stored asks the model before it sees what the tool gave, under ADK too.
+        # Code that does not wait until events are stored calls the model before it sees the tool's result, under ADK
+        # too.
         tools = tools and kind in (SequentialAgent, ParallelAgent, LoopAgent)
         inside = [agent(depth - 1, tools) for _ in range(random.randint(2, depth + 1))]
         composite: BaseAgent = kind(name=title, sub_agents=inside, **more)

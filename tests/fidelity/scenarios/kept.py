@@ -1,4 +1,4 @@
-"""What code gives and looks at that is no plain JSON: errors, results, and what services hold."""
+"""Values that are not plain JSON: errors, results, and what services hold."""
 
 import asyncio
 import collections
@@ -36,7 +36,7 @@ from tests.fidelity.script import call, parts, say, script
 
 
 class SlottedError(Exception):
-    """Keeps its code where no dictionary is, and is made of something else than its text."""
+    """Keeps its code in a slot, and its arguments are not its text."""
 
     __slots__ = ("number",)
 
@@ -64,7 +64,7 @@ async def broken(how: str) -> None:
 
 
 def looked_at(tool: BaseTool, args: dict[str, Any], tool_context: ToolContext, error: Exception) -> dict[str, Any]:
-    """Say what can be seen of an error."""
+    """Report what can be seen of an error."""
     seen: dict[str, Any] = {"is": type(error).__name__, "says": str(error), "cause": repr(error.__cause__)}
     if isinstance(error, OSError):
         seen |= {"errno": error.errno, "file": error.filename}
@@ -93,7 +93,7 @@ def put(line: str, tool_context: ToolContext) -> list[str]:
 
 
 async def hand(line: str, tool_context: ToolContext) -> list[str]:
-    """The same in one that waits for nothing."""
+    """The same in an async function that waits for nothing."""
     return _put(line, tool_context)
 
 
@@ -104,7 +104,7 @@ async def post(line: str, tool_context: ToolContext) -> list[str]:
 
 
 def change(lines: list[str], tool_context: ToolContext) -> str:
-    """Change what is shared with callbacks."""
+    """Change what callbacks share."""
     executed("change")
     lines.append("changed")
     tool_context.session.state["past the delta"] = "set"
@@ -112,20 +112,20 @@ def change(lines: list[str], tool_context: ToolContext) -> str:
 
 
 def seen(tool: BaseTool, args: dict[str, Any], tool_context: ToolContext, **more: Any) -> None:
-    """Write down what a callback around a tool sees."""
+    """Record what a callback around a tool sees."""
     when = "after" if more else "before"
     state = {key: tool_context.state.get(key) for key in ("lines", "past the delta")}
     called(f"{when} {tool.name} {args} {state}")
 
 
 class Level(enum.IntEnum):
-    """A number with a name."""
+    """An integer enum."""
 
     HIGH = 3
 
 
 class Row(pydantic.BaseModel):
-    """Holds anything."""
+    """A model with an untyped field."""
 
     value: Any = None
 
@@ -134,7 +134,7 @@ Place = collections.namedtuple("Place", "x y")
 
 
 async def odd(kind: str) -> Any:
-    """Give something."""
+    """Return something."""
     executed("odd", kind)
 
     class Local(pydantic.BaseModel):
@@ -155,13 +155,13 @@ async def odd(kind: str) -> Any:
 
 @dataclasses.dataclass
 class Cost:
-    """An object that a model puts beside its answer."""
+    """An object that a model adds to its answer."""
 
     cents: int
 
 
 class Priced(LlmResponse):
-    """A response of one's own."""
+    """A custom response class."""
 
     price: Any = None
 
@@ -172,7 +172,7 @@ def answer(text: str) -> types.Content:
 
 
 def noted(callback_context: CallbackContext, llm_response: LlmResponse) -> None:
-    """Write down what is beside the answer."""
+    """Record what is beside the answer."""
     if llm_response.custom_metadata:
         cost, took = llm_response.custom_metadata["cost"], llm_response.custom_metadata["took"]
         callback_context.state["cost"] = f"{cost.cents} {took.total_seconds()}"
@@ -182,16 +182,16 @@ def noted(callback_context: CallbackContext, llm_response: LlmResponse) -> None:
 
 
 _ids: dict[str, set[tuple[str, ...]]] = {}
-"""What was seen of the ids of an invocation, in whatever attempt."""
+"""The ids seen of an invocation, in any attempt."""
 
 
 def identified(callback_context: CallbackContext) -> None:
-    """Make up an id."""
+    """Generate an id."""
     callback_context.state["request"] = str(uuid.uuid4())
 
 
 class Tracing(BasePlugin):
-    """Makes up an id where there is no context but that of the invocation."""
+    """Generates an id where only the invocation's context exists."""
 
     @override
     async def before_run_callback(self, *, invocation_context: InvocationContext) -> None:
@@ -205,7 +205,7 @@ def timed(callback_context: CallbackContext, llm_request: LlmRequest) -> None:
 
 
 def look(tool_context: ToolContext) -> str:
-    """See them."""
+    """Return them."""
     executed("look")
     state = tool_context.state
     _ids.setdefault(tool_context.invocation_id, set()).add((state["request"], state["at"], state["trace"]))
@@ -213,7 +213,7 @@ def look(tool_context: ToolContext) -> str:
 
 
 def told_apart(callback_context: CallbackContext) -> None:
-    """Say how many different ones were seen."""
+    """Report how many different ones were seen."""
     state = callback_context.state
     seen = _ids[callback_context.invocation_id]
     state["different"] = len(seen | {(state["request"], state["at"], state["trace"])})
@@ -251,7 +251,7 @@ async def _append(invocation: InvocationContext, text: str) -> None:
 
 
 async def counted(callback_context: CallbackContext) -> None:
-    """Write down which artifacts there are, and what is refused."""
+    """Record which artifacts exist, and what is refused."""
     names = await callback_context.list_artifacts()
     found = [name for name in names if await callback_context.load_artifact(name) is not None]
     memories = await callback_context.search_memory("umbrella")

@@ -1,4 +1,4 @@
-"""Several agents, one after the other, beside each other and inside each other."""
+"""Several agents, in sequence, in parallel and nested."""
 
 import warnings
 from collections.abc import AsyncGenerator
@@ -33,7 +33,7 @@ class Question(BaseModel):
 
 
 class Counting(BaseAgent):
-    """An agent of one's own: it asks its sub-agents in turn until one says stop, and writes down how many it took."""
+    """A custom agent: it asks its sub-agents in turn until one says stop, and records how many it took."""
 
     @override
     async def _run_async_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
@@ -72,7 +72,7 @@ def agent(name: str, *answers: Any, **attributes: Any) -> LlmAgent:
 
 
 def late(name: str) -> LlmAgent:
-    """An agent that is cancelled before its model has answered."""
+    """An agent that is cancelled before its model answers."""
     model = script("never", name=f"model_of_{name}", seconds=1).model_copy(update={"counted": False})
     return LlmAgent(name=name, model=model)
 

@@ -1,4 +1,4 @@
-"""What goes on three times at once: nothing of it ends before all of it has begun."""
+"""Code that runs three times at once: nothing ends before all of it has started."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -18,7 +18,7 @@ _met: WeakKeyDictionary[run.Attempt, asyncio.Barrier] = WeakKeyDictionary()
 
 
 async def wait() -> None:
-    """Wait for the others of the attempt; in one that is to break off, for ever."""
+    """Wait for the others of the attempt; in an attempt that breaks off, for ever."""
     attempt = run.current.get()
     breaks_off = attempt.run.breaks is not None and attempt is attempt.run.turns[attempt.turn][0]
     await _met.setdefault(attempt, asyncio.Barrier(4 if breaks_off else 3)).wait()
@@ -32,7 +32,7 @@ async def meet(name: str) -> dict[str, str]:
 
 
 class Meeting(Script):
-    """A model that answers when the others are asked as well."""
+    """A model that answers once the others are called as well."""
 
     async def generate_content_async(
         self, llm_request: LlmRequest, stream: bool = False

@@ -35,7 +35,7 @@ async def instruct(context: ReadonlyContext) -> str:
 
 
 def remember(callback_context: CallbackContext) -> None:
-    """Write into every scope."""
+    """Write to every scope."""
     called("remember")
     turns = callback_context.state.get("turns", 0)
     callback_context.state["turns"] = turns + 1

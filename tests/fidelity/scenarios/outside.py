@@ -1,4 +1,4 @@
-"""What reaches outside: MCP servers and credentials."""
+"""External things: MCP servers and credentials."""
 
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ key = AuthConfig(
 
 
 async def enter(gate: str, credential: AuthCredential) -> dict[str, Any]:
-    """Enter with a credential that ADK sees to."""
+    """Enter with a credential that ADK provides."""
     executed("enter", gate)
     return {"gate": gate, "with": credential.api_key}
 

@@ -1,4 +1,4 @@
-"""What users write around ADK's constructs: asyncio of their own, between branches, in callbacks and in agents."""
+"""Users' own code around ADK's constructs: their own asyncio, between branches, in callbacks and in agents."""
 
 import asyncio
 import socketserver
@@ -28,11 +28,11 @@ from tests.fidelity.scenarios.tools import with_timer
 from tests.fidelity.script import call, parts, script
 
 _shared: dict[str, Any] = {}
-"""What branches share, by invocation; as globals of an agent it outlives an attempt."""
+"""What branches share, by invocation. Like globals of an agent it outlives an attempt."""
 
 
 def shared(context: CallbackContext, make: Callable[[], Any]) -> Any:
-    """The one thing that the branches of an invocation share."""
+    """The object that the branches of an invocation share."""
     return _shared.setdefault(context.invocation_id, make())
 
 
@@ -40,7 +40,7 @@ Callback = Callable[[CallbackContext, LlmRequest], Awaitable[None]]
 
 
 def branches(before: Callback, after: Any = None, names: tuple[str, ...] = ("left", "right")) -> ParallelAgent:
-    """Agents side by side with these callbacks around their models."""
+    """Parallel agents with these callbacks around their models."""
     return ParallelAgent(
         name="parallel",
         sub_agents=[
@@ -56,22 +56,22 @@ def branches(before: Callback, after: Any = None, names: tuple[str, ...] = ("lef
 
 
 def released(context: CallbackContext, _: LlmResponse) -> None:
-    """Give back what was taken before the model."""
+    """Release what was taken before the model call."""
     _shared[context.invocation_id].release()
 
 
 async def locked(callback_context: CallbackContext, llm_request: LlmRequest) -> None:
-    """Take a lock that is held while the model is asked."""
+    """Take a lock that is held during the model call."""
     await shared(callback_context, asyncio.Lock).acquire()
 
 
 async def limited(callback_context: CallbackContext, llm_request: LlmRequest) -> None:
-    """Let two ask at a time."""
+    """Let two call at a time."""
     await shared(callback_context, lambda: asyncio.Semaphore(2)).acquire()
 
 
 async def told(callback_context: CallbackContext, llm_request: LlmRequest) -> None:
-    """Wait for the branch that is begun last."""
+    """Wait for the branch that starts last."""
     event = shared(callback_context, asyncio.Event)
     if callback_context.agent_name == "right":
         event.set()
@@ -79,7 +79,7 @@ async def told(callback_context: CallbackContext, llm_request: LlmRequest) -> No
 
 
 async def handed(callback_context: CallbackContext, llm_request: LlmRequest) -> None:
-    """Hear something from another branch."""
+    """Receive something from another branch."""
     queue = shared(callback_context, asyncio.Queue)
     if callback_context.agent_name == "right":
         queue.put_nowait("hello")
@@ -105,7 +105,7 @@ async def awaited(callback_context: CallbackContext, llm_request: LlmRequest) ->
 
 
 async def in_a_thread(callback_context: CallbackContext, llm_request: LlmRequest) -> None:
-    """Read a file without keeping others waiting."""
+    """Read a file without blocking others."""
     text = await asyncio.to_thread(Path(__file__).read_text)
     callback_context.state[callback_context.agent_name] = text.partition("\n")[0]
 
@@ -139,7 +139,7 @@ async def _events(agent: BaseAgent, ctx: InvocationContext) -> list[Event]:
 
 
 class Gathering(BaseAgent):
-    """Runs its sub-agents at once, and says what they have said in their order."""
+    """Runs its sub-agents at once, and yields their events in their order."""
 
     @override
     async def _run_async_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
@@ -149,7 +149,7 @@ class Gathering(BaseAgent):
 
 
 class Queueing(BaseAgent):
-    """Runs its sub-agents at once, each in a task that puts into a queue what it says."""
+    """Runs its sub-agents at once, each in a task that puts its events into a queue."""
 
     @override
     async def _run_async_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
@@ -174,7 +174,7 @@ class Queueing(BaseAgent):
 
 
 class Merging(BaseAgent):
-    """Runs its sub-agents at once, and makes a new task for each event as it comes."""
+    """Runs its sub-agents at once, with a new task for each event."""
 
     @override
     async def _run_async_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
@@ -192,7 +192,7 @@ class Merging(BaseAgent):
 
 
 class Hurrying(BaseAgent):
-    """Gives its first sub-agent little time, and then asks the second one."""
+    """Gives its first sub-agent little time, and then asks the second."""
 
     by_wait_for: bool = False
 
@@ -212,7 +212,7 @@ class Hurrying(BaseAgent):
 
 
 class Working(BaseAgent):
-    """Does something that takes a while and that nobody knows of."""
+    """Does work that takes a while and that nobody knows of."""
 
     @override
     async def _run_async_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
@@ -235,12 +235,12 @@ def singer(name: str, seconds: float) -> LlmAgent:
 
 
 def singers() -> list[BaseAgent]:
-    """Three that end in the opposite order."""
+    """Three agents that end in the opposite order."""
     return [singer("tenor", 0.06), singer("alto", 0.03), singer("bass", 0)]
 
 
 async def found(callback_context: CallbackContext) -> types.Content | None:
-    """Answer with what was made before, if it was."""
+    """Answer with what was made before, if anything."""
     part = await callback_context.load_artifact("report.txt")
     return None if part is None else types.Content(role="model", parts=[types.Part(text="the report")])
 
@@ -251,13 +251,13 @@ async def kept(callback_context: CallbackContext) -> None:
 
 
 async def left(callback_context: CallbackContext) -> None:
-    """Leave several files at once."""
+    """Save several files at once."""
     saved = (callback_context.save_artifact(f"{name}.txt", types.Part(text=name)) for name in ("one", "two", "three"))
     callback_context.state["saved"] = len(await asyncio.gather(*saved))
 
 
 cost: ContextVar[int] = ContextVar("cost", default=0)
-"""What tools note, as libraries for tracing and costs do."""
+"""What tools record, as tracing and cost libraries do."""
 
 
 def priced(price: int) -> dict[str, int]:
@@ -283,12 +283,12 @@ async def shop() -> None:
 
 
 def with_cost(tool: BaseTool, args: dict[str, Any], tool_context: ToolContext, tool_response: Any) -> Any:
-    """What the call has cost so far."""
+    """The cost of the call so far."""
     return {**tool_response, "cost": cost.get()}
 
 
 def with_cost_of_failure(tool: BaseTool, args: dict[str, Any], tool_context: ToolContext, error: Exception) -> Any:
-    """What the call has cost, though it failed."""
+    """The cost of the call, although it failed."""
     return {"error": str(error), "cost": cost.get()}
 
 

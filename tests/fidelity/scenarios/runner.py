@@ -1,4 +1,4 @@
-"""What the Runner and the App are told."""
+"""Arguments of the Runner and the App."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What code of an agent asks the session service about its own session."""
+"""What an agent's code asks the session service about its own session."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,7 +16,7 @@ from tests.fidelity.script import call, parts, script
 
 
 def reading(where: str) -> Callable[..., Awaitable[None]]:
-    """A callback that writes into the state, and notes what its session is by then."""
+    """A callback that writes to the state, and records its session."""
 
     async def read(callback_context: CallbackContext, **_: Any) -> None:
         callback_context.state[where] = [where]

@@ -50,13 +50,13 @@ async def broken() -> None:
 
 
 async def text() -> str:
-    """Give something that is no dict."""
+    """Return something that is not a dict."""
     executed("text")
     return "plain text"
 
 
 async def nothing() -> None:
-    """Give nothing."""
+    """Return nothing."""
     executed("nothing")
 
 
@@ -93,7 +93,7 @@ async def silent(tool_context: ToolContext) -> dict[str, str]:
 
 
 async def escalate(tool_context: ToolContext) -> dict[str, str]:
-    """End what is around."""
+    """End the surrounding loop."""
     executed("escalate")
     tool_context.actions.escalate = True
     return {"escalated": "yes"}
@@ -129,7 +129,7 @@ async def ask(amount: int, tool_context: ToolContext) -> dict[str, Any]:
 
 @restate_tool
 async def with_timer(name: str) -> dict[str, str]:
-    """Use Restate, where there is one."""
+    """Use Restate if it is there."""
     try:
         context = restate_context()
     except LookupError:

@@ -21,7 +21,7 @@ from tests.fidelity.script import call, parts, script
 
 
 class Order(BaseModel):
-    """What functions hand on to each other."""
+    """What functions pass on to each other."""
 
     item: str
     amount: int = 1
@@ -33,7 +33,7 @@ def agent(name: str, *answers: Any, **attributes: Any) -> LlmAgent:
 
 
 async def parse(node_input: str) -> Order:
-    """Make an order of a text."""
+    """Make an order from a text."""
     executed("parse")
     return Order(item=node_input, amount=2)
 
@@ -71,7 +71,7 @@ async def right(node_input: str) -> str:
 
 
 async def together(node_input: dict[str, str]) -> str:
-    """What both came to."""
+    """The results of both."""
     executed("together")
     return " and ".join(f"{key}: {value}" for key, value in sorted(node_input.items()))
 
@@ -104,7 +104,7 @@ async def ask(ctx: Context, node_input: str) -> Any:
 
 
 async def told(node_input: Any) -> str:
-    """Go on with what the user said."""
+    """Continue with what the user said."""
     executed("told")
     return f"told {node_input}"
 
@@ -128,7 +128,7 @@ async def work(node_input: str) -> str:
 
 
 async def gathered(node_input: Any) -> str:
-    """What became of it."""
+    """The results."""
     executed("gathered")
     return str(node_input)
 

@@ -43,7 +43,7 @@ def adk(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
 
 @pytest.fixture(scope="module")
 def ours() -> FastAPI:
-    """The gateway's own app; what it stands on is not there."""
+    """The gateway's own app, with nothing behind it."""
     app = scripted_app("x")
     return gateway_app(
         GatewayConfig(
@@ -73,7 +73,7 @@ async def anything() -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def ask(client: httpx.AsyncClient, method: str, target: str, **values: Any) -> httpx.Response:
-    """A request whose target goes over the wire as it is."""
+    """A request whose target is sent unchanged."""
     return await client.request(method, "/", extensions={"target": target.encode()}, **values)
 
 

@@ -1,4 +1,4 @@
-"""The keys that tokens are verified with."""
+"""The keys that verify tokens."""
 
 import base64
 import hashlib
@@ -58,7 +58,7 @@ async def test_a_public_key_verifies_what_its_private_one_signed_and_no_more(key
 
 
 def forged(public: str, **claims: Any) -> dict[str, str]:
-    """A token signed by HMAC with a public key for its secret, which jwt.encode refuses to make."""
+    """A token signed by HMAC with a public key as the secret, which jwt.encode refuses to make."""
 
     def part(value: bytes) -> str:
         return base64.urlsafe_b64encode(value).decode().rstrip("=")
@@ -136,8 +136,8 @@ PRIVATE = RSA.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).d
         ({"auth_key": SECRET, "auth_jwks_url": "https://issuer.example/jwks"}, "Both"),
         ({"auth_jwks_url": "file:///etc/passwd"}, "cannot be used"),
         ({"auth_key": "short"}, "guessed"),
-        ({"auth_key": PRIVATE}, "no public key"),
-        ({"auth_key": "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----"}, "no public key"),
+        ({"auth_key": PRIVATE}, "not a readable public key"),
+        ({"auth_key": "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----"}, "not a readable public key"),
         ({"auth_key": "".join(pem(RSA).splitlines()[1:-1])}, "not as PEM"),
         ({"auth_key": '{"keys": [{"kty": "RSA", "n": "x", "e": "AQAB"}]}'}, "not as PEM"),
     ],

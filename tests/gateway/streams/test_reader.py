@@ -14,7 +14,7 @@ TURN = TurnId.parse("inv_1x.dXNlci94L3M")
 
 
 class StoredTurns:
-    """The turns of a service, of which this is stored; they do not end."""
+    """The turns of a service with these events stored; they do not end."""
 
     def __init__(self, *events: Json) -> None:
         self._events = list(events)
@@ -32,7 +32,7 @@ def partial(attempt: str, author: str, text: str, after: int = 0) -> Partial:
 
 
 async def shown(*entries: AnyEntry, after: Mark | None = None, stored: tuple[Json, ...] = ()) -> list[str]:
-    """What a reader shows of these entries: who says what, and resets."""
+    """What a reader shows of these entries: each speaker's text, and resets."""
     broker = MemoryBroker()
     for entry in (Start(attempt="1"), *entries, End(number=0)):
         broker.publish(str(TURN), dump(entry), last=isinstance(entry, End))

@@ -1,4 +1,4 @@
-"""Watching turns: live, from where one left, after the end, and when something is lost on the way."""
+"""Watching turns: live, from the last position, after the end, and when something is lost."""
 
 import asyncio
 from dataclasses import replace
@@ -107,7 +107,7 @@ async def test_who_leaves_can_come_back_to_any_copy(
             async for event in events:
                 shown.show(event)
         assert shown.partial_text == text_of(shown.complete[0]) == "once upon a time "
-        # And from the beginning, now that all is over.
+        # And from the beginning, now that everything is over.
         again = screen((await other.get(path)).text)
         assert (again.partial_text, again.complete) == ("once upon a time ", shown.complete)
         assert (await other.get(path, params={"after": shown.last_id})).text == ""
@@ -120,7 +120,7 @@ async def test_without_a_broker_the_store_has_it_all(
     answer = await gateway.post("/run_sse", json=body(user, "tool a,b"))
     turn_id = answer.headers[TURN_ID]
     seen = screen(answer.text).complete
-    for broker in (None, MemoryBroker()):  # none, and one that knows nothing of the turn
+    for broker in (None, MemoryBroker()):  # no id, and one that knows nothing of the turn
         async with served(gateway_app(gateway_config(server, broker))) as other:
             assert screen((await other.get(f"/turns/{turn_id}/events")).text).complete == seen
             assert screen((await other.get(f"/turns/{turn_id}/events?after=1.-")).text).complete == seen[1:]
@@ -183,7 +183,7 @@ async def test_strategies_are_heeded_by_run_and_run_sse(gateway: httpx.AsyncClie
         assert text_of(answer.json()[0]) == "1"
     alone = await gateway.post("/run_sse", json=body(user, "hello", multitask_strategy="reject"))
     assert (alone.status_code, TURN_ID in alone.headers) == (200, True)
-    # One that ran and failed before it said anything was not rejected.
+    # A turn that ran and failed before it said anything was not rejected.
     await gateway.post(f"/apps/choir/users/{user}/sessions", json={"sessionId": "s"})
     failing = {**body(user, "error", multitask_strategy="reject"), "appName": "choir"}
     failed = await gateway.post("/run_sse", json=failing)
@@ -211,9 +211,9 @@ async def test_a_model_that_is_asked_again_is_said_to_who_watches_and_logged(
     ]
     assert "ClientConnectorError: Cannot connect" in retries[0]["error"]
     assert MODEL_RETRY not in whole.text + stored
-    logged = [record.getMessage() for record in caplog.records if "is asked again" in record.getMessage()]
+    logged = [record.getMessage() for record in caplog.records if "Retrying in" in record.getMessage()]
     assert len(logged) == 4
-    assert logged[0].startswith("gemini-2.5-flash, of unreachable, has failed: ClientConnectorError: Cannot connect")
+    assert logged[0].startswith("gemini-2.5-flash of unreachable failed: ClientConnectorError: Cannot connect")
 
 
 @plain
@@ -356,7 +356,7 @@ async def test_a_client_that_does_not_read_lags_alone(binary: Path, settings: Se
     ):
         await gateway.post(f"/apps/scripted/users/{user}/sessions", json={"sessionId": "s"})
         async with watching(other, "POST", "/run_sse", json=body(user, text)) as (response, unread):
-            # The model says a chunk when this client has seen those before, and waits for nobody else.
+            # The model says a chunk once this client has seen the earlier ones, and waits for nobody else.
             path = f"/turns/{response.headers[TURN_ID]}/events"
             shown, late = Screen(), Screen()
             async with watching(gateway, "GET", path) as (_, events):
@@ -369,7 +369,7 @@ async def test_a_client_that_does_not_read_lags_alone(binary: Path, settings: Se
             assert shown.partial_text == text_of(shown.complete[0]) == "".join(words)
             assert shown.resets == 0
             assert shown.complete == (await history(gateway, user))[1:]
-            # Now that one reads on: what it did not take in is no longer there, but what counts is.
+            # Now that client reads on: what it missed is no longer kept, but what counts is.
             seen = [late.show(event) async for event in unread]
     assert (late.resets, late.complete) == (1, shown.complete)
     assert len(seen) < len(words)
@@ -384,7 +384,7 @@ async def test_the_id_of_another_ones_turn_reaches_nothing(gateway: httpx.AsyncC
         assert (await gateway.get(f"/turns/{wrong}/events")).status_code == 404
         assert (await gateway.post(f"/turns/{wrong}/cancel")).status_code == 404
     bad = await gateway.get(f"/turns/{turn_id}/events", headers={"last-event-id": "yesterday"})
-    assert (bad.status_code, "'yesterday' is not the id of an event" in bad.json()["detail"]) == (400, True)
+    assert (bad.status_code, "'yesterday' is not an event id" in bad.json()["detail"]) == (400, True)
 
 
 async def test_a_state_edit_merges_with_a_turn(gateway: httpx.AsyncClient, chat: ChatClient) -> None:
