@@ -33,8 +33,6 @@ async def test_what_blocks_everybody_is_said_with_its_line(
     await until(over)
     watch.stop()
     said, goes_on = (record.getMessage() for record in caplog.records)
-    assert said.startswith(
-        "The event loop has been blocked for more than 0.2 s, and with it all turns of this process."
-    )
+    assert said.startswith("The event loop has been blocked for more than 0.2 s, and with it all turns of this process")
     assert said.endswith("in callback\n    time.sleep(0.5)")
     assert goes_on.startswith("The event loop continues after 0.")
