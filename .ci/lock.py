@@ -1,6 +1,6 @@
-"""Whether requirements.lock is complete: whatever a locked package asks for, for its extras too, is locked as well.
+"""Checks that requirements.lock is complete: everything that a locked package requires, extras included, is locked too.
 
-What they ask for is read from the metadata of the installed packages, and looked up for each Python and each system
+The requirements are read from the metadata of the installed packages, and evaluated for each Python and each system
 that the project supports. A complete lock is installed without resolving anything, the same on any day.
 """
 
@@ -21,7 +21,7 @@ Environment = dict[str, str]
 
 
 def environments() -> Iterator[Environment]:
-    """What markers are evaluated in."""
+    """Yields the environments in which markers are evaluated."""
     for python in PYTHONS:
         for platform, system in SYSTEMS.items():
             yield {
@@ -33,10 +33,10 @@ def environments() -> Iterator[Environment]:
 
 
 def locked(lock: str) -> Iterator[Requirement]:
-    """The packages of a lock.
+    """Yields the packages of a lock.
 
     Raises:
-        SystemExit: one is not pinned to a version and its hashes.
+        SystemExit: if one is not pinned to a version and its hashes.
     """
     for line in lock.replace("\\\n", "").splitlines():
         required, hashed, _ = line.partition("--hash=sha256:")
@@ -47,14 +47,14 @@ def locked(lock: str) -> Iterator[Requirement]:
 
 
 def wanted(pyproject: str) -> list[Requirement]:
-    """What the project itself asks for, for development too."""
+    """Returns the project's own requirements, including those for development."""
     content = tomllib.loads(pyproject)
     return [*map(Requirement, content["project"]["dependencies"] + content["dependency-groups"]["dev"])]
 
 
 @cache
 def installed(name: str) -> tuple[str | None, list[Requirement]]:
-    """The version of a package that is installed, and what it asks for; none if it is for another Python or system."""
+    """Returns an installed package's version and requirements; none if it is for another Python or system."""
     try:
         found = distribution(name)
     except PackageNotFoundError:
@@ -63,7 +63,7 @@ def installed(name: str) -> tuple[str | None, list[Requirement]]:
 
 
 def unmet(packages: list[Requirement], wanted: list[Requirement], environment: Environment) -> Iterator[str]:
-    """A sentence for each requirement that the packages do not meet."""
+    """Yields a sentence for each requirement that the packages do not meet."""
 
     def holds(required: Requirement, extra: str = "") -> bool:
         return required.marker is None or required.marker.evaluate({**environment, "extra": extra})
@@ -87,7 +87,7 @@ def unmet(packages: list[Requirement], wanted: list[Requirement], environment: E
 
 
 def main() -> None:
-    """Check the lock of this project."""
+    """Checks the lock of this project."""
     root = Path(__file__).parents[1]
     packages = [*locked((root / "requirements.lock").read_text())]
     asked = wanted((root / "pyproject.toml").read_text())

@@ -1,4 +1,4 @@
-"""What a turn costs, beside others on the same machine, in one run: `python -m benchmarks [--quick] [--write]`."""
+"""What a turn costs, and what others cost in the same run: `python -m benchmarks [--quick] [--write]`."""
 
 import argparse
 import asyncio
@@ -27,7 +27,7 @@ from benchmarks.variants import Machine, Ours, Variant
 
 @dataclass(frozen=True)
 class Plan:
-    """How long is measured."""
+    """How long to measure."""
 
     users: tuple[int, ...] = (1, 8, 32, 128)
     seconds: float = 2
@@ -45,28 +45,28 @@ _CALLS, _WARM, _FRESH, _GROWTH = 30, 5, 15, 20
 
 @dataclass
 class Slice:
-    """What one load came to."""
+    """The results of one load."""
 
     rate: float
-    """Turns a second."""
+    """Turns per second."""
     median: float
     """Milliseconds."""
     slow: float
     """Milliseconds of the slowest in a hundred."""
     python: float
-    """Milliseconds of the processor a turn."""
+    """Milliseconds of CPU per turn."""
     restate: float
 
 
 class Generator:
-    """The process that makes load."""
+    """The process that generates load."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._labels = itertools.count()
 
     async def run(self, variant: Variant, users: int, **how: Any) -> Loaded:
-        """Have users talk to a variant, new ones unless their label is known."""
+        """Lets users talk to a variant; new ones unless their label is known."""
         label = f"u{next(self._labels)}"
         load: Load = {"kind": variant.kind, "url": variant.url, "users": users, "label": label}
         load["may_fail"] = variant.restate is None
@@ -80,7 +80,7 @@ class Generator:
         return loaded
 
     async def slice(self, variant: Variant, users: int, seconds: float) -> Slice:
-        """Have users talk to a variant for so long, and see what that takes."""
+        """Lets users talk to a variant for this long, and measures what that takes."""
 
         def used() -> list[float]:
             return [process.seconds() if process else 0.0 for process in (variant.python, variant.restate)]
@@ -95,7 +95,7 @@ class Generator:
 
 @asynccontextmanager
 async def generator() -> AsyncIterator[Generator]:
-    """The process that makes load, as long as this lasts."""
+    """The process that generates load, running meanwhile."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.load"),
         stdin=asyncio.subprocess.PIPE,
@@ -121,7 +121,7 @@ class Bench:
     report: Report = field(default_factory=Report)
 
     async def run(self) -> None:
-        """Measure all."""
+        """Measures everything."""
         plan = self.plan
         hypercorn, granian = await self.machine.ours("hypercorn"), await self.machine.ours("granian")
         ours = [hypercorn.variant, granian.variant]
@@ -146,12 +146,12 @@ class Bench:
         starts = [f"{one.start_seconds:.1f} s" for one in (hypercorn, granian)]
         self.report.line("From the start of a process to its first turn, with a Restate that runs", *starts)
         gone = [f"{await recovery(one):.2f} s" for one in (hypercorn, granian)]
-        self.report.line("From `kill -9` of it to the answer of the turn that it ran, but for the model's time", *gone)
+        self.report.line("From its `kill -9` to the answer of the turn that it ran, without the model's time", *gone)
 
     async def fresh(self, bare: Variant, variants: list[Variant]) -> None:
         """One turn after the other, each in a session of its own."""
         times: dict[str, list[float]] = {}
-        # Short rounds: the machine is not as fast at every minute.
+        # In short rounds, since the machine's speed varies from minute to minute.
         for _ in range(self.plan.fresh // _FRESH):
             for variant in [bare, *variants]:
                 loaded = await self.load.run(variant, 1, calls=_WARM + _FRESH, turns=1)
@@ -164,7 +164,7 @@ class Bench:
     async def crowd(self, users: int, variants: list[Variant]) -> None:
         """Users who talk at the same time, in sessions of up to 20 turns."""
         slices: dict[str, list[Slice]] = {}
-        for variant in variants:  # until sessions are as long as they are on average
+        for variant in variants:  # until sessions have their average length
             loaded = await self.load.run(variant, users, calls=TURNS // 2, label=_crowd(variant, users))
             if loaded["failed"]:
                 self.report.unanswered(users, variant.name, loaded["failed"], users * TURNS // 2)
@@ -177,7 +177,7 @@ class Bench:
             self.report.crowd(users, name, Slice(**median))
 
     async def growth(self, variants: list[Variant]) -> None:
-        """One session of each that grows, of which the model sees all."""
+        """One growing session of each; the model sees all of it."""
         took: dict[str, list[float]] = {variant.name: [] for variant in variants}
 
         for _ in range(self.plan.growth // _GROWTH):
@@ -189,7 +189,7 @@ class Bench:
             self.report.growth(name, milliseconds)
 
     async def bytes(self, ours: Ours) -> None:
-        """What the turns of a session are sent, and journal."""
+        """The bytes that turns of a session receive and journal."""
         async with httpx.AsyncClient(timeout=60) as http:
             last = self.plan.growth
             for number in range(1, last + 1):
@@ -201,7 +201,7 @@ class Bench:
                     self.report.line(f"Bytes of turn {number}: its message, its request, both journals", f"{size}", "")
 
     async def much(self, ours: Ours) -> None:
-        """What users with many sessions, or long ones, wait for."""
+        """How long users with many or long sessions wait."""
         async with httpx.AsyncClient(base_url=ours.server.ingress_url, timeout=60) as http:
 
             async def milliseconds(path: str, body: Callable[[int], dict[str, Any]]) -> str:
@@ -219,7 +219,7 @@ class Bench:
             for turn in self.plan.long:
                 await stored.session(http, f"turn-{turn}", 2 * turn)
                 took = await milliseconds(f"turn-{turn}/message", lambda _: {"message": "Hello", "session_id": "s"})
-                self.report.line(f"Turn {turn} of a session of which the model sees all", took, "")
+                self.report.line(f"Turn {turn} of a session, all of which the model sees", took, "")
             for count in self.plan.events:
                 await stored.session(http, f"long-{count}", count)
                 took = await milliseconds(f"long-{count}/append_events", _appended)
@@ -252,7 +252,7 @@ async def _journal_bytes(http: httpx.AsyncClient, admin_url: str) -> int:
 
 
 async def recovery(ours: Ours) -> float:
-    """Seconds from the death of an endpoint in the middle of a model call, but for those that the model takes."""
+    """Seconds from the death of an endpoint in the middle of a model call to the answer, without the model's own."""
     async with httpx.AsyncClient(timeout=60) as http:
         body = {"message": SLOW, "session_id": "s"}
         url = f"{ours.server.ingress_url}/Chat/killed/message"
@@ -266,7 +266,7 @@ async def recovery(ours: Ours) -> float:
 
 
 async def main(plan: Plan, write: bool) -> None:
-    """Measure, and print; or write it into the documentation."""
+    """Measures, and prints the result or writes it into the documentation."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         load = await stack.enter_async_context(generator())

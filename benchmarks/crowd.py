@@ -1,7 +1,7 @@
-"""People who all write at once, more than Restate runs handlers: `python -m benchmarks.crowd [--people 1200]`.
+"""More people who write at once than Restate runs handlers: `python -m benchmarks.crowd [--people 1200]`.
 
-They talk to an `adk-chat dev` whose Restate has its own default limit of 1,000, by `message`, by `post` and by
-`/run_sse`, and to a model that takes 5 seconds. Then as many turns wait for a timer, and one more person writes.
+They talk to an `adk-chat dev` whose Restate has its default limit of 1,000, by `message`, by `post` and by `/run_sse`,
+and to a model that takes 5 seconds. Then as many turns wait for a timer, and one more person writes.
 """
 
 import argparse
@@ -63,7 +63,7 @@ class Crowd:
     """The people.
 
     Args:
-        http: what they speak by.
+        http: the client.
         ingress: Restate's ingress.
         web: the gateway.
         people: how many.
@@ -76,7 +76,7 @@ class Crowd:
         self._people = people
 
     async def by(self, how: str, talk: Callable[[str], Awaitable[bool]]) -> str:
-        """All at once; gives what came of it."""
+        """All at once. Returns the results."""
         began = time.perf_counter()
         answered = await asyncio.gather(*(talk(f"{how}-{number}") for number in range(self._people)))
         return f"{sum(answered)} of {self._people} answered in {time.perf_counter() - began:.1f} s"
@@ -87,7 +87,7 @@ class Crowd:
         return status == 200
 
     async def post(self, user: str, text: str = "Think") -> bool:
-        """By `post`, and waiting for the end of the turn by its events."""
+        """By `post`, and waiting for the end of the turn in its events."""
         status, posted = await self._post(f"{self._ingress}/Chat/{user}/post", {"message": text, "session_id": "s"})
         if status != 200 or text == NAP:
             return status == 200
@@ -112,7 +112,7 @@ class Crowd:
 
 
 async def main(people: int) -> None:
-    """Run and print."""
+    """Runs and prints."""
     ports = {name: free_port() for name in ("port", "ingress-port", "admin-port", "endpoint-port")}
     options = [text for name, port in ports.items() for text in (f"--{name}", str(port))]
     ingress, web = (f"http://127.0.0.1:{ports[name]}" for name in ("ingress-port", "port"))

@@ -1,4 +1,4 @@
-"""An agent whose model answers at once, so that nothing is measured but what is around it."""
+"""An agent whose model answers at once, so that only what surrounds it is measured."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -12,12 +12,12 @@ from google.genai import types
 
 NAME = "instant"
 SLOW, SLOW_SECONDS = "slow", 0.5
-"""What is said to a model that is to take so long."""
+"""A message for which the model takes this long."""
 _ANSWER = "An answer of a usual length, say. " * 10
 
 
 class Instant(BaseLlm):
-    """A model that answers at once, unless it is asked not to."""
+    """A model that answers at once, unless asked not to."""
 
     async def generate_content_async(
         self, llm_request: LlmRequest, stream: bool = False

@@ -1,7 +1,7 @@
 """Users who send one message after the other, in a process of their own: `python -m benchmarks.load`.
 
-It is told by a line of JSON on its input what to do, and answers by one on its output. aiohttp, because with other
-clients the load itself is the limit.
+It reads what to do as a line of JSON from its input, and writes the results as one to its output. It uses aiohttp,
+because with other clients the load itself is the limit.
 """
 
 import asyncio
@@ -18,34 +18,34 @@ from typing_extensions import TypedDict
 from benchmarks.instant import NAME
 
 TURNS = 20
-"""How long a session gets, unless it is to grow."""
+"""How many turns a session gets, unless it grows."""
 
 
 class Load(TypedDict):
-    """What to do: by so many users, for so many seconds, or so many calls each."""
+    """What to do: for this many users and seconds, or this many calls each."""
 
     kind: str
-    """`bare`, `message`, `example`, `run`; or `sse`, of which the first event is what counts."""
+    """`bare`, `message`, `example`, `run`; or `sse`, measured to the first event."""
     url: str
     users: int
     label: str
-    """Users of the same label go on where they were."""
+    """Users with the same label continue where they were."""
     seconds: NotRequired[float]
     calls: NotRequired[int]
     turns: NotRequired[int]
-    """How long a session gets; 0, it grows."""
+    """How many turns a session gets; 0 for a growing one."""
     may_fail: NotRequired[bool]
-    """Whether a call may be answered with 500, or not at all, as by ADK's server where SQLite is locked too long."""
+    """Whether a call may fail with 500 or without an answer, as ADK's server does where SQLite is locked too long."""
 
 
 class Loaded(TypedDict):
-    """What came of it."""
+    """The results."""
 
     seconds: float
     milliseconds: list[float]
-    """That each call took, in their order; of a stream, until something came."""
+    """The duration of each call, in order; for a stream, to its first event."""
     failed: int
-    """How many others were answered with 500, or not at all."""
+    """How many others failed with 500 or without an answer."""
 
 
 class User:
@@ -61,17 +61,17 @@ class User:
         self._numbers = itertools.count()
         self.failed = 0
         self.first: float | None = None
-        """When the last call began to be answered, if that is what counts."""
+        """When the first event of the last call arrived, if that is measured."""
 
     async def begin(self) -> None:
-        """Create the sessions, where that is asked for."""
+        """Creates the sessions, where that is needed."""
         if self._of_adk:
             for number in range(self._sessions):
                 url = f"{self._load['url']}/apps/{NAME}/users/{self._name}/sessions"
                 await self._post(url, {"sessionId": f"s{number}"})
 
     async def call(self) -> None:
-        """The next call."""
+        """Makes the next call."""
         url, session = self._load["url"], f"s{next(self._numbers) // self._turns % self._sessions}"
         if self._load["kind"] == "bare":
             await self._post(f"{url}/Bare/message", "Hello")
@@ -105,14 +105,14 @@ class User:
 
 
 class Crowds:
-    """All users that there were."""
+    """All users so far."""
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
         self._http = http
         self._users: dict[str, list[User]] = {}
 
     async def run(self, load: Load) -> Loaded:
-        """Have some of them talk."""
+        """Lets some of them talk."""
         users = self._users.get(load["label"])
         if users is None:
             users = self._users[load["label"]] = [User(self._http, load, number) for number in range(load["users"])]
@@ -137,8 +137,8 @@ class Crowds:
 
 
 async def serve() -> None:
-    """Do what is asked, until nothing is."""
-    # Sooner than any server closes a connection that is idle, which may be just when it is used again.
+    """Does what it is asked, until its input ends."""
+    # Sooner than any server closes an idle connection, which may be just when it is used again.
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=1)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60)) as http:
         crowds = Crowds(http)

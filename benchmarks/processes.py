@@ -1,4 +1,4 @@
-"""Processes that are measured: what they use of the processor, and of memory."""
+"""The processes that are measured: their CPU time and memory."""
 
 import asyncio
 import os
@@ -23,22 +23,22 @@ class Process:
         return [Process(int(pid)) for pid in found.split()]
 
     def kill(self) -> None:
-        """End it at once."""
+        """Ends it at once."""
         os.kill(self.pid, signal.SIGKILL)
 
     def seconds(self) -> float:
-        """Of the processor, so far."""
+        """Seconds of CPU so far."""
         fields = (self._directory / "stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def megabytes(self) -> float:
-        """Of memory, at present."""
+        """Current megabytes of memory."""
         return int((self._directory / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 @asynccontextmanager
 async def started(said: str, *arguments: str, program: str | None = None, **environment: str) -> AsyncIterator[Process]:
-    """A process that has said that it serves: a program, or else what follows `python -m`."""
+    """A process that has said that it serves: a program, or what follows `python -m`."""
     process = await asyncio.create_subprocess_exec(
         *([program] if program else [sys.executable, "-m"]),
         *arguments,
@@ -57,13 +57,13 @@ async def started(said: str, *arguments: str, program: str | None = None, **envi
         try:
             async with asyncio.timeout(10):
                 await process.wait()
-        except TimeoutError:  # other servers may wait for connections that are kept
+        except TimeoutError:  # other servers may wait for kept-alive connections
             process.kill()
             await process.wait()
 
 
 def free_port() -> int:
-    """A port that nobody uses at the moment."""
+    """Returns a port that nobody uses now."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         return port

@@ -1,4 +1,4 @@
-"""The page that a run of the benchmark writes: tables, and the plots of what grows."""
+"""The page that a run of the benchmark writes: tables, and plots of what grows."""
 
 import os
 import platform
@@ -12,20 +12,23 @@ _PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _HEAD = """# What a turn costs
 
 This page is written by `make bench` (`.venv/bin/python -m benchmarks --write`), in one run on one machine: {machine}.
-All on loopback, with restate-server and the load generator on the same cores, so that what one takes the others lack;
-figures of other machines are others, and only those of one run can be compared. The model answers at once: nothing is
-measured but what is around it.
+Everything runs on loopback, with restate-server and the load generator on the same cores, so they compete for CPU.
+Other machines give other figures; only figures of one run can be compared. The model answers at once, so only what
+surrounds it is measured.
 
-Compared are the service on either of its HTTP servers, with one endpoint process; `adk-chat dev`, where endpoint,
-gateway and the traces of the dev UI are one process; the plain example of `restate.ext.adk` on hypercorn, as published;
-and ADK's own server (`adk api_server`) with its sessions in SQLite and in memory, which resumes nothing after a crash.
+The page compares:
+
+- adk_chat on each of its HTTP servers, with one endpoint process;
+- `adk-chat dev`, where endpoint, gateway and the traces of the dev UI are one process;
+- the plain example of `restate.ext.adk` on hypercorn, as published;
+- ADK's own server (`adk api_server`) with its sessions in SQLite and in memory, which resumes nothing after a crash.
 """
 _BEHIND = """## Where others are ahead
 
-- Turns a second at so many users, in times those of adk_chat on hypercorn, and on granian: {ahead}.
-- ADK's own server keeps no turn: it does less, and all that it was doing is gone when its process dies.
-- The plain example is one call of Restate where ours are three: it keeps a session in the K/V of the object that runs
-  it, so that a slow turn blocks all of the user's sessions, and every turn reads and writes the whole session.
+- Turns per second, as a multiple of adk_chat's on hypercorn and on granian, by number of users: {ahead}.
+- ADK's own server does less: its turns are lost when its process dies.
+- The plain example makes one call of Restate where adk_chat makes three. It stores a session in the object that runs
+  it, so a slow turn blocks all of the user's sessions, and every turn reads and writes the whole session.
 - A turn through the gateway (`/run`) is posted and then watched; `message` is one request.
 """
 _POINTS = 10
@@ -43,15 +46,15 @@ class Report:
         self._unanswered: list[str] = []
 
     def fresh(self, name: str, median: float, ratio: float) -> None:
-        """Milliseconds of a turn in a session of its own, and how many times those of a bare handler."""
+        """Adds the milliseconds of a turn in a session of its own, and their ratio to those of a bare handler."""
         self._fresh.append(f"| {name} | {median:.1f} | {ratio:.2f} |")
 
     def first_token(self, name: str, median: float) -> None:
-        """Milliseconds from a message to the first token of its answer, by `/run_sse`."""
+        """Adds the milliseconds from a message to the first token of its answer, by `/run_sse`."""
         self._fresh.append(f"| {name.replace('`/run`', '`/run_sse`')}: the first token | {median:.1f} | |")
 
     def crowd(self, users: int, name: str, found: Any) -> None:
-        """What so many users came to."""
+        """Adds the results of this many users."""
         self._rates.setdefault(users, {})[name] = found.rate
         restate = f"{found.restate:.1f}" if found.restate else ""
         self._crowd.append(
@@ -60,29 +63,29 @@ class Report:
         )
 
     def unanswered(self, users: int, name: str, count: int, of: int) -> None:
-        """How many messages of a crowd were not answered."""
+        """Adds how many messages of a crowd were not answered."""
         self._unanswered.append(f"Of {of} messages of {users} users, {name} answered {of - count}; the others failed.")
 
     def growth(self, name: str, milliseconds: list[float]) -> None:
-        """How long each turn of a session took."""
+        """Adds how long each turn of a session took."""
         self._growth.append((name, milliseconds))
 
     def line(self, what: str, *values: str) -> None:
-        """Something else, on hypercorn and on granian."""
+        """Adds another result, on hypercorn and on granian."""
         self._lines.append(_row([what, *values]))
 
     def text(self) -> str:
-        """The page."""
+        """Returns the page."""
         machine = f"{platform.system()} on {os.cpu_count()} cores, Python {platform.python_version()}, "
         machine += f"google-adk {version('google-adk')}, restate-sdk {version('restate-sdk')}"
         parts = [_HEAD.format(machine=machine)]
         parts.append("## A turn in a new session, one after the other\n")
         parts.append(_table(["", "ms", "times a bare handler"], self._fresh))
         parts.append("## Many users at once, in sessions of up to 20 turns\n")
-        columns = ["users", "", "turns a second", "ms", "ms, slowest of 100", "Python, ms of CPU a turn", "Restate"]
+        columns = ["users", "", "turns per second", "ms", "ms, slowest of 100", "Python, ms of CPU per turn", "Restate"]
         parts.append(_table(columns, self._crowd))
         parts += [f"{sentence}\n" for sentence in self._unanswered]
-        parts.append("## A session that grows, of which the model sees all\n")
+        parts.append("## A growing session; the model sees all of it\n")
         parts.append(self._growths())
         parts.append("## The rest\n")
         parts.append(_table(["", "hypercorn", "granian"], self._lines))
@@ -90,11 +93,11 @@ class Report:
         return "\n".join(parts)
 
     def write(self) -> None:
-        """Write the page."""
+        """Writes the page."""
         _PAGE.write_text(self.text())
 
     def _ahead(self) -> Iterator[str]:
-        """Who does more turns a second than we on hypercorn."""
+        """Yields who does more turns per second than ours."""
         for users, rates in self._rates.items():
             ours = [rate for name, rate in rates.items() if name.startswith("adk_chat")]
             for name, rate in rates.items():

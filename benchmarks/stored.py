@@ -1,4 +1,4 @@
-"""Users with much in store."""
+"""Users with much stored data."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,7 @@ _CONTENT = {"role": "user", "parts": [{"text": "An answer of a usual length, say
 
 
 async def sessions(http: httpx.AsyncClient, user: str, count: int) -> None:
-    """Give a user so many sessions."""
+    """Creates this many sessions of a user."""
     numbers = iter(range(count))
 
     async def create() -> None:
@@ -24,7 +24,7 @@ async def sessions(http: httpx.AsyncClient, user: str, count: int) -> None:
 
 
 async def session(http: httpx.AsyncClient, user: str, count: int) -> None:
-    """Give a user a session `s` of so many events."""
+    """Creates a session `s` with this many events."""
     await _call(http, f"{user}/create_session", {"session_id": "s"})
     for begin in range(0, count, _EVENTS_AT_ONCE):
         numbers = range(begin, min(count, begin + _EVENTS_AT_ONCE))

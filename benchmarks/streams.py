@@ -1,8 +1,8 @@
 """What live streams cost: `python -m benchmarks.streams [--redis]`.
 
-Everything runs on this machine: 100 clients, each of which is told 20 tokens a second, by `adk-chat dev`, which is one
-endpoint and one gateway in one process; or with `--redis` by `adk-chat serve` and `adk-chat web` with a Redis between
-them. The time to the first token is compared with that of ADK's own server on its session service in memory.
+Everything runs on this machine: 100 clients, each of which gets 20 tokens per second from `adk-chat dev`, where
+endpoint and gateway are one process; or with `--redis` from `adk-chat serve` and `adk-chat web` with a Redis between
+them. The time to the first token is compared with that of ADK's own server with its in-memory session service.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ APP = "speaker"
 
 
 class Speaker(BaseLlm):
-    """A model that says `TOKENS` tokens, `RATE` a second; or if asked for one, one and no more."""
+    """A model that says `TOKENS` tokens, `RATE` per second; or a single one if asked for that."""
 
     async def generate_content_async(
         self, llm_request: LlmRequest, stream: bool = False
@@ -102,7 +102,7 @@ async def adk() -> AsyncIterator[str]:
 
 
 async def listened(client: httpx.AsyncClient, user: str, text: str) -> tuple[float, list[float], str, list[str]]:
-    """One turn: seconds to the first token, the seconds at which each came, the answer, and the tokens."""
+    """One turn: the seconds to the first token, the times of all tokens, the answer, and the tokens."""
     await client.post(f"/apps/{APP}/users/{user}/sessions", json={"sessionId": "s"})
     message = {"role": "user", "parts": [{"text": text}]}
     body = {"appName": APP, "userId": user, "sessionId": "s", "newMessage": message, "streaming": True}
@@ -125,7 +125,7 @@ async def listened(client: httpx.AsyncClient, user: str, text: str) -> tuple[flo
 
 
 async def first_tokens(url: str, name: str) -> float:
-    """The usual milliseconds to the first token."""
+    """Returns the median of milliseconds to the first token."""
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         took = [(await listened(client, f"{name}-{number}", "one"))[0] * 1000 for number in range(FIRST + 5)]
     return statistics.median(took[5:])
@@ -154,7 +154,7 @@ async def crowd(url: str, processes: list[Process]) -> None:
 
 
 async def main(redis: bool) -> None:
-    """Measure and print."""
+    """Measures and prints."""
     kind = two_processes if redis else one_process
     print("adk-chat serve, adk-chat web and Redis:" if redis else "adk-chat dev:")
     with tempfile.TemporaryDirectory() as directory:

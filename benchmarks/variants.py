@@ -37,7 +37,7 @@ _ADK = {"sqlite": "`adk api_server` on SQLite", "memory": "`adk api_server` in m
 
 @dataclass
 class Variant:
-    """One of those that are compared."""
+    """One of the compared services."""
 
     name: str
     kind: str
@@ -56,11 +56,11 @@ class Ours:
     environment: dict[str, str]
     variant: Variant
     start_seconds: float
-    """From the beginning of the process to the moment in which it serves."""
+    """From the start of the process until it serves."""
 
 
 class Machine:
-    """All that is compared, running.
+    """Everything that is compared, running.
 
     Args:
         stack: ends it.
@@ -84,7 +84,7 @@ class Machine:
         return Ours(server, (*command, *options), environment, variant, took)
 
     async def dev(self) -> list[Variant]:
-        """`adk-chat dev`, by way of the ingress and of the gateway."""
+        """`adk-chat dev`, through the ingress and through the gateway."""
         ports = {name: free_port() for name in ("port", "ingress-port", "admin-port", "endpoint-port")}
         options = [text for name, port in ports.items() for text in (f"--{name}", str(port))]
         command = ("adk_chat", "dev", "benchmarks.instant:app", "--no-ui", *options)
@@ -99,7 +99,7 @@ class Machine:
         ]
 
     async def example(self) -> tuple[Variant, Variant]:
-        """The plain example of `restate.ext.adk`, and a bare handler, with a Restate of their own."""
+        """The plain example of `restate.ext.adk` and a bare handler, with a Restate of their own."""
         server, its = await self._restate("example")
         port = free_port()
         process = await self._started("endpoint", port)
@@ -144,7 +144,7 @@ async def bare_message(ctx: restate.Context, text: str) -> str:
 
 @example.handler("message")
 async def example_message(ctx: restate.ObjectContext, request: dict[str, str]) -> str | None:
-    """The chat of `restate.ext.adk` as its documentation shows it: sessions in the K/V of one object."""
+    """The chat of `restate.ext.adk` as in its documentation: sessions in the K/V of one object."""
     content = types.Content(role="user", parts=[types.Part(text=request["message"])])
     reply = None
     async for event in _runner.run_async(user_id=ctx.key(), session_id=request["session_id"], new_message=content):
@@ -157,7 +157,7 @@ async def _endpoint(port: int) -> None:
     """`Bare` and `Example`, on the server that Restate's own examples use."""
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
-    config.keep_alive_max_requests = sys.maxsize  # by default the engine's connections break at the 1,000th
+    config.keep_alive_max_requests = sys.maxsize  # by default Restate's connections break at the 1,000th request
     config.h2_max_concurrent_streams = 256
     serving = asyncio.create_task(hypercorn.asyncio.serve(restate.app([bare, example]), config))
     print(_SERVING)
@@ -165,7 +165,7 @@ async def _endpoint(port: int) -> None:
 
 
 async def api_server(app: App, port: int, sessions: BaseSessionService) -> None:
-    """Serve ADK's own server, and say so."""
+    """Serves ADK's own server, and says so."""
     server = ApiServer(
         agent_loader=Apps({app.name: app}),
         session_service=sessions,
@@ -186,7 +186,7 @@ async def api_server(app: App, port: int, sessions: BaseSessionService) -> None:
 
 
 def main(variant: str, port: str, *directory: str) -> None:
-    """Serve one of them."""
+    """Serves one of them."""
     if variant == "endpoint":
         uvloop.run(_endpoint(int(port)))
     elif variant == "sqlite":

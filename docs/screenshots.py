@@ -1,6 +1,6 @@
-"""Takes the screenshots of the README anew: `.venv/bin/python docs/screenshots.py`, with chromium and npm on PATH.
+"""Takes the screenshots of the docs: `.venv/bin/python docs/screenshots.py`, with chromium and npm on PATH.
 
-The fonts of ADK's dev UI come from npm, so that the pictures are the same on a machine that reaches no font server.
+The fonts of ADK's dev UI come from npm, so that the pictures are the same on a machine without a font server.
 """
 
 import json
@@ -35,7 +35,7 @@ LAST = "no call is made twice, none unheard."
 
 @contextmanager
 def dev(directory: Path) -> Iterator[dict[str, str]]:
-    """`adk-chat dev` with the demo model; gives its URLs by the name of their port's option."""
+    """`adk-chat dev` with the demo model. Yields its URLs by the name of their port's option."""
     ports = {name: _free_port() for name in ("port", "ingress-port", "admin-port", "endpoint-port")}
     options = [text for name, port in ports.items() for text in (f"--{name}", str(port))]
     command = [sys.executable, "-m", "adk_chat", "dev", *options, "--data-dir", str(directory)]
@@ -72,7 +72,7 @@ def dev_ui(page: Page, url: str) -> None:
 
 
 def restate_ui(page: Page, url: str) -> None:
-    """The same conversation, as it is stored."""
+    """The same conversation as stored."""
     key = quote(json.dumps({"operation": "EQUALS", "value": USER}))
     page.goto(f"{url}/ui/state/Chat?sysFilter_service_key={key}")
     page.get_by_role("button", name=f"Expand Virtual object instance Chat / {USER}").click()
@@ -100,7 +100,7 @@ def window(browser: Browser, fonts: Path) -> Page:
 
 
 def main() -> None:
-    """Take them."""
+    """Takes them."""
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
         packages = sorted({"/".join(file.split("/")[:2]) for file in FONTS.values()})
         subprocess.run(["npm", "install", "--silent", "--prefix", directory, *packages], check=True)

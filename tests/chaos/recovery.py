@@ -25,9 +25,9 @@ TIMES = 20
 _AGAIN_SECONDS = 0.02
 _HEAD = """# Recovery
 
-How much longer it takes until a message is answered in whose middle something is killed with SIGKILL. The client sends
-it again, with the same `idempotency-key`, where it gets no answer or a 503, and turns to the other gateway where one is
-gone.
+How much longer a message takes to be answered if something is killed with SIGKILL in the middle of it. If the client
+gets no answer or a 503, it sends the message again with the same `idempotency-key`; if its gateway is gone, it uses the
+other one.
 Of {times} kills each; {where}; written by `{command}`.
 
 | killed | median | worst |

@@ -18,29 +18,29 @@ HEAD = f"""\
 
 This page is written by the tests (`make test`). Each line is a small agent with a scripted model and some messages of a
 user, run under the `InMemoryRunner` of google-adk {version.__version__} and under adk_chat on a real restate-server.
-Both must come to the same: events with content, author, branch, actions and order, state of all scopes, what each model
-was asked, and the sequence of callbacks. One message more must be answered in the same session afterwards.
+Both must produce the same: events with content, author, branch, actions and order, the state of all scopes, the input
+of each model, and the sequence of callbacks. Then the same session must answer one more message.
 
 - **plain**: nothing goes wrong
 - **replaying**: the server makes the handler replay at every await
-- **failing**: for each entry of the journal in turn, an attempt breaks off right after it
-- **streaming**: with partial responses, and what is seen live compared as well
+- **failing**: for each journal entry in turn, an attempt breaks off right after it
+- **streaming**: with partial responses; what a client sees live is compared too
 
-In all four, each call of a model or a tool that got into the journal was executed once.
+In all four, each model or tool call in the journal was executed once.
 """
 TAIL = """
 ## What is different
 
-- A turn whose agent raises ends with one more event, which says so (`errorCode`, and `adk_chat_turn_failed` in its
-  `customMetadata`). Under ADK the exception is all there is.
-- A model call that fails with what may pass (no connection, 408, 429, 5xx) is made again, for two minutes at most.
-- Plain functions as tools run in a thread (`ADK_CHAT_TOOL_THREADS=0` runs them on the event loop, as ADK does).
+- If the agent raises, the turn ends with one more event that records it (`errorCode`, and `adk_chat_turn_failed` in its
+  `customMetadata`). Under ADK there is only the exception.
+- A model call that fails with a transient error (no connection, 408, 429, 5xx) is retried for up to two minutes.
+- Tools that are plain functions run in a thread (`ADK_CHAT_TOOL_THREADS=0` runs them on the event loop, as ADK does).
 - Code outside models and tools (callbacks, plugins, instruction providers, custom agents, functions of a workflow that
-  take `ctx`) runs again on a replay, up to where the turn had got to. What it reads and writes as state, artifacts or
-  memory is what it was; what it does to the world outside it should do in a tool. Its timers begin anew.
-- A call that was under way when its process died is made again, since nobody knows how far it had got.
-- Agents that are somewhere else (`RemoteA2aAgent`, LangGraph's) are called again on a replay, unless in a tool.
-- A rewind, and `rollback`, take a key of the state away that was not there, and leave what a session was created with.
+  take `ctx`) runs again on a replay, up to the point that the turn had reached. The state, artifacts and memory that it
+  reads and writes are the same. Other side effects belong in a tool. Its timers start anew.
+- A call that was running when its process died is repeated, since nobody knows how far it got.
+- Remote agents (`RemoteA2aAgent`, LangGraph's) are called again on a replay, unless inside a tool.
+- A rewind, and `rollback`, remove state keys that did not exist before, and keep the session's initial state.
 - `run_live` (audio and video) needs a connection that lives as long as the conversation, and is refused.
 """
 
