@@ -74,7 +74,7 @@ class AppStates:
     """Reads and changes the `app:` state from other handlers, and caches in this process which apps have none.
 
     Args:
-        max_age: how long, in seconds, an app without state is taken to have none still.
+        max_age: how long to cache that an app has no state, in seconds.
     """
 
     def __init__(self, max_age: timedelta) -> None:
