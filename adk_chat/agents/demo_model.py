@@ -77,7 +77,7 @@ def _answer(request: LlmRequest) -> types.Part:
             return _say(reply(_said_before(request)))
     turns = sum(1 for content in request.contents if content.role == "user")
     return _say(
-        f'You said: "{asked}". That was message {turns} of this conversation, which I can see whole. '
+        f'You said: "{asked}". That was message {turns} of this conversation, and I can see all of it. '
         "I follow a few rules and need no key; for a real model set GOOGLE_API_KEY or ADK_CHAT_MODEL. "
         "Ask me for the time in Tokyo, to remember something, for my notes, or for a slow job."
     )
