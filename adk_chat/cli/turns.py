@@ -98,8 +98,7 @@ async def _find(admin: AdminApi, turn_id: str) -> Json:
     rows = await _turns(admin, f"({is_invocation(invocation_id)} OR {begun_by})")
     if not rows:
         raise click.ClickException(
-            f"{turn_id} is no turn that runs, waits or ended lately. A turn's id is in the header x-turn-id of the "
-            "gateway's answers, in the answer of `post`, and in `adk-chat turns list`."
+            f"No such turn: {turn_id}. Ids come from `turns list`, `post` or the `x-turn-id` header."
         )
     return rows[0]
 
