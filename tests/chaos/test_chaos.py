@@ -1,4 +1,4 @@
-"""Half a minute of faults under load; and the auditor, which finds what is wrong in forged histories and nothing else."""
+"""Half a minute of faults under load; and the auditor, which finds exactly what is wrong in forged histories."""
 
 import copy
 import os

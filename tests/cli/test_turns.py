@@ -65,7 +65,7 @@ async def test_turns_are_listed_shown_cancelled_and_killed(
     code, said = await asked(server, "kill", ids[0])
     assert (code, said) == (1, "Error: The turn has already ended.\n")
     code, said = await asked(server, "show", "nonsense' OR 1=1 --")
-    assert (code, "is no turn" in said) == (1, True)
+    assert (code, "No such turn" in said) == (1, True)
 
 
 @plain
