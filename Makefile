@@ -6,8 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PROGRAMS := $(VENV)/.programs
-# Processes that run tests, each with servers of its own; 0 runs them where pytest is, for a debugger. Files are not sorted
-# by their number of tests: the longest files have few, and would come last.
+# Processes that run tests, each with servers of its own; 0 runs them where pytest is, for a debugger.
 WORKERS ?= 2
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
@@ -20,7 +19,7 @@ run: $(INSTALLED)
 	@$(BIN)/adk-chat dev $(if $(AGENT),"$(AGENT)") $(ARGS)
 
 test: $(PROGRAMS)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(INSTALLED)
 	@$(BIN)/ruff format --check .
