@@ -1,9 +1,14 @@
 """Names that are stored, pinned. Change one only together with code that still reads the old name."""
 
+from typing import Any
+
 import pytest
+from google.genai import types
 
 from adk_chat.dev.server import RestateServer
+from adk_chat.gateway.turns import Turns
 from adk_chat.protocol import stream
+from adk_chat.protocol.messages import Message
 from adk_chat.protocol.turn_id import TurnId, TurnKey
 from adk_chat.protocol.turns import Reply, TurnEvents, TurnRequest
 from adk_chat.sessions import layout
@@ -94,6 +99,32 @@ def test_what_turn_keeps() -> None:
 )
 def test_entries_of_streams(entry: stream.AnyEntry, data: bytes) -> None:
     assert (stream.dump(entry), stream.parse(data)) == (data, entry), UNSEEN
+
+
+async def test_fingerprints_of_messages() -> None:
+    asked: list[tuple[str | None, str | None]] = []
+
+    class Chat:
+        async def call(self, handler: str, user_id: str, request: Message, idempotency_key: str) -> object:
+            asked.append((request.fingerprint, idempotency_key))
+            return {"turn_id": "inv_1.dS9hcHAvcw", "fingerprint": request.fingerprint}
+
+    message = Message(
+        app_name="app",
+        session_id="s",
+        parts=[types.Part(text="hello"), types.Part.from_function_response(name="f", response={"n": 1.5})],
+        state_delta={"a": 1},
+        run_config={"max_llm_calls": 3, "streaming_mode": "sse"},
+        create=False,
+    )
+    turns: Any = Turns(None, Chat(), None)  # type: ignore[arg-type]
+    await turns.post(TurnKey(user_id="u", app_name="app", session_id="s"), message, "key")
+    assert asked == [
+        (
+            "fa92f93bf3a21a4b8c0f92fd39d7ddd76e1a80acd24630084d05b5f5fbd3c005",
+            "2c19177af1898149e918e495e8df814a8a3ccbcf78e22670cb822ce8246fd40f",
+        )
+    ], "a request that is repeated after an upgrade is refused, or runs twice"
 
 
 def test_turn_ids() -> None:

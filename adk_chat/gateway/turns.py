@@ -44,7 +44,7 @@ _SHOWN_SECONDS = 5.0
 _SENTENCES = {CANCELED: NOT_BEGUN, KILLED: KILLED_SENTENCE}
 """Our sentences for Restate's own messages about how a Restate invocation ended."""
 _CONTINUES = "The service does not answer. The turn continues when it is back; GET /turns/{}/events shows it then."
-_ERRORS: tuple[type[Exception], ...] = (*STATUS, AnswerError, NoAnswerError, AdminError)
+_ERRORS: tuple[type[Exception], ...] = (*STATUS, AnswerError, NoAnswerError)
 
 
 class RefusedError(HTTPException):
@@ -262,11 +262,9 @@ class Turns:
         try:
             with _refused():
                 return await self._admin.query(f"SELECT {what} WHERE {TURNS} AND {condition} ORDER BY created_at")
-        except RefusedError as refused:
-            if isinstance(refused.__cause__, AdminError):
-                logger.warning("%s", refused.__cause__)
-                raise RefusedError(_AWAY, _UNCLEAR) from refused.__cause__
-            raise
+        except AdminError as error:
+            logger.warning("%s", error)
+            raise RefusedError(_AWAY, _UNCLEAR) from error
 
 
 def _cancel(turn_id: TurnId) -> CancelTurn:

@@ -15,6 +15,10 @@ from adk_chat.protocol.sessions import SessionRequest
 MultitaskStrategy = Literal["enqueue", "reject", "interrupt", "rollback"]
 
 
+_GROWTH = 5
+"""JSON that is written again can be longer, as 1000000000000000.0 for 1e15, but never this many times as long."""
+
+
 class Message(SessionRequest):
     """A user's message to a session, which is created if it does not exist."""
 
@@ -63,7 +67,7 @@ class Message(SessionRequest):
             BadRequestError: if it or the state delta is nested too deeply.
         """
         deep = self._brackets > MAX_DEPTH
-        if not deep and self._bytes is not None and self._bytes <= most:
+        if not deep and self._bytes is not None and self._bytes * _GROWTH <= most:
             return
         data = to_json(content)
         if len(data) > most:

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import aiohttp
 from opentelemetry import propagate
@@ -102,7 +101,7 @@ class RestateHttp:
         self._diagnose = diagnose
         self._seconds = seconds
         self._attempts = attempts
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Session] = WeakKeyDictionary()
+        self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
 
     async def send(
         self, method: str, path: str, content: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -179,6 +178,8 @@ class RestateHttp:
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None:
+            for closed in [other for other in [*self._sessions] if other.is_closed()]:
+                self._sessions.pop(closed, None)  # a session holds its loop, so neither would ever be freed
             opened = _open(self._headers)
             session = self._sessions[loop] = _Session(await anext(opened), opened)
         return session.client

@@ -24,8 +24,9 @@ class Outcome(Generic[T]):
     def __init__(self) -> None:
         self.ran = False
         """Whether this attempt has made the call."""
+        self.error: Raisable | None = None
+        """What the call raised in this attempt."""
         self._value: T | None = None
-        self._error: Raisable | None = None
 
     async def of(self, call: Awaitable[T]) -> ErrorRecord | None:
         """Makes the call. Returns the record of what it raised, if it raised something."""
@@ -41,7 +42,7 @@ class Outcome(Generic[T]):
     def fail(self, error: BaseException) -> ErrorRecord:
         """Replaces the outcome by an error. Returns its record."""
         record = ErrorRecord.of(error)
-        self._error = error if isinstance(error, Raisable) else record.rebuild()
+        self.error = error if isinstance(error, Raisable) else record.rebuild()
         return record
 
     @property
@@ -49,15 +50,17 @@ class Outcome(Generic[T]):
         """What the call returned in this attempt."""
         return self._value  # type: ignore[return-value]
 
-    @property
-    def error(self) -> Raisable | None:
-        """What the call raised in this attempt."""
-        return self._error
+    def result(self, recorded: ErrorRecord | None, load: Callable[[], T]) -> T:
+        """Returns what the call returned, or raises what it raised.
 
-    def result(self, error: ErrorRecord | None, load: Callable[[], T]) -> T:
-        """Returns the value, or raises the error; `load` returns the recorded value, for a replay."""
-        if error is not None:
-            raise self._error or error.rebuild()
+        Args:
+            recorded: the recorded error, for a replay.
+            load: returns the recorded value, for a replay.
+        """
+        if self.error is not None:
+            raise self.error
+        if recorded is not None:
+            raise recorded.rebuild()
         return self.value if self.ran else load()
 
 
@@ -83,19 +86,15 @@ async def run_once(
     if journal is None:
         return await make()
     outcome: Outcome[Any] = Outcome()
-    failure: list[ErrorRecord] = []
 
     async def step() -> bytes:
         if (error := await outcome.of(make())) is not None:
-            failure.append(error)
             return to_json({_ERROR: error})
         data = to_json(dump(outcome.value))
         return data if len(data) <= MAX_BYTES else to_json({_AGAIN: True})
 
     data = await journal.step(what, step, about)
-    if outcome.ran:
-        return outcome.result(failure[0] if failure else None, lambda: None)
-    recorded = from_json(data)
+    recorded = None if outcome.ran else from_json(data)
     marked = recorded if isinstance(recorded, dict) else {}
     if _AGAIN in marked:
         return await make()

@@ -182,8 +182,7 @@ async def _once(
     async def call() -> bytes:
         before = None if context is None else _Before(context, args)
         began = copy_context()
-        made = ToolCall(error=await outcome.of(timed()), ended=0)
-        made.ended = time.time()
+        made = ToolCall(error=await outcome.of(timed()))  # made, and so ended, after the call
         made.waited = beside.waited
         made.context_vars = context_vars.dump(changes(began, copy_context()))
         try:

@@ -191,7 +191,7 @@ class _Reading:
         if partial.after >= self._number:
             return False
         if self._completed is None:
-            before = (await self._stored())[: self._begun_at]
+            before = (await self._shown())[: self._begun_at]
             self._completed = {_speaker(event): number for number, event in enumerate(before, 1)}
         return partial.after < self._completed.get(_speaker(partial.event), 0)
 
@@ -250,37 +250,37 @@ class _Reading:
         """Returns the complete events up to that number that were missed."""
         if number <= self._number:
             return []
-        events = await self._stored()
+        events = await self._shown()
         return [shown for event in events[self._number : number] for shown in self._complete(event)]
 
+    async def _shown(self) -> list[Json]:
+        return [event for event in await self._stored() if is_shown(event)]
+
     async def _stored(self) -> list[Json]:
-        """Returns the stored events that are shown. Waits while Restate is unreachable."""
+        """Returns the stored events. Waits while Restate is unreachable."""
         while True:
             try:
-                return [event for event in await self._turns.events(self._turn_id) if is_shown(event)]
+                return await self._turns.events(self._turn_id)
             except RefusedError as refused:
                 if refused.status_code != _AWAY:
                     raise
             await asyncio.sleep(_PAUSE)
 
     async def _end_from_store(self, outcome: Outcome) -> End:
-        events = await self._stored()
-        why = await self._raised_before(outcome)
-        why = why or raised(outcome.status, outcome.sentence, outcome.metadata, len(events))
+        stored = await self._stored()
+        number = sum(map(is_shown, stored))
+        why = _raised_before(outcome, stored) or raised(outcome.status, outcome.sentence, outcome.metadata, number)
         error = None if why is None else Failure(type=why.type, message=why.message, code=outcome.status)
-        return End(number=len(events), error=error)
+        return End(number=number, error=error)
 
-    async def _raised_before(self, outcome: Outcome) -> Raised | None:
-        """Returns what a turn raised that version 0.1 ran before 2026-11-29: its outcome has no metadata."""
-        if outcome.status < 500 or outcome.metadata is not None:
-            return None
-        for event in await self._turns.events(self._turn_id):
-            why = Raised(event.get("errorCode"), event.get("errorMessage", ""))
-            if TURN_FAILED in event.get("customMetadata", {}) and outcome.sentence.endswith(
-                f"{why.type}: {why.message}"
-            ):
-                return why
+
+def _raised_before(outcome: Outcome, stored: list[Json]) -> Raised | None:
+    """Returns what a turn raised that version 0.1 ran before 2026-11-29: its outcome has no metadata."""
+    if outcome.status < 500 or outcome.metadata is not None:
         return None
+    failed = [event for event in stored if TURN_FAILED in event.get("customMetadata", {})]
+    raised_by = [Raised(event.get("errorCode"), event.get("errorMessage", "")) for event in failed]
+    return next((why for why in raised_by if outcome.sentence.endswith(f"{why.type}: {why.message}")), None)
 
 
 async def _over(ended: "asyncio.Task[Outcome]") -> None:
