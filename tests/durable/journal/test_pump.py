@@ -137,6 +137,10 @@ async def test_a_part_that_is_not_to_be_cancelled_gets_its_result(bench: Bench) 
         waiting = asyncio.create_task(bench.pump.result(10))
         await asyncio.sleep(0)
         bench.vm.cancelled = True
+        bench.pump.wake()
+        for _ in range(1000):  # far more than the pump takes to tell code of it
+            await asyncio.sleep(0)
+        assert not waiting.done()
         bench.complete(10)
         assert await waiting == "result 10"
     with pytest.raises(restate.TerminalError):

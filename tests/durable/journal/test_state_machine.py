@@ -73,14 +73,16 @@ class SdkVm:
         return 99 + len(self.issued)
 
 
-def begun(*commands: Command, completed: dict[int, int] | None = None, **values: bytes) -> tuple[RememberingVm, SdkVm]:
+def begun(
+    *commands: Command, sdk: SdkVm | None = None, completed: dict[int, int] | None = None, **values: bytes
+) -> tuple[RememberingVm, SdkVm]:
     """A state machine that has started with the marker and these commands recorded."""
     entries = Entries(
         commands=[Command(Kind.RUN, message(f11=1, f12=MARKER)), *commands],
         completed={1: 0, **(completed or {})},
         values={1: b"marker", **{int(name[1:]): value for name, value in values.items()}},
     )
-    sdk = SdkVm(replayed=True)
+    sdk = sdk or SdkVm(replayed=True)
     vm = RememberingVm(sdk)
     assert vm.begin(MARKER, entries, lambda: b"never") == b"marker"
     return vm, sdk
@@ -159,8 +161,10 @@ def test_a_timer_belongs_to_its_strand() -> None:
 
 
 def test_an_attempt_whose_output_is_recorded_ends_with_it() -> None:
+    sdk = SdkVm(replayed=True)
     with pytest.raises(seams.AttemptOver):
-        begun(Command(Kind.OUTPUT, message(f14=bytes_of(f1="said"))))
+        begun(Command(Kind.OUTPUT, message(f14=bytes_of(f1="said"))), sdk=sdk)
+    assert sdk.issued[1:] == [("sys_write_output_success", b"said"), ("sys_end",)]
 
 
 def test_a_command_that_is_not_known_is_said() -> None:
