@@ -12,7 +12,7 @@ PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--no-emit-index-url --no-header --no-annotate
 
-.PHONY: run test check format bench chaos lock clean
+.PHONY: run test check format bench chaos dist lock clean
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED)
@@ -26,6 +26,7 @@ check: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/python .ci/lock.py
+	@$(BIN)/python .ci/deploy.py
 
 format: $(INSTALLED)
 	@$(BIN)/ruff format .
@@ -55,10 +56,14 @@ $(PROGRAMS): $(INSTALLED) tests/programs.py adk_chat/dev/binary.py
 	@$(BIN)/python -m tests.programs
 	@touch $@
 
+# The wheel and the source distribution.
+dist: $(INSTALLED)
+	@$(BIN)/hatchling build -d dist --clean
+
 lock:
 	@command -v uv >/dev/null || { echo "make lock needs uv on PATH: pip install uv."; exit 1; }
 	$(UV_COMPILE) pyproject.toml --group dev -o requirements.lock
 	$(UV_COMPILE) adk_chat/dev/node.in -o adk_chat/dev/node.lock
 
 clean:
-	rm -rf $(VENV) .adk-chat
+	rm -rf $(VENV) .adk-chat dist

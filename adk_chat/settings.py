@@ -109,6 +109,11 @@ class Settings(BaseSettings):
         "127.0.0.1", description="Address that `web` listens on. Any but loopback requires access control."
     )
     port: Port = Field(8000, description="Port of the gateway: ADK's API and dev UI.")
+    metrics_port: Port | None = Field(
+        None,
+        description="Port of metrics for Prometheus, at /metrics, on the address of the process; by default none. The "
+        "nth further worker uses this port plus n. Needs 'adk-chat[prometheus]'.",
+    )
     ui: bool = Field(True, description="Whether the gateway serves ADK's dev UI besides ADK's API.")
     ingress_url: Urls = Field(
         "http://localhost:8080",

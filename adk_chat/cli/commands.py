@@ -91,7 +91,7 @@ def run(command: Callable[..., Coroutine[Any, Any, None]], settings: Settings, *
     """
     ending = ProcessEnd()
     try:
-        telemetry.check()
+        telemetry.check(settings.metrics_port)
         check_server(settings.server)
         (uvloop.run if sys.platform != "win32" else asyncio.run)(ending.of(_loaded(command, settings, more)))
     except _ERRORS as error:
@@ -114,6 +114,7 @@ async def serve(
     loaded: Loaded, settings: Settings, *, admin_url: str | None, url: str | None, force: bool, fd: int | None
 ) -> None:
     """Serves the handlers, and registers them if `admin_url` is given."""
+    telemetry.expose(settings.endpoint_host, settings.metrics_port)
     listening = _endpoint_socket(settings) if fd is None else socket.socket(fileno=fd)
     port = listening.getsockname()[1]
     if admin_url is not None:
@@ -228,10 +229,11 @@ async def web_workers(settings: Settings, *, arguments: Sequence[str]) -> None:
 
 async def web(loaded: Loaded, settings: Settings, *, fd: int | None) -> None:
     """Serves ADK's API and dev UI."""
+    telemetry.expose(settings.host, settings.metrics_port)
     service = ChatService(*loaded.apps, aliases=loaded.aliases, settings=settings)
     gateway = service.gateway(settings.ingress_url, settings.admin_url, settings.host)
     telemetry.start(beside_adk=True)
-    telemetry.measure_waiting(settings.admin_url, settings.restate_headers)
+    telemetry.measure_turns(settings.admin_url, settings.restate_headers)
     watching = asyncio.create_task(watch_slots(settings.admin_url, settings.restate_headers))
     listening = _listen(settings.host, settings.port, "--port") if fd is None else socket.socket(fileno=fd)
     port = listening.getsockname()[1]
@@ -247,6 +249,7 @@ async def web(loaded: Loaded, settings: Settings, *, fd: int | None) -> None:
 
 async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> None:
     """Runs everything in this process, and restate-server beside it unless it is running already."""
+    telemetry.expose("127.0.0.1", settings.metrics_port)
     data = None if without_server else DataDir.lock(settings.data_dir)  # locked until the end
     data_dir = data.path if data else settings.data_dir
     listening = _listen("127.0.0.1", settings.endpoint_port, "--endpoint-port")
@@ -273,7 +276,7 @@ async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> No
         await server.register(f"http://127.0.0.1:{port}")
         gateway = service.gateway(server.ingress_url, server.admin_url)
         telemetry.start(beside_adk=True)
-        telemetry.measure_waiting(server.admin_url, {})
+        telemetry.measure_turns(server.admin_url, {})
         watching = asyncio.create_task(watch_slots(server.admin_url, {}))
         garbage.settle()
         blocked = BlockedWatch()

@@ -85,6 +85,7 @@ def main() -> None:
 @_option("artifact-service-uri")
 @_option("memory-service-uri")
 @_option("data-dir", type=click.Path(path_type=Path))
+@_option("metrics-port", type=int)
 @_option("replay-always", is_flag=True)
 @click.option("--reload", is_flag=True, help="Restart the handlers when the agent's files change.")
 @click.option("--without-server", is_flag=True, hidden=True)  # used by the process that --reload restarts
@@ -110,6 +111,7 @@ def dev(reload: bool, without_server: bool, **options: Any) -> None:
 @_option("memory-service-uri")
 @_allow_origins
 @click.option("--no-ui", "ui", flag_value=False, default=None, help="Serve ADK's API without the dev UI.")
+@_option("metrics-port", type=int)
 @_workers
 @_fd
 def web(fd: int | None, **options: Any) -> None:
@@ -145,6 +147,7 @@ def web(fd: int | None, **options: Any) -> None:
     help="The URL at which Restate reaches this endpoint; by default its address.",
 )
 @click.option("--force", is_flag=True, help="Replace what is registered for that URL.")
+@_option("metrics-port", type=int)
 @_workers
 @_fd
 def serve_command(admin_url: str | None, url: str | None, force: bool, fd: int | None, **options: Any) -> None:

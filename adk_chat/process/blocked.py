@@ -11,9 +11,15 @@ import time
 import traceback
 from types import FrameType
 
+from opentelemetry import metrics
+
 from adk_chat.process.tracebacks import called_frames
 
 logger = logging.getLogger(__name__)
+
+_blocked = metrics.get_meter("adk_chat").create_counter(
+    "adk_chat.event_loop.blocked", "s", "How long the event loop was blocked, each time for more than a second."
+)
 
 LONG_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
@@ -53,6 +59,7 @@ class BlockedWatch:
             seen, now = self._seen, time.monotonic()
             stood_still, looked_at = now - looked_at > 2 * _LOOK_SECONDS, now
             if blocked_at and seen > blocked_at:
+                _blocked.add(seen - blocked_at)
                 logger.warning("The event loop continues after %.1f s.", seen - blocked_at)
                 blocked_at = 0.0
             # If the whole process or its machine was suspended, nobody blocked the loop.

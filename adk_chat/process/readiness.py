@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from opentelemetry import metrics
 from starlette.responses import JSONResponse
 
 from adk_chat.protocol.errors import NoAnswerError
@@ -17,6 +18,10 @@ from adk_chat.restate_api.invocations import WITHOUT_SLOT
 from adk_chat.streaming import Broker
 
 logger = logging.getLogger(__name__)
+
+_answering = metrics.get_meter("adk_chat").create_gauge(
+    "adk_chat.handlers.answering", description="1 if the handlers answer the gateway, 0 if they do not."
+)
 
 _SECONDS = 1.0
 """How long to wait for each part."""
@@ -124,7 +129,9 @@ class Readiness:
         """
         before = _OK
         while True:
-            said = (await self.handlers()).said
+            check = await self.handlers()
+            said = check.said
+            _answering.set(int(said == _OK or not check.needed))
             if said not in (before, FULL):  # `watch_slots` reports that one
                 logger.warning("The handlers answer again." if said == _OK else f"The handlers: {said}.")
                 before = said

@@ -20,9 +20,14 @@ _SOON_SECONDS = 10.0
 _PAUSE_SECONDS, _MOST_SECONDS = 0.5, 30.0
 
 
+def worker_number() -> int:
+    """Returns the number of this process among those that share a port; 0 for the first, and for one that is alone."""
+    return int(os.environ.get(_WORKER, "0"))
+
+
 def is_first_worker() -> bool:
     """Returns whether this process is the one that reports what is served."""
-    return os.environ.get(_WORKER, "0") == "0"
+    return worker_number() == 0
 
 
 class WorkerError(Exception):

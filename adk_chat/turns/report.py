@@ -9,6 +9,7 @@ from opentelemetry import metrics
 
 from adk_chat.durable import Journal
 from adk_chat.objects.calls import CANCELLED
+from adk_chat.process.telemetry import BUCKETS
 from adk_chat.process.tracebacks import own_traceback
 
 logger = logging.getLogger("adk_chat.turn")
@@ -16,8 +17,18 @@ logger = logging.getLogger("adk_chat.turn")
 _meter = metrics.get_meter("adk_chat")
 _running = _meter.create_up_down_counter("adk_chat.turns.running", "{turn}", "Turns running in this process.")
 _ended = _meter.create_counter("adk_chat.turns.ended", "{turn}", "Ended turns, by outcome and app.")
-_seconds = _meter.create_histogram("adk_chat.turn.duration", "s", "Time from the first attempt to the end.")
-_first = _meter.create_histogram("adk_chat.turn.time_to_first_token", "s", "Time until the agent says something.")
+_seconds = _meter.create_histogram(
+    "adk_chat.turn.duration",
+    "s",
+    "Time from the first attempt to the end.",
+    explicit_bucket_boundaries_advisory=BUCKETS,
+)
+_first = _meter.create_histogram(
+    "adk_chat.turn.time_to_first_token",
+    "s",
+    "Time until the agent says something.",
+    explicit_bucket_boundaries_advisory=BUCKETS,
+)
 _tokens = _meter.create_counter("adk_chat.tokens", "{token}", "Tokens that models report, by type and app.")
 
 

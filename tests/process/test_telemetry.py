@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from adk_chat.dev.server import RestateServer
+from adk_chat.endpoint import listen
 from adk_chat.process import telemetry
 from tests.conftest import free_port
 from tests.gateway.town import Process
@@ -35,6 +36,7 @@ NESTED = Counter(
     }
 )
 """The spans of a turn, each with its parent, without FastAPI's own."""
+WAITING = ("queued", "waiting", "retrying", "paused")
 ENDED_SECONDS = 4.0
 
 
@@ -180,7 +182,7 @@ async def is_exported(collector: Collector) -> None:
     async def all_there() -> bool:
         return bool(
             collector.value("adk_chat.turns.ended", outcome="answered")
-            and {"adk_chat.turns.queued", "adk_chat.turns.waiting"} <= {*collector.metrics}
+            and {f"adk_chat.turns.{state}" for state in WAITING} <= {*collector.metrics}
             and any("was answered" in line for line in collector.logs)
             and {"POST /run", "invoke_workflow assistant"} <= {span.name for span in collector.spans}
         )
@@ -195,7 +197,7 @@ async def has_spans(collector: Collector, name: str, count: int) -> bool:
 
 def assert_each_thing_once(collector: Collector) -> None:
     """For one turn, which was replayed at every await."""
-    for waiting in ("queued", "waiting"):
+    for waiting in WAITING:
         assert collector.metrics[f"adk_chat.turns.{waiting}"].gauge.data_points[0].as_int == 0
     assert collector.value("adk_chat.turns.ended") == 1
     assert collector.value("adk_chat.turns.running") == 0
@@ -203,6 +205,17 @@ def assert_each_thing_once(collector: Collector) -> None:
     assert collector.metrics["adk_chat.turn.duration"].histogram.data_points[0].count == 1
     assert collector.metrics["adk_chat.turn.time_to_first_token"].histogram.data_points[0].count == 1
     assert [line for line in collector.logs if line.startswith("The turn starts")] == ["The turn starts."]
+
+
+def test_metrics_for_prometheus_that_cannot_be_served_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(telemetry.TelemetryError, match=f":{port}: Address already in use. .* --metrics-port"):
+            telemetry.expose("127.0.0.1", port)
+    monkeypatch.setattr(telemetry, "_PROMETHEUS", "opentelemetry.exporter.nowhere")
+    telemetry.check()
+    with pytest.raises(telemetry.TelemetryError, match=r"pip install 'adk-chat\[prometheus\]'"):
+        telemetry.check(9464)
 
 
 def test_an_exporter_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

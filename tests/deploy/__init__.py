@@ -1,0 +1,1 @@
+"""What is shipped: the package, and the files in deploy/."""
