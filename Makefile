@@ -12,14 +12,14 @@ PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--no-emit-index-url --no-header --no-annotate
 
-.PHONY: run test check format bench chaos dist lock clean
+.PHONY: run test check format bench chaos site dist lock clean
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED)
 	@$(BIN)/adk-chat dev $(if $(AGENT),"$(AGENT)") $(ARGS)
 
 test: $(PROGRAMS)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(INSTALLED)
 	@$(BIN)/ruff format --check .
@@ -27,6 +27,7 @@ check: $(INSTALLED)
 	@$(BIN)/mypy
 	@$(BIN)/python .ci/lock.py
 	@$(BIN)/python .ci/deploy.py
+	@$(BIN)/zensical build --strict --clean
 
 format: $(INSTALLED)
 	@$(BIN)/ruff format .
@@ -56,6 +57,10 @@ $(PROGRAMS): $(INSTALLED) tests/programs.py adk_chat/dev/binary.py
 	@$(BIN)/python -m tests.programs
 	@touch $@
 
+# The documentation, in site/, and open for changes at localhost:8000.
+site: $(INSTALLED)
+	@$(BIN)/zensical serve --strict
+
 # The wheel and the source distribution.
 dist: $(INSTALLED)
 	@$(BIN)/hatchling build -d dist --clean
@@ -66,4 +71,4 @@ lock:
 	$(UV_COMPILE) adk_chat/dev/node.in -o adk_chat/dev/node.lock
 
 clean:
-	rm -rf $(VENV) .adk-chat dist
+	rm -rf $(VENV) .adk-chat dist site

@@ -1,10 +1,12 @@
 """Checks the files in deploy/ by the schemas and tools of those who read them.
 
-The Dockerfile is checked by hadolint, compose.yaml by Compose's schema, the manifests by those of Kubernetes, and the
-units by systemd where there is one. Kubernetes knows no resources of the Restate operator: what these pass on to it is
-checked as the resource of Kubernetes that it becomes, the rest by the schemas below.
+The Dockerfile is checked by hadolint, compose.yaml by Compose's schema, the manifests by those of Kubernetes, the units
+by systemd where there is one, and queries by a parser of PromQL. Kubernetes knows no resources of the Restate operator:
+what these pass on to it is checked as the resource of Kubernetes that it becomes, the rest by the schemas below.
 """
 
+import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from typing import Any
 
 import jsonschema
 import kubernetes_validate
+import promql_parser
 import yaml
 
 KUBERNETES = "1.33"
@@ -85,6 +88,37 @@ def problems(deploy: Path) -> Iterator[str]:
             yield from (f"{path.name}: {said}" for said in _wrong_with(resource))
     for path in sorted((deploy / "systemd").glob("*.service")):
         yield from _unit(path)
+    yield from _dashboard(deploy / "grafana")
+    for rule in alerts(deploy):
+        yield from (f"alerts.yml: {rule['alert']}: {said}" for said in _query(rule["expr"]))
+
+
+def queries(deploy: Path) -> list[str]:
+    """Returns the queries of the dashboard, with values for Grafana's variables."""
+    board = json.loads((deploy / "grafana" / "adk-chat.json").read_text())
+    found = [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
+    return [query.replace("$__rate_interval", "1m").replace("$app", ".*") for query in found]
+
+
+def alerts(deploy: Path) -> list[dict[str, Any]]:
+    """Returns the rules of the alerts."""
+    groups = yaml.safe_load((deploy / "prometheus" / "alerts.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def _dashboard(grafana: Path) -> Iterator[str]:
+    """Yields what is wrong with the dashboard, which Grafana's SDK writes and mypy therefore checks."""
+    if runpy.run_path(str(grafana / "dashboard.py"))["written"]() != (grafana / "adk-chat.json").read_text():
+        yield "adk-chat.json: is outdated: python deploy/grafana/dashboard.py"
+    for query in queries(grafana.parent):
+        yield from (f"adk-chat.json: {said}" for said in _query(query))
+
+
+def _query(query: str) -> Iterator[str]:
+    try:
+        promql_parser.parse(query)
+    except ValueError as error:
+        yield f"{query}: {error}"
 
 
 def _said_by(command: str, *arguments: str | Path) -> Iterator[str]:

@@ -55,6 +55,18 @@ def find_redis_server(say: Say) -> Path:
     return found
 
 
+def find_prometheus(say: Say) -> Path:
+    """The Prometheus to test with; promtool is beside it.
+
+    Raises:
+        InstallError: if there is none. The message says what to do.
+    """
+    found = _found("prometheus", say, "prometheus")
+    if found is None:
+        raise InstallError("There is no Prometheus in a package for this machine: install prometheus, on PATH.")
+    return found
+
+
 def find_chromium(say: Say) -> Path:
     """The browser to test with.
 
@@ -119,7 +131,7 @@ def _main() -> None:
         print(said, file=sys.stderr)  # noqa: T201
 
     try:
-        for find in (find_restate_server, find_redis_server, find_chromium):
+        for find in (find_restate_server, find_redis_server, find_prometheus, find_chromium):
             find(say)
     except InstallError as error:
         sys.exit(f"The tests cannot run: {error}")

@@ -37,6 +37,7 @@ class BlockedWatch:
 
     def start(self) -> None:
         """Starts to watch the running event loop."""
+        _blocked.add(0)  # Prometheus sees no increase in the first value of a series
         self._tick()
         watch = threading.Thread(
             target=self._watch, args=(threading.get_ident(),), name="adk_chat blocked", daemon=True

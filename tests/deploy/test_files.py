@@ -2,9 +2,12 @@
 
 import runpy
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.programs import find_prometheus
 
 ROOT = Path(__file__).parents[2]
 check = runpy.run_path(str(ROOT / ".ci" / "deploy.py"))
@@ -22,6 +25,9 @@ BROKEN = [
     ("kubernetes/restate.yaml", "storageRequestBytes", "storageRequest"),
     ("kubernetes/restate.yaml", "matchLabels", "matchLabel"),
     ("systemd/restate-server.service", "[Service]", "[Services]"),
+    ("grafana/adk-chat.json", "Turns now", "Turns then"),
+    ("grafana/adk-chat.json", "sum by (outcome)", "sum by outcome)"),
+    ("prometheus/alerts.yml", "max(adk_chat_turns_paused)", "max(adk_chat_turns_paused"),
 ]
 
 
@@ -37,3 +43,12 @@ def test_a_broken_file_is_seen(name: str, right: str, wrong: str, tmp_path: Path
     assert right in text
     path.write_text(text.replace(right, wrong))
     assert any(path.name in said for said in check["problems"](tmp_path / "deploy"))
+
+
+def test_prometheus_takes_its_configuration_and_the_alerts_fire() -> None:
+    promtool = find_prometheus(lambda _: None).with_name("promtool")
+    for arguments in (("check", "config", "prometheus.yml"), ("test", "rules", "alerts_test.yml")):
+        done = subprocess.run(
+            [promtool, *arguments], cwd=ROOT / "deploy" / "prometheus", capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr

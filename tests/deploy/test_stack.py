@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from adk_chat.endpoint import PortTakenError, listen
+from tests.deploy.prometheus import Prometheus
 from tests.programs import find_redis_server
 from tests.support import until
 
@@ -94,6 +95,12 @@ class Stack:
         path = f"{self._home / 'bin'}:{os.environ['PATH']}"
         return await run(self._python, script, "--offset", offset, *arguments, cwd=self._home, PATH=path)
 
+    async def prometheus(self, directory: Path) -> Prometheus:
+        """A Prometheus that scrapes it."""
+        prometheus = Prometheus(directory, self._offset)
+        await prometheus.start()
+        return prometheus
+
     async def metrics(self, port: int) -> str:
         """What a process shows Prometheus."""
         async with self._client(port) as client:
@@ -129,6 +136,7 @@ async def test_a_stack_is_upgraded_and_restored_and_its_turns_go_on(installed: P
             gateway.headers["authorization"] = f"Bearer {token}"
             assert (await gateway.get("/apps/my_agent/users/bob/sessions")).status_code == 403
         said = await say(stack, "short", "hello")
+        prometheus = await stack.prometheus(tmp_path)
         assert "adk_chat_turns_paused 0.0" in await stack.metrics(9464)
         assert "http_server_request_duration_seconds_count" in await stack.metrics(9465)
         workers = [await stack.metrics(9474), await stack.metrics(9475)]
@@ -137,6 +145,9 @@ async def test_a_stack_is_upgraded_and_restored_and_its_turns_go_on(installed: P
         await until(lambda: began(stack, "upgraded"))
         assert "can be stopped" in await stack("upgrade", "my_agent")
         assert await done(stack, "upgraded"), "the old endpoints are stopped when their turns have ended"
+
+        assert await prometheus.unanswered() == []
+        await prometheus.kill()
 
         await stack.ingress.post("/Chat/ada/message/send", json=job("restored"))
         await until(lambda: began(stack, "restored"))

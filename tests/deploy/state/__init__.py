@@ -1,0 +1,1 @@
+"""A state directory that an older version has made."""
