@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -76,17 +77,18 @@ class Stack:
         click.echo(f"Logs      {self.directory / 'logs'}")
 
     def upgrade(self, agent: str | None) -> None:
-        """Starts a new version of the endpoints at a new URL, then replaces the gateways, then drains the old one."""
-        before = self._known["version"]
-        self._know(agent=agent or self._known["agent"], version=before + 1)
+        """Starts a new version of the endpoints at a new URL, replaces the gateways, and drains what was before."""
+        old = [name for name in self._names() if name.startswith("endpoint-")]
+        self._know(agent=agent or self._known["agent"], version=self._known["version"] + 1)
         self._start_endpoint()
         for number in range(len(self.gateways)):
             self._stop(f"gateway-{number}")
             self._start_gateways()
-        for verb in ("drain", "remove"):
-            command = [_adk_chat(), "deployments", verb, self._endpoint_url(before)]
-            subprocess.run([*command, "--admin-url", f"http://localhost:{self.admin}"], check=True)
-        self._stop(f"endpoint-{before}")
+        for name in old:
+            for verb in ("drain", "remove"):
+                command = [_adk_chat(), "deployments", verb, self._endpoint_url(int(name.removeprefix("endpoint-")))]
+                subprocess.run([*command, "--admin-url", f"http://localhost:{self.admin}"], check=True)
+            self._stop(name)
 
     def backup(self, target: Path) -> None:
         """Copies Restate's data. The server is stopped for as long as that takes, so the copy is of one moment.
@@ -127,18 +129,22 @@ class Stack:
         version = self._known["version"]
         port, name = self._port(9080 + version), f"endpoint-{version}"
         admin = f"http://localhost:{self.admin}"
-        metrics = str(self._port(9474 + version * _WORKERS))  # each worker has one of its own
-        options = ["--endpoint-port", str(port), "--workers", str(_WORKERS), "--metrics-port", metrics]
+        options = ["--endpoint-port", str(port), "--workers", str(_WORKERS)]
+        options += self._metrics(9474 + version * _WORKERS)  # each worker has a port of its own
         register = ["--register", admin, "--url", self._endpoint_url(version)]
         self._start(name, [_adk_chat(), "serve", self._known["agent"], *options, *register], self._environment())
         self._until_answers(name, port, "/ready")
 
     def _start_gateways(self) -> None:
         for number, port in enumerate(self.gateways):
-            options = ["--port", str(port), "--no-ui", "--metrics-port", str(self._port(9464 + number))]
+            options = ["--port", str(port), "--no-ui", *self._metrics(9464 + number)]
             self._start(f"gateway-{number}", [_adk_chat(), "web", self._known["agent"], *options], self._environment())
         for number, port in enumerate(self.gateways):
             self._until_answers(f"gateway-{number}", port, "/ready")
+
+    def _metrics(self, port: int) -> list[str]:
+        """Returns the option, if the extra is installed."""
+        return ["--metrics-port", str(self._port(port))] if find_spec("prometheus_client") else []
 
     def _endpoint_url(self, version: int) -> str:
         return f"http://127.0.0.1:{self._port(9080 + version)}"

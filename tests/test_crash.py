@@ -11,7 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
+from click.testing import CliRunner
 
+from adk_chat.cli.main import main
 from adk_chat.dev.server import RestateServer
 from tests.conftest import free_port, unfinished
 from tests.support import ChatClient, unique, until
@@ -130,6 +132,28 @@ async def test_the_endpoint_is_killed_during_a_call(
     assert await turn == f"echo {text if verb == 'model' else 'work'}"
     assert machine.log(text) == noted
     assert len(await user.call("get_history", "s")) == (2 if verb == "model" else 4)
+
+
+async def test_a_turn_whose_endpoint_is_gone_is_resumed_at_the_newest(machine: Machine, user: ChatClient) -> None:
+    name = unique("gate")
+    text = f"tool {name}"
+    turn = (await user.call("post", {"message": text, "session_id": "s"}))["turn_id"]
+    await machine.noted(f"begin tool {text}")
+    await machine.kill_endpoint()
+    machine.endpoint_port = free_port()
+    machine.open(name)
+    await machine.start_endpoint()
+    resume = ["turns", "--admin-url", machine.server.admin_url, "resume", turn]
+    result = await asyncio.to_thread(CliRunner().invoke, main, [*resume, "--newest"])
+    assert (result.exit_code, result.output) == (0, "Resumed.\n")
+
+    async def answered() -> bool:
+        return (await user.texts("s"))[-1:] == ["echo work"]
+
+    await until(answered)
+    assert machine.log(text) == ["begin model", "end model", "begin tool", "begin tool", "end tool"]
+    result = await asyncio.to_thread(CliRunner().invoke, main, resume)
+    assert (result.exit_code, result.output) == (1, "Error: The turn has already ended.\n")
 
 
 async def test_the_endpoint_is_killed_between_model_and_tool(machine: Machine, user: ChatClient) -> None:

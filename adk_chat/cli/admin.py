@@ -3,12 +3,9 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    pass
 
 _SECONDS = 10
 _DEFAULT = "http://localhost:9070"

@@ -1,7 +1,9 @@
 """`adk-chat turns`: what an operator asks Restate's admin API about turns."""
 
+import asyncio
 import json
 import re
+import time
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote, unquote
@@ -21,6 +23,8 @@ _BEGUN, _DONE = "Command: Run", "Notification: Run"
 _MOST_CHARACTERS = 1_000_000
 """The longest result of a step that is searched for an error."""
 _ERROR_CHARACTERS = 200
+_PAUSED_SECONDS, _LOOK_SECONDS = 10.0, 0.1
+"""How long Restate may take to pause a turn, and how often to look."""
 _COLUMNS = (
     f"id, target_service_key, {STATUS}, created_at, retry_count, last_failure, next_retry_at, completion_result, "
     "completion_failure, endpoint"
@@ -29,7 +33,7 @@ _COLUMNS = (
 
 @admin_group
 def turns() -> None:
-    """Look at turns, and end them."""
+    """Look at turns, resume them, and end them."""
 
 
 @turns.command(name="list")
@@ -79,6 +83,28 @@ async def kill(admin: AdminApi, turn_id: str) -> None:
     """End a turn at once, in any state. What it has stored stays."""
     await _end(admin, await _find(admin, turn_id), "kill")
     click.echo("Killed.")
+
+
+@turns.command()
+@click.argument("turn_id")
+@click.option("--newest", is_flag=True, help="At the URL that gets new turns, not where it began.")
+@with_admin
+async def resume(admin: AdminApi, turn_id: str, newest: bool) -> None:
+    """Let a paused or retrying turn continue now, after the step that it had reached."""
+    row = await _find(admin, turn_id)
+    _refuse_ended(row)
+    path = f"/invocations/{row['id']}"
+    if newest:
+        if row["status"] != "paused":
+            await admin.request("PATCH", f"{path}/pause")  # Restate moves paused ones only
+        end = time.monotonic() + _PAUSED_SECONDS
+        while (row := await _find(admin, turn_id))["status"] != "paused":
+            _refuse_ended(row)
+            if time.monotonic() > end:
+                raise click.ClickException("Restate has not paused the turn yet. Try again.")
+            await asyncio.sleep(_LOOK_SECONDS)
+    await admin.request("PATCH", f"{path}/resume{'?deployment=latest' if newest else ''}")
+    click.echo("Resumed.")
 
 
 async def _turns(admin: AdminApi, condition: str) -> list[Json]:
@@ -157,9 +183,13 @@ def _error(result: str | None) -> str | None:
 
 async def _end(admin: AdminApi, row: Json, how: Literal["cancel", "kill"]) -> None:
     """Cancels or kills a turn."""
+    _refuse_ended(row)
+    await admin.end(row["id"], how)
+
+
+def _refuse_ended(row: Json) -> None:
     if row["status"] == "completed":
         raise click.ClickException("The turn has already ended.")
-    await admin.end(row["id"], how)
 
 
 def _line(row: Json) -> str:

@@ -1,5 +1,6 @@
 """`RestateSessionService`: ADK's session service as a client of Chat."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -28,6 +29,11 @@ from adk_chat.restate_api import AdminApi, AdminError, Ingress
 from adk_chat.sessions.client import ChatClient, ContextClient, IngressClient, handler_context
 from adk_chat.sessions.store import taken_away
 from adk_chat.sessions.stored import StoredSession
+
+logger = logging.getLogger(__name__)
+
+_DAMAGED = 500
+"""The status of an answer about stored data that cannot be read."""
 
 
 class RestateSessionService(BaseSessionService):
@@ -143,7 +149,13 @@ class RestateSessionService(BaseSessionService):
         users = [user_id] if user_id is not None else await self._users()
         sessions: list[Session] = []
         for user in users:
-            answer = await self._client().call("list_sessions", user, Request(app_name=app_name))
+            try:
+                answer = await self._client().call("list_sessions", user, Request(app_name=app_name))
+            except AnswerError as error:
+                if user_id is not None or error.status != _DAMAGED:
+                    raise
+                logger.error("The sessions of user %r are missing from the list: %s", user, error)
+                continue
             sessions += [Session.model_validate(session) for session in answer["sessions"]]
         sessions.sort(key=lambda session: (session.last_update_time, session.user_id, session.id))
         return ListSessionsResponse(sessions=sessions)

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from adk_chat.dev.server import RestateServer
+from adk_chat.sessions import RestateSessionService
 from tests.conftest import plain, query
 from tests.support import ChatClient, Json, gates, unique, until
 
@@ -100,6 +101,11 @@ async def test_damaged_data_is_an_answer_and_keeps_nobody_waiting(chat: ChatClie
     for handler, body in more.items():
         response = await chat.send(handler, {"session_id": "s", **body})
         assert (response.status_code, "its data is damaged" in response.text) == (500, True), response.text
+    # Everybody else's sessions are listed.
+    sessions, other = RestateSessionService(server.ingress_url, admin_url=server.admin_url), unique("user")
+    await sessions.create_session(app_name="scripted", user_id=other)
+    listed = {session.user_id for session in (await sessions.list_sessions(app_name="scripted")).sessions}
+    assert (other in listed, chat.user in listed) == (True, False)
     # Other sessions of the user go on.
     assert await chat.message("other", "hello") == "echo hello"
 
