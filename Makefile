@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PROGRAMS := $(VENV)/.programs
 # Processes that run tests, each with servers of its own; 0 runs them where pytest is, for a debugger.
-WORKERS ?= 2
+WORKERS ?= 3
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--no-emit-index-url --no-header --no-annotate

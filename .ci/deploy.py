@@ -6,6 +6,7 @@ what these pass on to it is checked as the resource of Kubernetes that it become
 """
 
 import json
+import re
 import runpy
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ import jsonschema
 import kubernetes_validate
 import promql_parser
 import yaml
+
+from adk_chat.settings import check_names
 
 KUBERNETES = "1.33"
 """The oldest version that the manifests have to suit."""
@@ -88,6 +91,11 @@ def problems(deploy: Path) -> Iterator[str]:
             yield from (f"{path.name}: {said}" for said in _wrong_with(resource))
     for path in sorted((deploy / "systemd").glob("*.service")):
         yield from _unit(path)
+    for path in sorted(path for path in deploy.rglob("*") if path.is_file() and path.suffix != ".json"):
+        try:
+            check_names(re.findall(r"\bADK_CHAT_[A-Z_]+", path.read_text()))
+        except ValueError as error:
+            yield f"{path.name}: {error}"
     yield from _dashboard(deploy / "grafana")
     for rule in alerts(deploy):
         yield from (f"alerts.yml: {rule['alert']}: {said}" for said in _query(rule["expr"]))

@@ -238,13 +238,26 @@ class ChatService:
 def _artifact_service(uri: str | None) -> BaseArtifactService:
     if uri is None:
         return InMemoryArtifactService()
-    return get_service_registry().create_artifact_service(uri, agents_dir=".") or _unknown("artifact", uri)
+    with _installed("artifact", uri):
+        return get_service_registry().create_artifact_service(uri, agents_dir=".") or _unknown("artifact", uri)
 
 
 def _memory_service(uri: str | None) -> BaseMemoryService:
     if uri is None:
         return InMemoryMemoryService()
-    return get_service_registry().create_memory_service(uri, agents_dir=".") or _unknown("memory", uri)
+    with _installed("memory", uri):
+        return get_service_registry().create_memory_service(uri, agents_dir=".") or _unknown("memory", uri)
+
+
+@contextlib.contextmanager
+def _installed(kind: str, uri: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ServiceUriError(
+            f"The {kind} service of {uri!r} needs a package that is not installed: {error}. Install 'google-adk[gcp]', "
+            "or that package; for gs:// it is google-cloud-storage."
+        ) from error
 
 
 def _seal(key: SecretStr | None) -> Seal | None:

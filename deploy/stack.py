@@ -78,6 +78,7 @@ class Stack:
 
     def upgrade(self, agent: str | None) -> None:
         """Starts a new version of the endpoints at a new URL, replaces the gateways, and drains what was before."""
+        self._require()
         old = [name for name in self._names() if name.startswith("endpoint-")]
         self._know(agent=agent or self._known["agent"], version=self._known["version"] + 1)
         self._start_endpoint()
@@ -95,6 +96,9 @@ class Stack:
 
         A snapshot of the volume, where there is one, does the same without stopping it.
         """
+        self._require()
+        if target.exists():
+            raise click.ClickException(f"{target} exists already. Name a new directory.")
         pid = self._pid("restate")
         if pid is not None:
             os.kill(pid, signal.SIGSTOP)
@@ -110,7 +114,9 @@ class Stack:
     def restore(self, source: Path) -> None:
         """Puts a copy in the place of what there is."""
         if running := [name for name in self._names() if self._pid(name) is not None]:
-            raise click.ClickException(f"{', '.join(running)} runs: first run `down`.")
+            raise click.ClickException(f"Still running: {', '.join(running)}. Run `down` first.")
+        if not (source / self._file.name).exists() or source.resolve().is_relative_to(self.directory):
+            raise click.ClickException(f"{source} is not a backup, or is in {self.directory}, which is replaced.")
         shutil.rmtree(self.directory, ignore_errors=True)
         shutil.copytree(source, self.directory)
 
@@ -122,6 +128,7 @@ class Stack:
 
     def token(self, user: str) -> str:
         """Returns a token for a user, valid for a week."""
+        self._require()
         claims = {"sub": user, "aud": AUDIENCE, "exp": int(time.time()) + _TOKEN_SECONDS}
         return jwt.encode(claims, self._known["auth"], "HS256")
 
@@ -233,6 +240,10 @@ class Stack:
 
     def _log(self, name: str) -> Path:
         return self.directory / "logs" / f"{name}.log"
+
+    def _require(self) -> None:
+        if not self._known:
+            raise click.ClickException(f"There is no stack in {self.directory}. Run `up` first.")
 
     def _know(self, **more: Any) -> None:
         self._known |= more

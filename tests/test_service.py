@@ -135,6 +135,11 @@ def test_a_uri_that_means_nothing_is_said_clearly(kind: str) -> None:
         service(**{f"{kind}_service_uri": "ftp://somewhere"})
 
 
+def test_a_uri_whose_package_is_not_installed_is_said_clearly() -> None:
+    with pytest.raises(ServiceUriError, match=r"'gs://bucket' needs a package .* for gs:// it is google-cloud-storage"):
+        service(artifact_service_uri="gs://bucket")
+
+
 async def test_what_an_app_uses_is_closed_once_whatever_of_it_fails() -> None:
     closed: list[str] = []
 

@@ -128,10 +128,9 @@ async def test_an_old_version_is_drained_and_taken_away(binary: Path, settings: 
             draining = asyncio.create_task(deployments("drain", url))
             gates[gate].set()
             code, said = await draining
-            assert (code, said.splitlines()[-1]) == (
-                0,
-                f"Nothing is running at {url} any more. Its processes can be stopped.",
-            )
+            # What is logged here meanwhile is between the lines.
+            assert code == 0
+            assert f"Nothing is running at {url} any more. Its processes can be stopped.\n" in said
             assert await deployments("remove", url + "/") == (0, f"{url} was removed.\n")
             assert old not in (await deployments("list"))[1]
             assert (await deployments("drain", old))[0] == 1

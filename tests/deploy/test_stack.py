@@ -25,6 +25,8 @@ from adk_chat.agents.assistant import assistant
 
 root_agent = assistant("demo").root_agent
 """
+JOB = {"session_id": "job", "message": "Do a slow job with 2 steps."}
+"""A message whose turn takes four seconds."""
 PORTS = (5122, 6379, 8000, 8001, 8080, 9070, 9080, 9081, *range(9464, 9478))
 
 
@@ -84,6 +86,7 @@ class Stack:
         redis = find_redis_server(lambda _: None)
         (home / "bin").mkdir()
         (home / "bin" / "redis-server").symlink_to(redis)
+        self.prometheus = Prometheus(home, self._offset)
         self.ingress = self._client(8080)
         self.gateways = [self._client(8000), self._client(8001)]
 
@@ -94,17 +97,6 @@ class Stack:
         script, offset = ROOT / "deploy" / "stack.py", str(self._offset)
         path = f"{self._home / 'bin'}:{os.environ['PATH']}"
         return await run(self._python, script, "--offset", offset, *arguments, cwd=self._home, PATH=path)
-
-    async def prometheus(self, directory: Path) -> Prometheus:
-        """A Prometheus that scrapes it."""
-        prometheus = Prometheus(directory, self._offset)
-        await prometheus.start()
-        return prometheus
-
-    async def metrics(self, port: int) -> str:
-        """What a process shows Prometheus."""
-        async with self._client(port) as client:
-            return (await client.get("/metrics")).text
 
     async def events(self, session: str) -> list[dict[str, Any]]:
         """The stored events of a session of Ada's."""
@@ -130,43 +122,32 @@ async def test_a_stack_is_upgraded_and_restored_and_its_turns_go_on(installed: P
     assert Path(where).is_relative_to(installed.parent)
     try:
         await stack("up", "my_agent")
+        await stack.prometheus.start()
         token = (await stack("token", "ada")).strip()
         for gateway in stack.gateways:
             assert (await gateway.get("/list-apps")).status_code == 401
             gateway.headers["authorization"] = f"Bearer {token}"
             assert (await gateway.get("/apps/my_agent/users/bob/sessions")).status_code == 403
         said = await say(stack, "short", "hello")
-        prometheus = await stack.prometheus(tmp_path)
-        assert "adk_chat_turns_paused 0.0" in await stack.metrics(9464)
-        assert "http_server_request_duration_seconds_count" in await stack.metrics(9465)
-        workers = [await stack.metrics(9474), await stack.metrics(9475)]
-        assert "adk_chat_turns_ended_total" in workers[0] + workers[1]
-        await stack.ingress.post("/Chat/ada/message/send", json=job("upgraded"))
-        await until(lambda: began(stack, "upgraded"))
-        assert "can be stopped" in await stack("upgrade", "my_agent")
-        assert await done(stack, "upgraded"), "the old endpoints are stopped when their turns have ended"
+        assert await stack.prometheus.unanswered() == []
 
-        assert await prometheus.unanswered() == []
-        await prometheus.kill()
-
-        await stack.ingress.post("/Chat/ada/message/send", json=job("restored"))
-        await until(lambda: began(stack, "restored"))
+        await stack.ingress.post("/Chat/ada/message/send", json=JOB)
+        await until(lambda: began(stack))
         await stack("backup", "copy")
+        assert "can be stopped" in await stack("upgrade", "my_agent")
+        assert await done(stack), "the old endpoints are stopped when their turns have ended"
+
         await say(stack, "short", "said after the backup")
         await stack("down")
         shutil.rmtree(tmp_path / "stack")
         await stack("restore", "copy")
         await stack("up")
         assert await stack.events("short") == said
-        await until(lambda: done(stack, "restored"), 30)
-        assert json.dumps(await stack.events("restored")).count("functionCall") == 1
+        await until(lambda: done(stack), 30)
+        assert json.dumps(await stack.events("job")).count("functionCall") == 1
     finally:
+        await stack.prometheus.kill()
         await stack("down")
-
-
-def job(session: str) -> dict[str, str]:
-    """A message whose turn takes four seconds."""
-    return {"session_id": session, "message": "Do a slow job with 2 steps."}
 
 
 async def say(stack: Stack, session: str, text: str) -> list[dict[str, Any]]:
@@ -177,9 +158,9 @@ async def say(stack: Stack, session: str, text: str) -> list[dict[str, Any]]:
     return await stack.events(session)
 
 
-async def began(stack: Stack, session: str) -> bool:
-    return len(await stack.events(session)) >= 2
+async def began(stack: Stack) -> bool:
+    return len(await stack.events("job")) >= 2
 
 
-async def done(stack: Stack, session: str) -> bool:
-    return "Done, 2 steps" in json.dumps(await stack.events(session))
+async def done(stack: Stack) -> bool:
+    return "Done, 2 steps" in json.dumps(await stack.events("job"))
