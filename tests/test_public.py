@@ -23,6 +23,11 @@ def test_every_public_name_is_there_and_importing_the_package_imports_nothing_el
     assert done.stdout.strip() == "[]"
 
 
+def test_the_reference_has_every_public_name() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "reference.md").read_text()
+    assert [name for name in adk_chat.__all__ if f".{name}\n" not in page] == ["Settings"], "which has its own page"
+
+
 def test_the_package_is_typed_and_runs_as_a_module() -> None:
     assert (Path(adk_chat.__file__).parent / "py.typed").is_file()
     done = subprocess.run([sys.executable, "-m", "adk_chat", "--version"], capture_output=True, text=True, check=True)
