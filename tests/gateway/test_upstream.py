@@ -1,4 +1,4 @@
-"""Reports against ADK that cannot happen here, for docs/upstream-issues.md; two of them shown with ADK beside us.
+"""Reports against ADK that cannot happen here, for docs/upstream-issues.md; some of them shown with ADK beside us.
 
 If such a scenario begins to work under ADK, its test fails, and the page has to change.
 """

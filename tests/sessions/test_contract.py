@@ -13,7 +13,8 @@ from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
 from google.adk.runners import Runner
-from google.adk.sessions.base_session_service import GetSessionConfig
+from google.adk.sessions.base_session_service import BaseSessionService, GetSessionConfig
+from google.adk.sessions.in_memory_session_service import InMemorySessionService
 from google.adk.sessions.session import Session
 from google.genai import types
 
@@ -353,19 +354,27 @@ async def test_no_more_events_are_taken_than_can_be_checked_while_others_wait() 
 async def test_a_rewind_leaves_a_key_as_it_was(server: RestateServer) -> None:
     """ADK's own writes None, and does not know the session's initial state."""
     sessions = RestateSessionService(server.ingress_url)
+    rewound = await rewind(sessions)
+    assert rewound.state == {"mood": "fine", "color": "red", "n": 1, "user:name": "Ada"}
+    await sessions.append_event(rewound, Event(author="a", actions=EventActions(state_delta={"n": None})))
+    at: dict[str, Any] = {"app_name": rewound.app_name, "user_id": rewound.user_id, "session_id": "s"}
+    assert (await sessions.get_session(**at) or rewound).state["n"] is None
+    own = (await rewind(InMemorySessionService())).state
+    assert own == {"mood": None, "color": None, "new": None, "n": 1, "user:name": "Ada"}, "ADK has mended issue 4933"
+
+
+async def rewind(sessions: BaseSessionService) -> Session:
+    """A session of two invocations, without the second."""
     at: dict[str, Any] = {"app_name": unique("app"), "user_id": unique("user"), "session_id": "s"}
     session = await sessions.create_session(**at, state={"mood": "fine", "color": "red"})
     for invocation, delta in (("one", {"n": 1}), ("two", {"n": 2, "new": 1, "mood": "bad", "user:name": "Ada"})):
         event = Event(invocation_id=invocation, author="a", actions=EventActions(state_delta=delta))
         await sessions.append_event(session, event)
     runner = Runner(app_name=at["app_name"], agent=BaseAgent(name="a"), session_service=sessions)
-    rewind = {"user_id": at["user_id"], "session_id": "s", "rewind_before_invocation_id": "two"}
-    await runner.rewind_async(**rewind)
+    await runner.rewind_async(user_id=at["user_id"], session_id="s", rewind_before_invocation_id="two")
     rewound = await sessions.get_session(**at)
     assert rewound is not None
-    assert rewound.state == {"mood": "fine", "color": "red", "n": 1, "user:name": "Ada"}
-    await sessions.append_event(rewound, Event(author="a", actions=EventActions(state_delta={"n": None})))
-    assert (await sessions.get_session(**at) or rewound).state["n"] is None
+    return rewound
 
 
 async def test_all_users_are_listed_through_the_admin_api(server: RestateServer) -> None:
