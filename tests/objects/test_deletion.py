@@ -17,7 +17,7 @@ from adk_chat import ChatService
 from adk_chat.dev.server import RestateServer
 from adk_chat.protocol.turn_id import event_id_prefix
 from adk_chat.settings import Settings
-from tests.conftest import hosting, plain, unfinished
+from tests.conftest import hosting, plain, query, unfinished
 from tests.support import ChatClient, Json, ScriptedModel, calls, gates, obey, unique, until
 
 SESSION = {"session_id": "s"}
@@ -48,7 +48,7 @@ async def waits(chat: ChatClient, name: str) -> None:
 @pytest.mark.parametrize("again", [True, False])
 @pytest.mark.parametrize("existed", [True, False])
 async def test_a_queued_turn_of_a_deleted_session_ends_with_404(
-    chat: ChatClient, *, again: bool, existed: bool
+    chat: ChatClient, server: RestateServer, *, again: bool, existed: bool
 ) -> None:
     name, new = gate(), gate()
     if existed:
@@ -57,6 +57,14 @@ async def test_a_queued_turn_of_a_deleted_session_ends_with_404(
     queued = [(await chat.call("post", {"message": f"queued {n}", **SESSION}))["turn_id"] for n in range(2)]
     waiting = asyncio.create_task(chat.send("message", {"message": "queued 2", **SESSION}))
     await waits(chat, name)
+    turns = (
+        f"SELECT id FROM sys_invocation WHERE target_handler_name = 'run' AND target_service_key LIKE '{chat.user}/%'"
+    )
+
+    async def posted() -> bool:
+        return len(await query(server, turns)) == 4
+
+    await until(posted)
     await chat.call("delete_session", SESSION)
     if again:
         await chat.call("create_session", {**SESSION, "state": {"life": 2}})
