@@ -88,10 +88,8 @@ class _Connection:
         body = b""
         for frame in self._frames():
             body += frame
-            kind = _HEADER.unpack_from(frame)[0]
-            self._note(kind, frame[_HEADER.size :])
+            self._note(_HEADER.unpack_from(frame)[0], frame[_HEADER.size :])
             if self._attempt.entries == self._fail_after:
-                self._attempt.ended_by_a_result = kind == _PROPOSAL
                 await self._fail(body)
                 return
         await self._send({**event, "body": body})

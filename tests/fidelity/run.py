@@ -25,8 +25,6 @@ class Attempt:
     steps: dict[int, str] = field(default_factory=dict)
     """The steps of the turn, started in this attempt or an earlier one, by their number in Restate's protocol."""
     ended: bool = False
-    ended_by_a_result: bool = False
-    """Whether it failed right behind a result. Restate may begin the next attempt before it has stored that."""
 
     @property
     def lost(self) -> int:
