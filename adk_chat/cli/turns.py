@@ -24,7 +24,7 @@ _MOST_CHARACTERS = 1_000_000
 """The longest result of a step that is searched for an error."""
 _ERROR_CHARACTERS = 200
 _PAUSED_SECONDS, _LOOK_SECONDS = 10.0, 0.1
-"""How long Restate may take to pause a turn, and how often to look."""
+"""How long Restate may take to pause something, and how often to look."""
 _COLUMNS = (
     f"id, target_service_key, {STATUS}, created_at, retry_count, last_failure, next_retry_at, completion_result, "
     "completion_failure, endpoint"
@@ -93,18 +93,40 @@ async def resume(admin: AdminApi, turn_id: str, newest: bool) -> None:
     """Let a paused or retrying turn continue now, after the step that it had reached."""
     row = await _find(admin, turn_id)
     _refuse_ended(row)
-    path = f"/invocations/{row['id']}"
     if newest:
-        if row["status"] != "paused":
-            await admin.request("PATCH", f"{path}/pause")  # Restate moves paused ones only
-        end = time.monotonic() + _PAUSED_SECONDS
-        while (row := await _find(admin, turn_id))["status"] != "paused":
-            _refuse_ended(row)
-            if time.monotonic() > end:
-                raise click.ClickException("Restate has not paused the turn yet. Try again.")
-            await asyncio.sleep(_LOOK_SECONDS)
-    await admin.request("PATCH", f"{path}/resume{'?deployment=latest' if newest else ''}")
+        # What was storing something for the turn when its endpoint died would keep it from storing more.
+        user, app, _ = (unquote(part) for part in row["target_service_key"].split("/"))
+        of_turn = (
+            f"target_service_name = 'Chat' AND target_service_key = {quoted(user)} OR "
+            f"target_service_name = 'AppState' AND target_service_key = {quoted(app)}"
+        )
+        fails = "(status IN ('backing-off', 'paused') OR status IN ('ready', 'running') AND retry_count > 1)"
+        cut_off = f"{fails} AND ({of_turn})"
+        for other in await admin.query(f"SELECT id FROM sys_invocation WHERE {cut_off}"):
+            await _move(admin, other["id"])
+        await _move(admin, row["id"])
+    else:
+        await admin.request("PATCH", f"/invocations/{row['id']}/resume")
     click.echo("Resumed.")
+
+
+async def _move(admin: AdminApi, invocation_id: str) -> None:
+    """Resumes a Restate invocation at the newest deployment. Restate moves paused ones only."""
+    end = time.monotonic() + _PAUSED_SECONDS
+    asked = False
+    while True:
+        (row,) = await admin.query(f"SELECT status FROM sys_invocation WHERE {is_invocation(invocation_id)}")
+        if row["status"] == "paused":
+            break
+        if row["status"] == "completed":
+            return
+        if not asked:
+            await admin.request("PATCH", f"/invocations/{invocation_id}/pause")
+            asked = True
+        if time.monotonic() > end:
+            raise click.ClickException(f"Restate has not paused {invocation_id} yet. Try again.")
+        await asyncio.sleep(_LOOK_SECONDS)
+    await admin.request("PATCH", f"/invocations/{invocation_id}/resume?deployment=latest")
 
 
 async def _turns(admin: AdminApi, condition: str) -> list[Json]:

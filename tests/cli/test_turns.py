@@ -112,7 +112,7 @@ async def test_an_old_version_is_drained_and_taken_away(binary: Path, settings: 
         await until(runs)
         _, said = await deployments("list")
         old, url = said.split()[:2]
-        assert "new calls of AppState, Chat, Turn; 1 turn not ended" in said
+        assert "new calls of AppState, Chat, Turn; 1 turn " in said
         for command in ("drain", "remove"):
             code, said = await deployments(command, url)
             assert (code, "Register its replacement first." in said) == (1, True), said
