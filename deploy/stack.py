@@ -215,12 +215,13 @@ class Stack:
         pid = self._pid(name)
         if pid is not None:
             click.echo(f"Stopping {name} ...")
-            os.kill(pid, signal.SIGTERM)
             end = time.monotonic() + _STOP_SECONDS
-            while self._pid(name) is not None:
-                if time.monotonic() > end:
-                    os.kill(pid, signal.SIGKILL)
-                time.sleep(0.05)
+            with contextlib.suppress(ProcessLookupError):  # it may end by itself meanwhile
+                os.kill(pid, signal.SIGTERM)
+                while self._pid(name) is not None:
+                    if time.monotonic() > end:
+                        os.kill(pid, signal.SIGKILL)
+                    time.sleep(0.05)
         self._pid_file(name).unlink(missing_ok=True)
 
     def _pid(self, name: str) -> int | None:

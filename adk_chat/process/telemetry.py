@@ -30,7 +30,7 @@ _QUERY_SECONDS = 2
 _COUNTED_SECONDS = 1.0
 """How long the numbers of turns are cached: all gauges of one export come from one query."""
 _STOP_SECONDS = 1.0
-_ENDPOINTS = ("", "_TRACES", "_METRICS", "_LOGS")
+_SIGNALS = ("_TRACES", "_METRICS", "_LOGS")
 _EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 _PROMETHEUS = "opentelemetry.exporter.prometheus"
 _OF_EXPORTERS = ("opentelemetry.", "urllib3.", "requests.")
@@ -49,9 +49,9 @@ class TelemetryError(Exception):
     """What the variables ask for is not possible."""
 
 
-def is_asked_for() -> bool:
-    """Returns whether a variable names an exporter's target."""
-    return any(os.environ.get(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT") for signal in _ENDPOINTS)
+def is_asked_for(*signals: str) -> bool:
+    """Returns whether a variable names an exporter's target, for any signal or for one of these."""
+    return any(os.environ.get(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT") for signal in ("", *(signals or _SIGNALS)))
 
 
 def check(metrics_port: int | None = None) -> None:
@@ -99,7 +99,7 @@ def expose(host: str, port: int | None) -> None:
 
 def _pushed() -> list[MetricReader]:
     """Returns what exports metrics over OTLP, if that is asked for."""
-    if not any(os.environ.get(f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT") for signal in ("", "_METRICS")):
+    if not is_asked_for("_METRICS"):
         return []
     exporter: Any = importlib.import_module(f"{_EXPORTER}.metric_exporter")
     return [PeriodicExportingMetricReader(exporter.OTLPMetricExporter())]

@@ -32,11 +32,9 @@ class Graph(NamedTuple):
     queries: dict[str, str]
 
 
-def _quantiles(metric: str, by: str = "") -> dict[str, str]:
-    grouped = f"le{', ' + by if by else ''}"
-    label = f" {{{{{by}}}}}" if by else ""
-    rates = f'sum by ({grouped}) (rate({metric}_bucket{{app=~"$app"}}{_RATE}))'
-    return {f"p{round(q * 100)}{label}": f"histogram_quantile({q}, {rates})" for q in (0.5, 0.95, 0.99)}
+def _quantiles(metric: str) -> dict[str, str]:
+    rates = f'sum by (le) (rate({metric}_bucket{{app=~"$app"}}{_RATE}))'
+    return {f"p{round(q * 100)}": f"histogram_quantile({q}, {rates})" for q in (0.5, 0.95, 0.99)}
 
 
 ROWS: dict[str, list[Graph]] = {

@@ -41,22 +41,17 @@ class Failing:
         attempt = noted.begin(turn)
         earlier = len(noted.turns[turn]) - 1
         fail_after = (noted.breaks.later if earlier else noted.breaks.first) if noted.breaks else None
-        # Long enough for Restate to apply the last entry. Where attempts break off often, that would add up.
-        again = 1 if noted.breaks and noted.breaks.later else 50
-        connection = _Connection(attempt, fail_after, again, first, receive, send)
+        connection = _Connection(attempt, fail_after, first, receive, send)
         await self._app(scope, connection.receive, connection.send)
         await connection.ended()
 
 
 class _Connection:
-    """What an attempt receives from Restate and sends to it, until it fails, to be begun again after milliseconds."""
+    """What an attempt receives from Restate and sends to it, until it fails."""
 
-    def __init__(
-        self, attempt: run.Attempt, fail_after: int | None, again: int, first: Any, receive: Any, send: Any
-    ) -> None:
+    def __init__(self, attempt: run.Attempt, fail_after: int | None, first: Any, receive: Any, send: Any) -> None:
         self._attempt = attempt
         self._fail_after = fail_after
-        self._again = again
         self._first = first
         self._receive = receive
         self._send = send
@@ -130,7 +125,7 @@ class _Connection:
     async def _fail(self, last: bytes) -> None:
         self._attempt.ended = False  # there will be another one, whether or not the output was journaled
         text = b"failed on purpose"
-        body = b"\x08\xf4\x03" + b"\x12" + bytes([len(text)]) + text + b"\x40" + bytes([self._again])  # code 500
+        body = b"\x08\xf4\x03" + b"\x12" + bytes([len(text)]) + text + b"\x40\x01"  # code 500, and again in 1 ms
         await self._send(
             {"type": "http.response.body", "body": last + _HEADER.pack(_ERROR, 0, len(body)) + body, "more_body": True}
         )

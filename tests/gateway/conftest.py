@@ -11,6 +11,7 @@ from google.adk.artifacts.in_memory_artifact_service import InMemoryArtifactServ
 from google.adk.auth.credential_service.in_memory_credential_service import InMemoryCredentialService
 from google.adk.cli.api_server import ApiServer
 from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
+from google.adk.sessions.base_session_service import BaseSessionService
 from google.adk.sessions.in_memory_session_service import InMemorySessionService
 from playwright.async_api import Browser, async_playwright, expect
 from starlette.types import ASGIApp
@@ -75,12 +76,12 @@ async def gateway(server: RestateServer, broker: MemoryBroker) -> AsyncIterator[
         yield client
 
 
-@pytest_asyncio.fixture(scope="session")
-async def adk(server: RestateServer) -> AsyncIterator[httpx.AsyncClient]:
-    """ADK's own server with its in-memory session service and the same apps."""
+@asynccontextmanager
+async def adk_server(sessions: BaseSessionService) -> AsyncIterator[httpx.AsyncClient]:
+    """ADK's own server with a session service of its own and the same apps."""
     own = ApiServer(
         agent_loader=Apps(APPS),
-        session_service=InMemorySessionService(),
+        session_service=sessions,
         memory_service=InMemoryMemoryService(),
         artifact_service=InMemoryArtifactService(),
         credential_service=InMemoryCredentialService(),
@@ -89,4 +90,11 @@ async def adk(server: RestateServer) -> AsyncIterator[httpx.AsyncClient]:
         agents_dir="",
     )
     async with served(own.get_fast_api_app(bind_host="127.0.0.1")) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="session")
+async def adk(server: RestateServer) -> AsyncIterator[httpx.AsyncClient]:
+    """ADK's own server with its in-memory session service."""
+    async with adk_server(InMemorySessionService()) as client:
         yield client

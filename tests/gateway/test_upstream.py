@@ -12,15 +12,10 @@ from typing import NamedTuple
 
 import httpx
 import pytest
-from google.adk.artifacts.in_memory_artifact_service import InMemoryArtifactService
-from google.adk.auth.credential_service.in_memory_credential_service import InMemoryCredentialService
-from google.adk.cli.api_server import ApiServer
-from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
 from google.adk.sessions.sqlite_session_service import SqliteSessionService
 
-from adk_chat.gateway.app_loader import Apps
 from tests.conftest import plain
-from tests.gateway.conftest import APPS, served
+from tests.gateway.conftest import adk_server
 from tests.support import Json, gates, unique, until
 
 ROOT = Path(__file__).parents[2]
@@ -142,17 +137,8 @@ def _link(number: str) -> str:
 @pytest.fixture(scope="module")
 async def sqlite(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
     """ADK's own server with its sessions in SQLite, as `adk web` has them."""
-    own = ApiServer(
-        agent_loader=Apps(APPS),
-        session_service=SqliteSessionService(str(tmp_path_factory.mktemp("adk") / "sessions.db")),
-        memory_service=InMemoryMemoryService(),
-        artifact_service=InMemoryArtifactService(),
-        credential_service=InMemoryCredentialService(),
-        eval_sets_manager=None,
-        eval_set_results_manager=None,
-        agents_dir="",
-    )
-    async with served(own.get_fast_api_app(bind_host="127.0.0.1")) as client:
+    sessions = SqliteSessionService(str(tmp_path_factory.mktemp("adk") / "sessions.db"))
+    async with adk_server(sessions) as client:
         yield client
 
 

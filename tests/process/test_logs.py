@@ -20,12 +20,13 @@ TURN = TurnId(invocation_id="inv_1x", key=TurnKey(user_id="ü", app_name="app", 
 def _turn() -> Iterator[None]:
     """A turn runs, and afterwards the loggers are as they were."""
     root, ours = logging.getLogger(), logging.getLogger("adk_chat")
-    before = root.level, ours.level
+    before, handlers = (root.level, ours.level), root.handlers[:]
     token = current_turn.set(TURN)
     yield
     current_turn.reset(token)
     root.setLevel(before[0])
     ours.setLevel(before[1])
+    root.handlers[:] = handlers  # one that writes to this test's stderr would fail in all later ones
 
 
 def configure(level: LogLevel, form: LogFormat) -> None:
