@@ -199,6 +199,7 @@ class ChatService:
             broker=self.broker,
             headers=self.settings.restate_headers,
             ui=self.settings.ui,
+            agui=self.settings.agui,
             allow_origins=allow_origins,
             ping_seconds=self.settings.ping_seconds,
             tickets=Tickets(self.settings.ticket_key),

@@ -115,6 +115,7 @@ class Settings(BaseSettings):
         "nth further worker uses this port plus n. Needs 'adk-chat[prometheus]'.",
     )
     ui: bool = Field(True, description="Whether the gateway serves ADK's dev UI besides ADK's API.")
+    agui: bool = Field(True, description="Whether the gateway serves AG-UI, for CopilotKit and other frontends.")
     ingress_url: Urls = Field(
         "http://localhost:8080",
         description="Restate's ingress. May be several, separated by commas: the first that answers is used.",

@@ -14,6 +14,7 @@ from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
 from pydantic_core import PydanticUndefined
 
 from adk_chat import ChatService, Settings
+from adk_chat.gateway.agui.routes import agui_routes
 from adk_chat.gateway.server import GatewayConfig, gateway_app
 from adk_chat.gateway.streams.routes import ready_route, turn_routes
 from tests.support import scripted_app
@@ -55,7 +56,8 @@ def routes() -> str:
 def _module(app: FastAPI, path: str, method: str) -> str:
     """Where the endpoint of a route is defined."""
     nothing: Any = None
-    ours = turn_routes(nothing, nothing, nothing, {}).routes + ready_route(nothing).routes
+    ours = [*turn_routes(nothing, nothing, nothing, {}).routes, *ready_route(nothing).routes]
+    ours += agui_routes(nothing, {}, {}).routes
     found = [route for route in [*ours, *app.routes] if isinstance(route, APIRoute)]
     same = [one for one in found if one.path.replace(":path", "") == path and method in (one.methods or ())]
     return str(same[0].endpoint.__module__)

@@ -8,6 +8,7 @@ from google.genai import types
 from adk_chat.dev.server import RestateServer
 from adk_chat.gateway.turns import Turns
 from adk_chat.protocol import stream
+from adk_chat.protocol.frontend import FRONTEND, Frontend, Origin, origin_of
 from adk_chat.protocol.messages import Message
 from adk_chat.protocol.turn_id import TurnId, TurnKey
 from adk_chat.protocol.turns import Reply, TurnEvents, TurnRequest
@@ -19,6 +20,7 @@ from tests.support import ChatClient
 MOVED = "a turn that runs while the service is upgraded repeats its steps: tools run twice, models are paid twice"
 LOST = "sessions that users have are not found any more"
 UNREADABLE = "a message that waits while the service is upgraded is lost, or runs otherwise"
+TWICE = "a frontend's message that was stored before an upgrade is stored again after it"
 UNSEEN = "an old gateway does not show what a new endpoint publishes, nor the other way around"
 
 
@@ -137,7 +139,7 @@ def test_turn_ids() -> None:
     [
         (
             TurnRequest,
-            "content run_config invocation_id head events state_delta alone roll_back publish reply_to",
+            "content run_config invocation_id head events state_delta frontend alone roll_back publish reply_to",
         ),
         (
             TurnEvents,
@@ -145,7 +147,16 @@ def test_turn_ids() -> None:
             "confirm_to confirm",
         ),
         (Reply, "to text"),
+        (Frontend, "tools context run_id messages"),
     ],
 )
-def test_requests_between_objects(kind: type[TurnRequest | TurnEvents | Reply], names: str) -> None:
+def test_requests_between_objects(kind: type[TurnRequest | TurnEvents | Reply | Frontend], names: str) -> None:
     assert sorted(kind.model_fields) == sorted(names.split()), UNREADABLE
+
+
+def test_origins() -> None:
+    noted = {"turn": "inv_1", "run_id": "r", "messages": [{"id": "m", "parts": 1}], "pending": True}
+    origin = origin_of({FRONTEND: noted})
+    assert FRONTEND == "adk_chat_frontend", TWICE
+    assert isinstance(origin, Origin), TWICE
+    assert origin.model_dump() == noted, TWICE

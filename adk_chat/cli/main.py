@@ -82,6 +82,7 @@ def main() -> None:
 @_option("port", type=int)
 @_allow_origins
 @click.option("--no-ui", "ui", flag_value=False, default=None, help="Serve ADK's API without the dev UI.")
+@click.option("--no-agui", "agui", flag_value=False, default=None, help="Do not serve AG-UI.")
 @_option("artifact-service-uri")
 @_option("memory-service-uri")
 @_option("data-dir", type=click.Path(path_type=Path))
@@ -111,6 +112,7 @@ def dev(reload: bool, without_server: bool, **options: Any) -> None:
 @_option("memory-service-uri")
 @_allow_origins
 @click.option("--no-ui", "ui", flag_value=False, default=None, help="Serve ADK's API without the dev UI.")
+@click.option("--no-agui", "agui", flag_value=False, default=None, help="Do not serve AG-UI.")
 @_option("metrics-port", type=int)
 @_workers
 @_fd

@@ -24,6 +24,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from adk_chat.gateway import seams
+from adk_chat.gateway.agui.routes import agui_routes
+from adk_chat.gateway.agui.runs import Runs
+from adk_chat.gateway.agui.thread import Threads
 from adk_chat.gateway.app_loader import Apps
 from adk_chat.gateway.artifacts import GatewayArtifacts
 from adk_chat.gateway.auth.tickets import Tickets
@@ -71,6 +74,7 @@ class GatewayConfig:
         broker: the broker of live streams. Without one, a turn is shown when it has ended.
         headers: sent to Restate with every request.
         ui: whether to serve the dev UI.
+        agui: whether to serve AG-UI.
         allow_origins: the origins whose pages may use it, as in ADK's option.
         ping_seconds: how often a stream without news sends a sign of life.
         tickets: issues tickets for streams.
@@ -86,6 +90,7 @@ class GatewayConfig:
     broker: Broker | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     ui: bool = True
+    agui: bool = True
     allow_origins: Sequence[str] = ()
     ping_seconds: float = 15
     tickets: Tickets = field(default_factory=Tickets)
@@ -140,6 +145,8 @@ def gateway_app(config: GatewayConfig) -> FastAPI:
     import_whole(app, sessions)
     app.include_router(ready_route(readiness))
     app.include_router(turn_routes(turns, reader, config.tickets, config.aliases))
+    if config.agui:
+        app.include_router(agui_routes(Runs(turns, reader, Threads(chat)), config.apps, config.aliases))
     app.add_middleware(Exchanges)
     app.add_middleware(TraceContext)
     app.add_middleware(EventStreams, ping_seconds=config.ping_seconds)

@@ -7,10 +7,12 @@ import socket
 from collections.abc import Generator
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adk_chat.gateway.seams import Connection
 
+STOP = "adk_chat.stop"
+"""The key under which a scope has the event that is set when the server stops."""
 _GRACE_SECONDS = 1
 _KEEP_ALIVE_SECONDS = 75
 
@@ -25,11 +27,16 @@ class _Server(uvicorn.Server):
 
 async def serve_gateway(app: ASGIApp, listening: socket.socket, stop: asyncio.Event) -> None:
     """Serves until `stop` is set, and a second longer at most. Watchers can continue at another copy."""
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[STOP] = stop
+        await app(scope, receive, send)
+
     errors = logging.getLogger("uvicorn.error")
     errors.setLevel(logging.WARNING)
     server = _Server(
         uvicorn.Config(
-            app,
+            told,
             http=Connection,
             ws="none",
             log_config=None,

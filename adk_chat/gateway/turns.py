@@ -120,6 +120,31 @@ class Turns:
             )
         return TurnId.parse(answer["turn_id"])
 
+    async def post_run(self, key: TurnKey, message: Message, run_id: str, subject: str) -> TurnId:
+        """Posts a message of a frontend's run. Its turn is durable when this returns.
+
+        Args:
+            key: the session.
+            message: the message.
+            run_id: the run. The same subject posted in the same run is the same turn, for a day.
+            subject: what the message is about: the id of a message or call of the frontend.
+
+        Raises:
+            RefusedError: if it was refused.
+        """
+        scope = ["run", run_id, subject, key.app_name, key.session_id]
+        return TurnId.parse((await self._call("post", key, message, _digest(scope)))["turn_id"])
+
+    async def running(self, key: TurnKey) -> TurnId | None:
+        """Returns the turn that is running in a session, once everything posted to it before has arrived.
+
+        Raises:
+            RefusedError: if nobody can tell at the moment.
+        """
+        request = SessionRequest(app_name=key.app_name, session_id=key.session_id)
+        running = (await self._call("running_turn", key, request))["turn_id"]
+        return None if running is None else TurnId.parse(running)
+
     async def outcome(self, turn_id: TurnId, patience: float = math.inf) -> Outcome:
         """Waits for the end of a turn, however long that takes.
 
@@ -189,7 +214,7 @@ class Turns:
 
     async def _status(self, turn_id: TurnId) -> int:
         """Returns `_ABSENT`, `_INVALID`, `_NOT_DONE`, or the status with which a turn ended."""
-        with _refused():
+        with refused():
             return (await self._ingress.output(turn_id.invocation_id)).status
 
     async def events(self, turn_id: TurnId) -> list[Json]:
@@ -202,7 +227,7 @@ class Turns:
             events: list[Json] = await self._chat.call("get_history", key.user_id, request)
             return events
 
-        with _refused(), suppress(SessionNotFoundError):
+        with refused(), suppress(SessionNotFoundError):
             async with aclosing(newest_first(page)) as pages:
                 async for events in pages:
                     of_turn = [event for event in events if turn_id.owns(event)]
@@ -236,14 +261,14 @@ class Turns:
             return True
         if self._admin is None or await self._status(turn_id) != _NOT_DONE:
             return False
-        with _refused(), suppress(AdminError):
+        with refused(), suppress(AdminError):
             return await self._admin.end(turn_id.invocation_id, "cancel")
         return False
 
     async def _call(
         self, handler: str, key: TurnKey, request: SessionRequest, idempotency_key: str | None = None
     ) -> Any:
-        with _refused():
+        with refused():
             return await self._chat.call(handler, key.user_id, request, idempotency_key)
 
     async def _query(
@@ -260,7 +285,7 @@ class Turns:
         if self._admin is None:
             raise RefusedError(501, "The gateway does not know Restate's admin API. Start it with --admin-url.")
         try:
-            with _refused():
+            with refused():
                 return await self._admin.query(f"SELECT {what} WHERE {TURNS} AND {condition} ORDER BY created_at")
         except AdminError as error:
             logger.warning("%s", error)
@@ -295,7 +320,8 @@ def _identity(message: Message) -> Json:
 
 
 @contextmanager
-def _refused() -> Iterator[None]:
+def refused() -> Iterator[None]:
+    """Raises `RefusedError` for the exceptions of the session contract, with their status."""
     try:
         yield
     except _ERRORS as error:

@@ -389,6 +389,7 @@ class _Handlers:
             run_config=request.run_config,
             invocation_id=request.invocation_id,
             state_delta=request.state_delta,
+            frontend=request.frontend,
             head=head,
         )
         key = TurnKey(user_id=ctx.key(), app_name=app, session_id=request.session_id)

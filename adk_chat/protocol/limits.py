@@ -18,6 +18,9 @@ MAX_STATE_BYTES = 4 * 1024 * 1024
 HISTORY_BYTES = 20 * 1024 * 1024
 """The most that a turn loads of its session, as JSON. Model APIs accept no more than that either."""
 
+MAX_FRONTEND_BYTES = 1024 * 1024
+"""The most that the tools and the context of a frontend take as JSON. Models are sent them with every call."""
+
 MAX_EVENTS = 20_000
 """The most events in one request. Checking one takes 0.1 ms, during which the event loop is blocked."""
 

@@ -3,12 +3,13 @@
 from typing import Annotated, Literal
 
 from google.genai import types
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
 from pydantic_core import to_json
 
 from adk_chat.protocol.errors import TooLargeError
+from adk_chat.protocol.frontend import Frontend
 from adk_chat.protocol.json import OBJECTS, Json
-from adk_chat.protocol.limits import MAX_DEPTH, shallow
+from adk_chat.protocol.limits import MAX_DEPTH, MAX_FRONTEND_BYTES, shallow
 from adk_chat.protocol.run_config import RequestedRunConfig
 from adk_chat.protocol.sessions import SessionRequest
 
@@ -51,6 +52,9 @@ class Message(SessionRequest):
         "interrupt the running turn and keep what it said; or roll it back, which hides what it said from the model "
         "and undoes its changes to the state.",
     )
+    frontend: Annotated[Frontend, WithJsonSchema({"type": "object"})] | None = Field(
+        None, description="Tools that the caller runs itself, context for the model, and ids of the caller's messages."
+    )
 
     _bytes: int | None = PrivateAttr(default=None)
     _brackets: int = PrivateAttr(default=MAX_DEPTH + 1)
@@ -67,12 +71,20 @@ class Message(SessionRequest):
             BadRequestError: if it or the state delta is nested too deeply.
         """
         deep = self._brackets > MAX_DEPTH
-        if not deep and self._bytes is not None and self._bytes * _GROWTH <= most:
+        most_here = most if self.frontend is None else min(most, MAX_FRONTEND_BYTES)
+        if not deep and self._bytes is not None and self._bytes * _GROWTH <= most_here:
             return
         data = to_json(content)
         if len(data) > most:
             raise TooLargeError(f"message: takes {len(data)} bytes as JSON; at most {most} are accepted.")
         shallow(content or {}, data, "message:")
+        if self.frontend is not None:
+            brought = to_json(self.frontend)
+            if len(brought) > MAX_FRONTEND_BYTES:
+                raise TooLargeError(
+                    f"frontend: takes {len(brought)} bytes as JSON; at most {MAX_FRONTEND_BYTES} are accepted."
+                )
+            shallow(self.frontend.model_dump(), brought, "frontend:")
         shallow(self.state_delta or {}, to_json(self.state_delta), "state_delta:")
 
     @model_validator(mode="after")

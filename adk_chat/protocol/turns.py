@@ -6,6 +6,7 @@ in its queue across an upgrade.
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from adk_chat.protocol.frontend import Frontend
 from adk_chat.protocol.json import Json
 from adk_chat.protocol.run_config import RequestedRunConfig
 from adk_chat.protocol.sessions import GetSession, SessionRequest
@@ -61,6 +62,7 @@ class TurnRequest(BaseModel):
     head: SessionHead = SessionHead()
     events: list[Json] | None = Field(None, description="Sent by version 0.1 before 2026-11: the events to see.")
     state_delta: Json | None = None
+    frontend: Frontend | None = None
     alone: bool = Field(False, description="Refuse with 409 if another turn ran since Chat read the session.")
     roll_back: str | None = Field(None, description="The Restate invocation of a cancelled turn to undo.")
     publish: bool = Field(False, description="Somebody may be watching.")

@@ -48,6 +48,7 @@ from adk_chat.sessions.store import merged
 from adk_chat.sessions.stored import StoredSession
 from adk_chat.streaming import Broker
 from adk_chat.turns.cancellation import Cancellation
+from adk_chat.turns.frontend import FrontendTurn
 from adk_chat.turns.history import Have, SessionCache, TurnHistory, recent_events
 from adk_chat.turns.outbox import Outbox
 from adk_chat.turns.publisher import Publisher
@@ -127,6 +128,9 @@ class TurnAttempt:
         self._killed: list[str] = []
         """The turns before this one whose end is not stored yet."""
         self._answer = Answer()
+        self._frontend: FrontendTurn | None = None
+        if request.frontend is not None:
+            self._frontend = FrontendTurn(ctx.request().id, self._key.session_id, request.frontend)
         self._report: TurnReport | None = None
         self._outbox: Outbox | None = None
         self._sessions: TurnSessions | None = None
@@ -261,13 +265,16 @@ class TurnAttempt:
             cancellation,
             self._config.outside,
             whole=len(session.events) >= head.count,
+            mark=None if self._frontend is None else self._frontend.mark,
         )
         for turn in self._killed:
             for event in ended_events(turn, recent, self._author, journal.time()):
                 await sessions.add(event)
         self._killed = []
         await self._roll_back(sessions)
-        failure = await self._run_agent(journal, sessions, cancellation, live, report)
+        failure = None
+        if await self._admit(sessions):
+            failure = await self._run_agent(journal, sessions, cancellation, live, report)
         # From here on the turn cannot be cancelled: it has ended, and only has to be stored.
         cancelled = cancellation.signal.is_set()
         reply = None
@@ -286,6 +293,17 @@ class TurnAttempt:
             undo = Cancelled.of(running, sessions.before, sessions.events)
             self._state.set(_CANCELLED, undo.model_dump())
         return failure
+
+    async def _admit(self, sessions: TurnSessions) -> bool:
+        """Leaves out of a frontend's message what the session has already. Returns whether the agent has to run."""
+        if self._frontend is None:
+            return True
+        asked = self._request.content
+        admitted = self._frontend.admit(asked, sessions.session.events)
+        for answer in admitted.answers:
+            await sessions.add(answer)
+        self._request.content = admitted.content
+        return admitted.content is not None or asked is None
 
     def _take_up_trace(self) -> None:
         """Makes the agent's spans part of the request's trace, or of Restate's if that traces too."""
@@ -320,8 +338,12 @@ class TurnAttempt:
         """Runs the agent to its end. Returns the error to answer with if it ended badly."""
         if self._app is None:
             return await self._no_app(sessions)
+        app = self._app
+        if self._frontend is not None:
+            # First, so that the app's own plugins see the tools.
+            app = app.model_copy(update={"plugins": [self._frontend.plugin, *app.plugins]})
         runner = Runner(
-            app=self._app,
+            app=app,
             session_service=sessions,
             artifact_service=self._config.artifact_service,
             memory_service=self._config.memory_service,

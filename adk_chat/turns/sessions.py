@@ -1,7 +1,7 @@
 """The session service of a running turn: it has the turn's session, and sends appended events to Chat in batches."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from google.adk.events.event import Event
@@ -40,6 +40,7 @@ class TurnSessions(RestateSessionService):
         outside: reads and writes other sessions, those of all users included, inside a tool's step, where nothing can
             be journaled.
         whole: whether `session` has all of its events.
+        mark: called with each event that is appended, to note in its metadata what of it is a frontend's.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class TurnSessions(RestateSessionService):
         outside: RestateSessionService,
         *,
         whole: bool,
+        mark: Callable[[Event], None] | None = None,
     ) -> None:
         super().__init__()
         self._outside = outside
@@ -66,6 +68,7 @@ class TurnSessions(RestateSessionService):
         self._before = to_json(self.session.state)
         self._state_bytes = len(self._before)
         self._whole = whole
+        self._mark = mark
         self._is_given_out = False
         self._actions: list[Json] = []
         """The actions of `events`, as stored."""
@@ -148,6 +151,8 @@ class TurnSessions(RestateSessionService):
         unmarked(event)
         if not _is_of_adk(sys._getframe(1)):
             event.custom_metadata = {**(event.custom_metadata or {}), APPENDED: True}
+        if self._mark is not None:
+            self._mark(event)
         await self.keep_cut_off()
         added = await self.add(event)
         if session is not self.session:  # a copy that the agent's code holds

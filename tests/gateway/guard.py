@@ -23,7 +23,7 @@ OPEN = {
     "/dev-ui/config",
     "/dev-ui/assets/config/runtime-config.json",
 }
-SHARED = {"/list-apps"}
+SHARED = {"/list-apps", "/agui/x/capabilities", "/copilotkit/info"}
 
 
 def turn_id(user: str) -> str:
@@ -35,7 +35,7 @@ def requests(app: FastAPI, user: str) -> list[tuple[str, str, Json | None]]:
     """A request for each method of each route. It names the user in one place only, and only its check can refuse it.
 
     That place is the path if the route has a user in it. Other routes are called with the user in the body, and
-    without.
+    without. Those of AG-UI need not name one; they are called with the user where a frontend may name it.
     """
     values = {"user_id": user, "turn_id": turn_id(user)}
     body = {"userId": user, "appName": "x", "sessionId": "x", "newMessage": {"parts": [{"text": "hi"}]}}
@@ -43,9 +43,22 @@ def requests(app: FastAPI, user: str) -> list[tuple[str, str, Json | None]]:
     for method, path in sorted(set(_routes(app))):
         names = re.findall(r"{(\w+)(?::path)?}", path)
         filled = re.sub(r"{(\w+)(:path)?}", lambda name: values.get(name[1], "x"), path)
+        if path.startswith(("/agui/", "/copilotkit")):
+            asked.append(_of_frontend(method, filled, user))
+            continue
         bodies = [None] if values.keys() & set(names) else [None, body]
         asked += [(method, filled, each) for each in bodies]
     return asked
+
+
+def _of_frontend(method: str, path: str, user: str) -> tuple[str, str, Json | None]:
+    messages = [{"id": "m", "role": "user", "content": "hi"}]
+    run = {"threadId": "x", "runId": "x", "messages": messages, "forwardedProps": {"userId": user}}
+    if path == "/copilotkit":
+        return method, path, {"method": "agent/run", "params": {"agentId": "x"}, "body": run}
+    if method == "POST" and "stop" not in path:
+        return method, path, run
+    return method, path if path in SHARED else f"{path}?user_id={user}", None
 
 
 def _routes(app: FastAPI) -> Iterator[tuple[str, str]]:

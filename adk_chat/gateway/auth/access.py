@@ -16,6 +16,7 @@ class Access(enum.Enum):
     SHARED = "every user"
     USER = "the user that its path names"
     BODY = "the user that its body names"
+    TOKEN = "every user, about what is theirs"
     NOBODY = "nobody"
 
 
@@ -28,6 +29,7 @@ _SHARED = re.compile(r"/list-apps")
 _USER = re.compile(r"(?:/dev)?/apps/[^/]+/users/([^/]+)/.+")
 _TURN = re.compile(r"/turns/([^/]+)/[^/]+")
 _EVENTS = re.compile(r"/turns/([^/]+)/events")
+_TOKEN = re.compile(r"/agui/.+|/copilotkit(/.+)?")
 _BODY = re.compile(r"/run|/run_sse|/agent-identity/finalize")
 
 # Path segments that another parser could read differently.
@@ -35,6 +37,8 @@ _AMBIGUOUS = re.compile(r"//|/\.{1,2}(/|$)|[\\\x00-\x1f\x7f]")
 
 _NAMES = ("userId", "user_id")
 
+SUBJECT = "adk_chat.subject"
+"""The key under which a scope has the user of its token, if there is one."""
 PARSED = "adk_chat.parsed_body"
 """The key under which a scope has the parsed body."""
 NOTES = "adk_chat.access_log"
@@ -61,6 +65,8 @@ def access(method: str, path: str) -> tuple[Access, str | None]:
         return Access.USER, match[1]
     if match := _TURN.fullmatch(path):
         return _of_turn(match[1])
+    if _TOKEN.fullmatch(path):
+        return Access.TOKEN, None
     if method == "POST" and _BODY.fullmatch(path):
         return Access.BODY, None
     if method in ("GET", "HEAD") and _OPEN.fullmatch(path):

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from adk_chat.gateway.auth.access import (
+    SUBJECT,
     Access,
     BodyError,
     access,
@@ -61,7 +62,7 @@ class AccessControl:
         allowed, named = access(scope["method"], route_path(scope))
         if allowed is Access.OPEN or _is_preflight(scope):
             return receive
-        subject = await self._subject(scope)
+        subject = scope[SUBJECT] = await self._subject(scope)
         note_user(scope, subject)
         if allowed is Access.NOBODY:
             raise _RefusedError(403, "This endpoint is disabled when access control is on.")

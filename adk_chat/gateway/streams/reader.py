@@ -192,13 +192,13 @@ class _Reading:
             return False
         if self._completed is None:
             before = (await self._shown())[: self._begun_at]
-            self._completed = {_speaker(event): number for number, event in enumerate(before, 1)}
-        return partial.after < self._completed.get(_speaker(partial.event), 0)
+            self._completed = {speaker_of(event): number for number, event in enumerate(before, 1)}
+        return partial.after < self._completed.get(speaker_of(partial.event), 0)
 
     def _partial(self, event: Json) -> list[Shown]:
         if is_model_retry(event):  # it is not part of an answer
             return [Shown(event, self._mark)]
-        speaker = _speaker(event)
+        speaker = speaker_of(event)
         preview = self._previews.setdefault(speaker, [])
         repeated = self._repeated.get(speaker)
         if repeated is None or repeated == len(preview):
@@ -231,7 +231,7 @@ class _Reading:
         return void
 
     def _complete(self, event: Json) -> list[Shown]:
-        speaker = _speaker(event)
+        speaker = speaker_of(event)
         preview, repeated = self._previews.pop(speaker, []), self._repeated.get(speaker)
         void = [] if repeated is None or repeated == len(preview) else self._void(speaker)
         self._repeated.pop(speaker, None)
@@ -306,7 +306,8 @@ async def _next(entries: AsyncGenerator[Entry, None], over: "asyncio.Task[None]"
         return None
 
 
-def _speaker(event: Json) -> Speaker:
+def speaker_of(event: Json) -> Speaker:
+    """Returns who says an event."""
     return event["author"], event.get("branch")
 
 

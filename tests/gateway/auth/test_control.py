@@ -82,10 +82,11 @@ async def test_every_route_refuses_another_user_and_who_has_no_token(
     server: str, request: pytest.FixtureRequest
 ) -> None:
     app = request.getfixturevalue(server)
-    asked = [(method, path, body and body["userId"]) for method, path, body in requests(app, "bob")]
+    asked = [(method, path, body and body.get("userId")) for method, path, body in requests(app, "bob")]
     assert ("PATCH", "/apps/x/users/bob/sessions/x", None) in asked
     assert {("POST", "/run", "bob"), ("POST", "/run_sse", "bob")} < set(asked)
     assert server == "adk" or ("GET", f"/turns/{turn_id('bob')}/events", None) in asked
+    assert server == "adk" or ("GET", "/agui/x/threads/x?user_id=bob", None) in asked
     assert not any(method == "OPTIONS" for method, _, _ in asked)
     guard = guarded(app, settings(auth_key=SECRET))
     async with served(guard) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:

@@ -1,0 +1,1 @@
+"""AG-UI: runs of frontends, as turns of the service."""
