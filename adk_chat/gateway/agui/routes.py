@@ -57,15 +57,15 @@ def agui_routes(runs: Runs, apps: Mapping[str, App], aliases: Mapping[str, str])
 
     @router.post("/agui/{app_name}")
     @router.post("/copilotkit/agent/{app_name}/run")
-    async def run(app_name: str, request: Request, body: JsonBody) -> StreamingResponse:
+    async def run(app_name: str, request: Request, body: JsonBody, user_id: str | None = None) -> StreamingResponse:
         """A run of AG-UI: posts what is new in its messages, and streams the turn."""
-        return await door.run(request, app_name, body)
+        return await door.run(request, app_name, body, user_id)
 
     @router.post("/agui/{app_name}/connect")
     @router.post("/copilotkit/agent/{app_name}/connect")
-    async def connect(app_name: str, request: Request, body: JsonBody) -> StreamingResponse:
+    async def connect(app_name: str, request: Request, body: JsonBody, user_id: str | None = None) -> StreamingResponse:
         """The messages of a thread, and the turns that are running, as a run of AG-UI."""
-        return await door.connect(request, app_name, body)
+        return await door.connect(request, app_name, body, user_id)
 
     @router.post("/agui/{app_name}/threads/{thread_id}/stop")
     @router.post("/copilotkit/agent/{app_name}/stop/{thread_id}")
@@ -89,15 +89,15 @@ def agui_routes(runs: Runs, apps: Mapping[str, App], aliases: Mapping[str, str])
         return JSONResponse(door.info())
 
     @router.post("/copilotkit", response_model=None)
-    async def single(request: Request, envelope: Envelope) -> Response:
+    async def single(request: Request, envelope: Envelope, user_id: str | None = None) -> Response:
         """All of CopilotKit's runtime at one address, for its option useSingleEndpoint."""
         app_name, thread_id = envelope.params.get("agentId", ""), envelope.params.get("threadId", "")
         if envelope.method == "agent/run":
-            return await door.run(request, app_name, envelope.body)
+            return await door.run(request, app_name, envelope.body, user_id)
         if envelope.method == "agent/connect":
-            return await door.connect(request, app_name, envelope.body)
+            return await door.connect(request, app_name, envelope.body, user_id)
         if envelope.method == "agent/stop":
-            return JSONResponse(await door.stop(request, app_name, thread_id, None))
+            return JSONResponse(await door.stop(request, app_name, thread_id, user_id))
         if envelope.method == "info":
             return JSONResponse(door.info())
         raise RefusedError(404, f"method: there is no {envelope.method!r}.")
@@ -113,31 +113,38 @@ class _Door:
         self._apps = apps
         self._aliases = aliases
 
-    async def run(self, request: Request, app_name: str, body: Any) -> StreamingResponse:
+    async def run(self, request: Request, app_name: str, body: Any, user_id: str | None) -> StreamingResponse:
         given = RunInput.parse(body)
-        key = self.key(request, app_name, given.thread_id, given.user_id)
+        key = self.key(request, app_name, given.thread_id, user_id, given.user_id)
         return self._stream(request, await self._runs.start(key, given))
 
-    async def connect(self, request: Request, app_name: str, body: Any) -> StreamingResponse:
+    async def connect(self, request: Request, app_name: str, body: Any, user_id: str | None) -> StreamingResponse:
         given = RunInput.parse(body)
-        key = self.key(request, app_name, given.thread_id, given.user_id)
+        key = self.key(request, app_name, given.thread_id, user_id, given.user_id)
         return self._stream(request, await self._runs.connect(key, given))
 
     async def stop(self, request: Request, app_name: str, thread_id: str, user_id: str | None) -> dict[str, bool]:
         return {"stopped": await self._runs.stop(self.key(request, app_name, thread_id, user_id))}
 
-    def key(self, request: Request, app_name: str, thread_id: str, user_id: str | None) -> TurnKey:
+    def key(self, request: Request, app_name: str, thread_id: str, *user_ids: str | None) -> TurnKey:
         """Returns the session of a request.
 
         Its user is that of the token; without access control the one that the request names, or `USER`.
+
+        Args:
+            request: the request.
+            app_name: the app, or an alias.
+            thread_id: the thread.
+            user_ids: the user in each place where the request may name one.
 
         Raises:
             RefusedError: if the token is another user's, or there is no such app.
         """
         subject: str | None = request.scope.get(SUBJECT)
-        if subject is not None and user_id not in (None, subject):
+        named = [user for user in user_ids if user]
+        if subject is not None and set(named) - {subject}:
             raise RefusedError(403, "The token belongs to another user.")
-        user = subject or user_id or USER
+        user = subject or next(iter(named), USER)
         note_user(request.scope, user)
         return TurnKey(user_id=user, app_name=self._app(app_name)[0], session_id=thread_id)
 

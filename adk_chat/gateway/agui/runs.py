@@ -254,5 +254,6 @@ def _translation(key: TurnKey, given: RunInput, base: list[Json], questions: dic
         is_current=given.is_current,
         base=base,
         questions=questions,
+        tools={tool.name for tool in given.parsed.tools or []},
         url=f"/apps/{app}/users/{user}/sessions/{session}/artifacts",
     )

@@ -7,7 +7,7 @@ Invariants of what is sent, for the clients that exist:
 - No message is opened twice without a snapshot in between: a client would append the second text to the first.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -92,6 +92,7 @@ class Translation:
         is_current: whether the peer speaks version 1.0.
         base: the messages that the frontend has, or should have, before this run.
         questions: the questions that were open before this run, without those that it answers.
+        tools: the names of the frontend's tools.
         url: where the artifacts of the session are.
     """
 
@@ -100,6 +101,7 @@ class Translation:
     is_current: bool
     base: list[Json]
     questions: dict[str, Question]
+    tools: Collection[str]
     url: str
     _open: dict[Speaker, _Open] = field(default_factory=dict)
     _completed: list[Json] = field(default_factory=list)
@@ -107,8 +109,10 @@ class Translation:
     """The complete events of this run that may matter at its end."""
     _void: list[str] = field(default_factory=list)
     """Ids of reasoning messages that are void. A snapshot has to empty them."""
-    _pending: dict[str, None] = field(default_factory=dict)
-    """The calls of this run without a result, in their order."""
+    _called: list[str] = field(default_factory=list)
+    """The calls of this run, in their order."""
+    _pending: set[str] = field(default_factory=set)
+    """Those of them without a result."""
     _subagents: dict[str, None] = field(default_factory=dict)
     """The sub-agents that were started."""
     _usage: dict[str, TokenUsage] = field(default_factory=dict)
@@ -174,10 +178,10 @@ class Translation:
             self._void_thoughts(said)
             yield from self._close_all()
             yield self._snapshot()
-        for call in calls_of(event):
-            self._pending[call["id"]] = None
-        for response in results_of(event):
-            self._pending.pop(response["id"], None)
+        calls = [call["id"] for call in calls_of(event)]
+        self._called += calls
+        self._pending |= set(calls) & set(event.get("longRunningToolIds", []))
+        self._pending -= {response["id"] for response in results_of(event)}
         yield from self._actions(event)
         self._note(event, text)
 
@@ -202,12 +206,17 @@ class Translation:
             yield from self._say(opened, said["content"], said["name"], None)
             yield from self._close(opened)
         yield from self._end_subagents()
-        interrupts = [question.interrupt() for question in self.questions.values()]
+        # A frontend that has a tool of that name asks its user with it, and answers with a tool message. Clients from
+        # before 1.0 send none while an interrupt is open.
+        by_tool = [one for one in self.questions.values() if one.tool in self.tools]
+        interrupts = [one.interrupt() for one in self.questions.values() if one not in by_tool]
         outcome: RunFinishedInterruptOutcome | RunFinishedSuccessOutcome | None = None
         if interrupts:
             outcome = RunFinishedInterruptOutcome(interrupts=interrupts)
         elif self.is_current:
-            outcome = RunFinishedSuccessOutcome(pending_tool_call_ids=[*self._pending] or None)
+            waiting = {one.call_id for one in by_tool} | set(self._pending)
+            pending = [call for call in self._called if call in waiting]
+            outcome = RunFinishedSuccessOutcome(pending_tool_call_ids=pending or None)
         yield self._finish(outcome)
 
     def cancelled(self) -> Events:
