@@ -4,9 +4,12 @@ Invariants of what is sent, for the clients that exist:
 - Everything that is opened is closed before the run ends.
 - A snapshot of the messages is sent only while nothing is open: a client loses the rest of an open message. After it a
   message begins anew, even under the same id.
-- No message is opened twice without a snapshot in between: a client would append the second text to the first.
+- Text that begins anew has a new message id. `@ag-ui/client` would append it to the text under the old one, and
+  assistant-ui, which lets go of text only for another message, would show both. It also needs the new message to be
+  there when a snapshot removes the old one.
 """
 
+from collections import Counter
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -74,6 +77,7 @@ class _Open:
     """What a speaker is saying: the text that was sent of it, and what is open."""
 
     event_id: str
+    message_id: str
     text: str = ""
     thoughts: str = ""
     text_open: bool = False
@@ -107,6 +111,10 @@ class Translation:
     _completed: list[Json] = field(default_factory=list)
     _events: list[Json] = field(default_factory=list)
     """The complete events of this run that may matter at its end."""
+    _used: Counter[str] = field(default_factory=Counter)
+    """How many messages were begun for an event, by its id."""
+    _begins_anew: bool = False
+    """Whether the next message replaces one that is void."""
     _void: list[str] = field(default_factory=list)
     """Ids of reasoning messages that are void. A snapshot has to empty them."""
     _called: list[str] = field(default_factory=list)
@@ -153,7 +161,7 @@ class Translation:
             yield from self.reset()
             said = None
         if said is None:
-            said = self._open[speaker] = _Open(event["id"])
+            said = self._open[speaker] = self._opened(event["id"])
         subagent = yield from self._subagent(event)
         yield from self._think(said, text_of(event, thought=True), subagent)
         yield from self._say(said, text_of(event), event["author"], subagent)
@@ -161,23 +169,22 @@ class Translation:
     def complete(self, event: Json) -> Events:
         """Yields what is new in a complete event."""
         subagent = yield from self._subagent(event)
-        said = self._open.pop(speaker_of(event), None) or _Open(event["id"])
+        # An answer that was cut off has another id than its partial events. It stays the message that it was.
+        said = self._open.pop(speaker_of(event), None) or self._opened(event["id"])
         thoughts, text = text_of(event, thought=True), text_of(event)
-        completed = agent_messages(event)
-        if subagent is not None:
-            completed = [{**message, "subagentRunId": subagent} for message in completed]
-        self._completed += completed
-        if thoughts.startswith(said.thoughts) and text.startswith(said.text):
-            yield from self._think(said, thoughts[len(said.thoughts) :], subagent)
-            yield from self._say(said, text[len(said.text) :], event["author"], subagent)
-            yield from self._close(said)
-            # An answer that was cut off has another id than its partial events. It stays the message that it was.
-            yield from self._tools(event, said.event_id if said.text else event["id"], subagent)
-        else:  # what was streamed was replaced, by a callback for example
-            yield from self._close(said)
-            self._void_thoughts(said)
-            yield from self._close_all()
-            yield self._snapshot()
+        if not (thoughts.startswith(said.thoughts) and text.startswith(said.text)):
+            # What was streamed was replaced, by a callback for example.
+            self._open[speaker_of(event)] = said
+            yield from self.reset()
+            said = self._opened(event["id"])
+        yield from self._think(said, thoughts[len(said.thoughts) :], subagent)
+        yield from self._say(said, text[len(said.text) :], event["author"], subagent)
+        yield from self._close(said)
+        yield from self._tools(event, said, subagent)
+        for message in agent_messages(event):
+            of_agent = {"id": said.message_id} if message["role"] == "assistant" else {}
+            of_subagent = {} if subagent is None else {"subagentRunId": subagent}
+            self._completed.append({**message, **of_agent, **of_subagent})
         calls = [call["id"] for call in calls_of(event)]
         self._called += calls
         self._pending |= set(calls) & set(event.get("longRunningToolIds", []))
@@ -190,6 +197,7 @@ class Translation:
         any_text = any(said.text or said.thoughts for said in self._open.values())
         yield from self._close_all()
         if any_text:
+            self._begins_anew = True
             yield self._snapshot()
 
     def finished(self) -> Events:
@@ -202,7 +210,7 @@ class Translation:
             return
         yield from self.reset()
         if (said := output_message(self._events)) is not None:
-            opened = _Open(said["id"])
+            opened = self._opened(said["id"])
             yield from self._say(opened, said["content"], said["name"], None)
             yield from self._close(opened)
         yield from self._end_subagents()
@@ -263,18 +271,26 @@ class Translation:
             return
         yield from self._close_reasoning(said)
         if not said.text_open:
+            yield from self._begin_anew(said, author, subagent)
             said.text_open = True
-            yield TextMessageStartEvent(
-                message_id=said.event_id, role="assistant", name=author, subagent_run_id=subagent
-            )
+            yield _start(said, author, subagent)
         said.text += text
-        yield TextMessageContentEvent(message_id=said.event_id, delta=text)
+        yield TextMessageContentEvent(message_id=said.message_id, delta=text)
+
+    def _begin_anew(self, said: _Open, author: str, subagent: str | None) -> Events:
+        """Yields the message, empty, and a snapshot without the one that it replaces, if it does."""
+        if self._begins_anew:
+            self._begins_anew = False
+            yield _start(said, author, subagent)
+            yield TextMessageEndEvent(message_id=said.message_id)
+            empty = {"id": said.message_id, "role": "assistant", "name": author, "content": ""}
+            yield self._snapshot(empty if subagent is None else {**empty, "subagentRunId": subagent})
 
     def _close(self, said: _Open) -> Events:
         yield from self._close_reasoning(said)
         if said.text_open:
             said.text_open = False
-            yield TextMessageEndEvent(message_id=said.event_id)
+            yield TextMessageEndEvent(message_id=said.message_id)
 
     def _close_reasoning(self, said: _Open) -> Events:
         if said.reasoning is not None:
@@ -291,12 +307,13 @@ class Translation:
     def _void_thoughts(self, said: _Open) -> None:
         self._void += [reasoning_id(said.event_id, number) for number in range(said.reasonings)]
 
-    def _tools(self, event: Json, message_id: str, subagent: str | None) -> Events:
+    def _tools(self, event: Json, said: _Open, subagent: str | None) -> Events:
         for call in calls_of(event):
+            yield from self._begin_anew(said, event["author"], subagent)
             yield ToolCallStartEvent(
                 tool_call_id=call["id"],
                 tool_call_name=call.get("name", ""),
-                parent_message_id=message_id,
+                parent_message_id=said.message_id,
                 subagent_run_id=subagent,
             )
             arguments = to_json(call.get("args") or {}, inf_nan_mode="null").decode()
@@ -311,9 +328,14 @@ class Translation:
                 subagent_run_id=subagent,
             )
 
-    def _snapshot(self) -> MessagesSnapshotEvent:
+    def _opened(self, event_id: str) -> _Open:
+        number = self._used[event_id]
+        self._used[event_id] += 1
+        return _Open(event_id, f"{event_id}:{number}" if number else event_id)
+
+    def _snapshot(self, *begun: Json) -> MessagesSnapshotEvent:
         """Returns the messages of before and of this run. Reasoning that a snapshot leaves out stays on the screen."""
-        messages = [*self.base, *self._completed]
+        messages = [*self.base, *self._completed, *begun]
         there = {message["id"] for message in messages}
         void: list[Json] = [
             {"id": one, "role": "reasoning", "content": ""} for one in dict.fromkeys(self._void) if one not in there
@@ -360,6 +382,10 @@ class Translation:
         if usage:
             model = event.get("modelVersion")
             self._usage[str(model)] = _added(self._usage.get(str(model)) or TokenUsage(model=model), usage)
+
+
+def _start(said: _Open, author: str, subagent: str | None) -> TextMessageStartEvent:
+    return TextMessageStartEvent(message_id=said.message_id, role="assistant", name=author, subagent_run_id=subagent)
 
 
 def bounded(messages: list[Json]) -> list[Json]:

@@ -2,15 +2,16 @@
 
 import asyncio
 import os
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from google.adk.agents.llm_agent import LlmAgent
 from google.adk.apps.app import App
-from google.adk.tools.base_tool import BaseTool
+from google.adk.models.llm_request import LlmRequest
+from google.adk.models.llm_response import LlmResponse
 from google.adk.tools.function_tool import FunctionTool
-from google.adk.tools.long_running_tool import LongRunningFunctionTool
 
-from tests.support import ScriptedModel, note, obey, pay
+from tests.support import ScriptedModel, last_text, note, obey, pay, speak
 
 HERE = Path(os.environ.get("AGUI_DIR", "."))
 
@@ -21,20 +22,25 @@ async def gate(name: str) -> None:
         await asyncio.sleep(0.01)
 
 
-def painter(*tools: BaseTool) -> LlmAgent:
-    """An agent that takes notes and pays, if somebody agrees."""
-    return LlmAgent(
-        name="painter",
-        model=ScriptedModel(script=obey, gate=gate),
-        tools=[note, FunctionTool(pay, require_confirmation=True), *tools],
-    )
+class PidModel(ScriptedModel):
+    """It says its process's id for `$pid`, so that another process says something else."""
+
+    async def generate_content_async(
+        self, llm_request: LlmRequest, stream: bool = False
+    ) -> AsyncGenerator[LlmResponse, None]:
+        asked = last_text(llm_request)
+        if not asked.startswith("stream"):
+            async for response in super().generate_content_async(llm_request, stream):
+                yield response
+            return
+        async for response in speak(asked.replace("$pid", str(os.getpid())).split()[1:], stream, gate):
+            yield response
 
 
-def paint(color: str) -> None:
-    """Paints the page."""
-
-
-app = App(name="painter", root_agent=painter())
-"""The agent, whose frontend brings the tool `paint`."""
-with_paint = App(name="with_paint", root_agent=painter(LongRunningFunctionTool(paint)))
-"""The same with a tool of its own instead, for clients of ADK's API."""
+app = App(
+    name="painter",
+    root_agent=LlmAgent(
+        name="painter", model=PidModel(script=obey), tools=[note, FunctionTool(pay, require_confirmation=True)]
+    ),
+)
+"""An agent that takes notes, and pays if somebody agrees. Its frontend brings a tool that paints."""

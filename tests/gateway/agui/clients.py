@@ -28,10 +28,10 @@ class Node:
         command = {"add": messages, "run": parameters}
         self._process.stdin.write(json.dumps(command).encode() + b"\n")
 
-    async def until(self, text: str) -> None:
-        """Wait until the run has streamed that text."""
+    async def until_words(self, count: int) -> None:
+        """Wait until the run has streamed that many words."""
         said = ""
-        while said != text:
+        while len(said.split()) < count:
             event = (await self._line())["event"]
             said += event["delta"] if event["type"] == "TEXT_MESSAGE_CONTENT" else ""
 

@@ -120,13 +120,14 @@ class Run:
 
     def _on_messages_snapshot(self, event: Json) -> None:
         assert not self._open, "a snapshot while something is open"
-        told = event["messages"]
-        has_reasoning = any(message["role"] == "reasoning" for message in told)
-        ids = {message["id"] for message in told}
+        told = {message["id"]: dict(message) for message in event["messages"]}
+        has_reasoning = any(message["role"] == "reasoning" for message in told.values())
         kept = [
-            one for one in self.messages if one["role"] == "reasoning" and not has_reasoning and one["id"] not in ids
+            told.pop(message["id"], message)
+            for message in self.messages
+            if message["id"] in told or (message["role"] == "reasoning" and not has_reasoning)
         ]
-        self.messages = kept + [dict(message) for message in told]
+        self.messages = [*kept, *told.values()]
 
     def _on_state_snapshot(self, event: Json) -> None:
         self.state = event["snapshot"]

@@ -63,7 +63,7 @@ class Chat:
         await field.fill(text)
         await field.press("Enter")
 
-    async def shows(self, text: str) -> None:
+    async def shows(self, text: str | re.Pattern[str]) -> None:
         """Wait until a text is shown, once."""
         await expect(self._page.get_by_text(text, exact=True)).to_have_count(1)
 

@@ -29,7 +29,8 @@ async def origin() -> AsyncIterator[str]:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def gateway(server: RestateServer, broker: MemoryBroker, origin: str) -> AsyncIterator[httpx.AsyncClient]:
     """A gateway with access control, which the pages may use."""
-    service = ChatService(*APPS.values(), settings=settings(auth_key=SECRET, allow_origins=[origin]), broker=broker)
+    asked = settings(auth_key=SECRET, allow_origins=[origin], ping_seconds=0.05)
+    service = ChatService(*APPS.values(), settings=asked, broker=broker)
     async with served(service.gateway(server.ingress_url, server.admin_url)) as client:
         yield client
 
