@@ -158,12 +158,12 @@ async def servers(binary: Path, settings: Settings, broker: MemoryBroker) -> Asy
     from tests.durable.postman import postman
     from tests.durable.programs import programs
     from tests.durable.workshop import away, counting, workshop
-    from tests.gateway.agui.apps import asking, behind
+    from tests.gateway.agui.apps import asking, behind, flowing
     from tests.sessions.probe import probe
 
     apps = [scripted_app("scripted"), scripted_app("second"), workshop(), gemini_app(), unreachable_app(), choir()]
     apps += [App(name="stubborn", root_agent=Stubborn(name="stubborn")), postman(), away(), counting()]
-    apps += [asking(), behind()]
+    apps += [asking(), behind(), flowing()]
 
     def start(kind: str) -> AbstractAsyncContextManager[RestateServer]:
         admin_port, ingress_port = free_port(), free_port()

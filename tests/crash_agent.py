@@ -12,9 +12,10 @@ from google.adk.apps.app import App
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from google.adk.tools.base_tool import BaseTool
+from google.adk.tools.function_tool import FunctionTool
 from google.adk.tools.tool_context import ToolContext
 
-from tests.support import ScriptedModel, function_call, last_text, reply
+from tests.support import ScriptedModel, function_call, last_text, obey, pay, reply
 
 HERE = Path(os.environ.get("CRASH_DIR", "."))
 
@@ -34,10 +35,12 @@ async def gate(name: str) -> None:
 async def script(request: LlmRequest) -> list[LlmResponse]:
     """`model X` waits for X in the first model call, `tool X` in the tool, `between X` dies between the two.
 
-    `who` is answered with this process's id.
+    `who` is answered with this process's id. What needs neither is done as by the test app's model.
     """
     asked = last_text(request)
     verb, _, name = asked.partition(" ")
+    if verb in ("call", "pay", "paint"):
+        return await obey(request)
     log(f"begin model {asked}")
     if verb == "model":
         await gate(name)
@@ -59,8 +62,9 @@ async def work(name: str) -> dict[str, str]:
 
 async def die_once(tool: BaseTool, args: dict[str, Any], tool_context: ToolContext) -> None:
     """Kill this process between the model call and the tool call, the first time."""
-    marker = HERE / args["name"].replace(" ", "-")
-    if args["name"].startswith("between") and not marker.exists():
+    name = str(args.get("name"))
+    marker = HERE / name.replace(" ", "-")
+    if name.startswith("between") and not marker.exists():
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -74,6 +78,7 @@ async def unused() -> None:
     """A tool that only the second version has."""
 
 
+PAY = FunctionTool(pay, require_confirmation=True)
 SECOND = os.environ.get("CRASH_VERSION") == "2"
 app = App(
     name="crash",
@@ -81,7 +86,7 @@ app = App(
         name="crash",
         model=ScriptedModel(model="newer" if SECOND else "scripted", script=script, gate=gate),
         instruction="Be brief." if SECOND else "",
-        tools=[unused, work] if SECOND else [work],
+        tools=[unused, work, PAY] if SECOND else [work, PAY],
         before_model_callback=look if SECOND else None,
         before_tool_callback=die_once,
     ),

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -77,13 +78,16 @@ class ScriptedModel(BaseLlm):
 async def speak(
     words: list[str], stream: bool, gate: Callable[[str], Awaitable[object]]
 ) -> AsyncGenerator[LlmResponse, None]:
-    """Say the words one by one, if asked to stream, and then all of them; at `@name`, wait for the test."""
+    """Say the words one by one, if asked to stream, and then all of them.
+
+    At `@name` it waits for the test. `$pid` is the id of the process, so that another process says something else.
+    """
     said = []
     for word in words:
         if word.startswith("@"):
             await gate(word[1:])
             continue
-        said.append(word + " ")
+        said.append((str(os.getpid()) if word == "$pid" else word) + " ")
         if stream:
             part = types.Part(text=said[-1])
             yield LlmResponse(content=types.Content(role="model", parts=[part]), partial=True)

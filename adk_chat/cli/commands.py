@@ -282,7 +282,7 @@ async def dev(loaded: Loaded, settings: Settings, *, without_server: bool) -> No
         blocked = BlockedWatch()
         blocked.start()
         web_serving = asyncio.create_task(serve_gateway(gateway, web_listening, stop))
-        say(_welcome(loaded, server, web_url, settings.ui))
+        say(_welcome(loaded, server, web_url, settings))
         done, _ = await asyncio.wait([serving, web_serving, ended], return_when=asyncio.FIRST_COMPLETED)
         watching.cancel()
         blocked.stop()
@@ -380,15 +380,16 @@ def _names(loaded: Loaded) -> str:
     return ", ".join(app.name for app in loaded.apps)
 
 
-def _welcome(loaded: Loaded, server: RestateServer, web_url: str, ui: bool) -> str:
+def _welcome(loaded: Loaded, server: RestateServer, web_url: str, settings: Settings) -> str:
     model = getattr(loaded.apps[0].root_agent, "model", None) if len(loaded.apps) == 1 else None
     name = "the offline demo model; set GOOGLE_API_KEY or ADK_CHAT_MODEL for a real one"
     with_model = f" with {name if isinstance(model, DemoModel) else getattr(model, 'model', model)}" if model else ""
     app = f'"app_name": "{loaded.apps[0].name}", ' if len(loaded.apps) > 1 else ""
     message = f'{{"message": "Make a poem about durable execution.", {app}"session_id": "session-123"}}'
+    agui = f"  AG-UI       {web_url}/agui/{loaded.apps[0].name}\n" if settings.agui else ""
     return (
         f"adk_chat is ready: {_names(loaded)}{with_model}.\n"
-        f"  {'dev UI    ' if ui else 'ADK API   '}  {web_url}\n"
+        f"  {'dev UI    ' if settings.ui else 'ADK API   '}  {web_url}\n{agui}"
         f"  ingress     {server.ingress_url}\n"
         f"  Restate UI  {server.admin_url}\n"
         f"Try:\n"

@@ -1,7 +1,8 @@
 """ADK's events as JSON, the same in the store, in answers and on streams: camelCase, no nulls, no defaults."""
 
 import math
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeVar
 
 from google.adk.events.event import Event
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
@@ -10,6 +11,8 @@ from pydantic_core import to_jsonable_python
 from adk_chat.protocol.errors import BadRequestError
 from adk_chat.protocol.json import OBJECTS, Json
 from adk_chat.protocol.limits import limited
+
+T = TypeVar("T")
 
 TURN_FAILED = "adk_chat_turn_failed"
 """Metadata key of the event that records a failed turn. It is stored where ADK's Runner raised without storing one."""
@@ -61,6 +64,26 @@ def is_shown(event: Json) -> bool:
     """
     of_user = event["author"] == "user" and not event.get("nodeInfo", {}).get("path")
     return not of_user and not _MARKS & event.get("customMetadata", {}).keys()
+
+
+def without_rewound(
+    events: Sequence[T], invocation_of: Callable[[T], str], rewound_by: Callable[[T], str | None]
+) -> list[T]:
+    """Returns events, oldest first, without those that ADK's rewind hides.
+
+    Args:
+        events: the events.
+        invocation_of: returns the ADK invocation of one.
+        rewound_by: returns the invocation before which one goes back; None for any other event.
+    """
+    kept: list[T] = []
+    for event in events:
+        if (rewound := rewound_by(event)) is None:
+            kept.append(event)
+            continue
+        first = next((place for place, one in enumerate(kept) if invocation_of(one) == rewound), len(kept))
+        del kept[first:]
+    return kept
 
 
 def _has_infinite(value: object) -> bool:

@@ -15,6 +15,7 @@ from google.adk.tools.tool_context import ToolContext
 from google.genai import types
 from typing_extensions import override
 
+from adk_chat.protocol.events import without_rewound
 from adk_chat.protocol.frontend import (
     FRONTEND,
     Frontend,
@@ -68,6 +69,9 @@ class FrontendTurn:
         long-running tools report their progress. A later answer is still accepted.
         """
         parts: list[Json] = list((content or {}).get("parts", []))
+        events = without_rewound(
+            events, lambda event: event.invocation_id, lambda event: event.actions.rewind_before_invocation_id
+        )
         calls = {call.id: event for event in events for call in event.get_function_calls() if call.id}
         answered = _answered(events)
         texts: list[tuple[str | None, list[Json]]] = []
@@ -82,34 +86,33 @@ class FrontendTurn:
             rest = [part for part in here if "functionResponse" not in part]
             if rest and message not in known:
                 texts.append((message, rest))
+        open_calls = _open(events) - set(given)
         if texts:
-            self._note(texts)
-            open_calls = _open(events) - set(given)
+            self._admit(texts)
             answers = [*self._stored(given, calls), *self._put_off(open_calls, calls)]
             return Admitted(_content([part for _, rest in texts for part in rest]), answers)
         if not given:
             return Admitted(None if parts else content)
-        waiting = {
-            call for one in given for call in calls_in(calls[one].custom_metadata) if call not in answered | set(given)
-        }
-        if waiting:
+        if any(call in open_calls for one in given for call in calls_in(calls[one].custom_metadata)):
             return Admitted(None, self._stored(given, calls))
-        self._note([(message, [part]) for message, part in given.values()])
-        return Admitted(_content([part for _, part in given.values()]))
+        # The answer to a question of ADK's lets a call continue that may have been made beside others.
+        asked = [calls[call] for one in given if (call := _asked_about(one, calls[one])) in calls]
+        beside = {call for event in asked for call in calls_in(event.custom_metadata)}
+        self._admit([(message, [part]) for message, part in given.values()])
+        answers = self._put_off(open_calls & beside, calls)
+        return Admitted(_content([part for _, part in given.values()]), answers)
 
     def mark(self, event: Event) -> None:
         """Notes in the metadata of an event of this turn what of it is the frontend's."""
         if event.author == "user":
             if event.content is not None and self._admitted:
-                _set(
-                    event,
-                    self._origin.model_copy(update={"messages": self._admitted}).model_dump(exclude_defaults=True),
-                )
+                origin = self._origin.model_copy(update={"messages": self._admitted})
+                _note(event, origin.model_dump(exclude_defaults=True))
                 self._admitted = []
         elif calls := self.plugin.calls_in(event):
-            _set(event, {"calls": calls})
+            _note(event, {"calls": calls})
 
-    def _note(self, messages: Sequence[tuple[str | None, list[Json]]]) -> None:
+    def _admit(self, messages: Sequence[tuple[str | None, list[Json]]]) -> None:
         self._admitted = [SentMessage(id=message, parts=len(parts)) for message, parts in messages if message]
 
     def _stored(self, given: dict[str, tuple[str | None, Json]], calls: dict[str, Event]) -> list[Event]:
@@ -137,10 +140,10 @@ class FrontendTurn:
 
 
 class FrontendPlugin(BasePlugin):
-    """Offers the frontend's tools and context to the agents that talk with the user.
+    """Offers the frontend's tools and context to the agents that can use them.
 
-    These are all agents with a model but those that cannot use them: an agent inside an `AgentTool`, one with a mode of
-    ADK's other than chat, one with an `output_schema`, and one whose model has tools of its own, which not all models
+    These are all agents with a model but one inside an `AgentTool`, which has a session of its own and nobody to wait
+    for, and one with an `output_schema`. Tools are not offered to a model that has tools of its own, which not all
     accept beside functions. An agent's own tool takes precedence over a tool of the same name.
     """
 
@@ -156,7 +159,8 @@ class FrontendPlugin(BasePlugin):
         self, *, callback_context: CallbackContext, llm_request: LlmRequest
     ) -> LlmResponse | None:
         agent = callback_context.get_invocation_context().agent
-        if not isinstance(agent, LlmAgent) or not self._talks(agent, callback_context):
+        own = callback_context.session.id == self._session_id
+        if not own or not isinstance(agent, LlmAgent) or agent.output_schema is not None:
             return None
         if self._context:
             llm_request.append_instructions(["What the application shows the user now:", *self._context])
@@ -171,13 +175,6 @@ class FrontendPlugin(BasePlugin):
         return [
             call.id for call in event.get_function_calls() if call.id and (event.author, call.name) in self._offered
         ]
-
-    def _talks(self, agent: LlmAgent, context: CallbackContext) -> bool:
-        return (
-            context.session.id == self._session_id
-            and agent.output_schema is None
-            and getattr(agent, "mode", None) in (None, "chat")
-        )
 
 
 class ProxyTool(BaseTool):
@@ -219,6 +216,12 @@ def _answered(events: Sequence[Event], *, finally_: bool = True) -> set[str]:
     }
 
 
+def _asked_about(question: str, event: Event) -> str | None:
+    """Returns the id of the call that one of ADK's questions in an event is about; None if it is no such question."""
+    (args,) = [call.args or {} for call in event.get_function_calls() if call.id == question]
+    return args.get("originalFunctionCall", {}).get("id") or args.get("functionCallId")
+
+
 def _open(events: Sequence[Event]) -> set[str]:
     """Returns the ids of the calls of frontend tools without any response."""
     called = {call for event in events for call in calls_in(event.custom_metadata)}
@@ -239,7 +242,7 @@ def _response(event: Event, parts: list[Json], origin: Origin) -> Event:
         isolation_scope=event.isolation_scope,
         content=types.Content.model_validate(_content(parts)),
     )
-    _set_origin(answer, origin)
+    _note(answer, origin.model_dump(exclude_defaults=True))
     return answer
 
 
@@ -247,9 +250,5 @@ def _content(parts: list[Json]) -> Json:
     return {"role": "user", "parts": parts}
 
 
-def _set_origin(event: Event, origin: Origin) -> None:
-    _set(event, origin.model_dump(exclude_defaults=True))
-
-
-def _set(event: Event, noted: Json) -> None:
+def _note(event: Event, noted: Json) -> None:
     event.custom_metadata = {**(event.custom_metadata or {}), FRONTEND: noted}

@@ -1,6 +1,7 @@
 """Two gateways and two endpoints, with Redis, and SIGKILL for each kind of process in the middle of an answer."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,13 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from playwright.async_api import Browser
+from pydantic_core import to_json
 
 from adk_chat.gateway.streams.run_request import TURN_ID
+from tests.gateway.agui.pages import site
+from tests.gateway.agui.people import all_come_back, all_say, all_see, everybody
+from tests.gateway.conftest import served
 from tests.gateway.sse import Screen, watching
 from tests.gateway.town import Town
 from tests.support import unique, until
@@ -20,8 +26,15 @@ TEXT = " ".join(f"word-{number}" for number in range(40)) + " "
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def whole_town(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
-    async with Town(binary, tmp_path_factory.mktemp("town")) as started:
+async def origin() -> AsyncIterator[str]:
+    """The origin of the pages that speak AG-UI."""
+    async with served(site()) as client:
+        yield str(client.base_url).rstrip("/")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def whole_town(binary: Path, tmp_path_factory: pytest.TempPathFactory, origin: str) -> AsyncIterator[Town]:
+    async with Town(binary, tmp_path_factory.mktemp("town"), web=("--allow-origins", origin)) as started:
         yield started
 
 
@@ -230,3 +243,79 @@ async def test_the_terminal_chat_says_an_answer_once_whose_endpoint_is_killed(to
     town.open(talk.gate)
     assert await chatting == (0, f"{TEXT}\n", "")
     assert await talk.stored(1) == TEXT
+
+
+async def test_frontends_of_agui_go_on(town: Town, browser: Browser, origin: str) -> None:
+    """The clients and pages that people use, unmodified, in one conversation in which everything is killed once."""
+    gates = [unique("gate") for _ in range(3)]
+    messages = [f"stream one $pid @{gates[0]} three", f"stream four @{gates[1]} five", f"stream six @{gates[2]} seven"]
+    async with everybody(town, browser, origin, "crash") as people:
+        await all_say(people, messages[0])
+        await all_see(people, r"one \d+")
+        await asyncio.gather(*(endpoint.kill() for endpoint in town.endpoints))
+        await town.endpoints[0].start()
+        town.open(gates[0])
+        # It begins anew and differently: what was streamed is void.
+        await all_see(people, f"one {town.endpoints[0].pid} three")
+
+        await all_say(people, messages[1])
+        await all_see(people, "four")
+        await town.gateways[0].kill()
+        await town.gateways[0].start()
+        await all_come_back(people)
+        await all_see(people, "four")
+        town.open(gates[1])
+        await all_see(people, "four five")
+
+        await all_say(people, messages[2])
+        await all_see(people, "six")
+        town.gateways[0].terminate()
+        await town.gateways[0].ended(10)
+        await town.gateways[0].start()
+        await all_come_back(people, "reconnect")
+        town.open(gates[2])
+        await all_see(people, "six seven")
+
+        await all_say(people, 'call work {"name": "now"}')
+        await all_see(people, "echo work")
+        await all_say(people, 'call pay {"amount": 5}')
+        await asyncio.gather(*(person.approve() for person in people))
+        await all_see(people, "got {'paid': 5}")
+        await all_say(people, 'call paint {"color": "red"}')
+        await asyncio.gather(*(person.paint() for person in people))
+        await all_see(people, "got {'result': 'painted red'}")
+    wanted = await _by_adks_api(town.clients[0], [*messages, 'call work {"name": "now"}', 'call pay {"amount": 5}'])
+    for person in people:
+        path = f"/apps/crash/users/{person.user}/sessions/{person.thread}"
+        events = (await town.clients[0].get(path)).json()["events"]
+        assert _plain(events[:-4]) == wanted
+        paint = [[*part] for event in events[-4:] for part in event["content"]["parts"]]
+        assert paint == [["text"], ["functionCall"], ["functionResponse"], ["text"]]
+
+
+async def _by_adks_api(gateway: httpx.AsyncClient, texts: list[str]) -> list[str]:
+    """The events of the same conversation by `/run_sse`, at the end of which something is paid."""
+    user = unique("user")
+    sessions = f"/apps/crash/users/{user}/sessions"
+    await gateway.post(sessions, json={"sessionId": "s"})
+
+    async def send(part: Json) -> list[Json]:
+        message = {"role": "user", "parts": [part]}
+        body = {"appName": "crash", "userId": user, "sessionId": "s", "newMessage": message, "streaming": True}
+        (await gateway.post("/run_sse", json=body)).raise_for_status()
+        events: list[Json] = (await gateway.get(f"{sessions}/s")).json()["events"]
+        return events
+
+    for text in texts:
+        events = await send({"text": text})
+    (asked,) = [part["functionCall"] for part in events[-2]["content"]["parts"]]
+    response = {"id": asked["id"], "name": asked["name"], "response": {"confirmed": True}}
+    return _plain(await send({"functionResponse": response}))
+
+
+def _plain(events: list[Json]) -> list[str]:
+    """Events without what is made anew each time."""
+    made_anew = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+    for name in ("timestamp", "customMetadata"):
+        events = [{key: value for key, value in event.items() if key != name} for event in events]
+    return [made_anew.sub("", to_json(event).decode()) for event in events]

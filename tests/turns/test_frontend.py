@@ -92,6 +92,15 @@ async def test_a_message_is_stored_once(chat: ChatClient) -> None:
     assert [text_of(event) for event in await chat.call("get_history", "s")] == ["hello", "echo hello", "count", "3"]
 
 
+async def test_a_message_that_was_rewound_is_new(chat: ChatClient) -> None:
+    await send(chat, "hello", "m1")
+    (asked, _) = await chat.call("get_history", "s")
+    actions = {"rewindBeforeInvocationId": asked["invocationId"]}
+    rewind = {"id": "rewind", "timestamp": asked["timestamp"] + 1, "author": "user", "actions": actions}
+    await chat.call("append_events", {"session_id": "s", "events": [rewind]})
+    assert await send(chat, "hello", "m1") == "echo hello"
+
+
 async def test_an_answer_beside_text_is_stored_before_it(chat: ChatClient) -> None:
     await send(chat, "call paint {}", "m1")
     (call,) = await called(chat)
@@ -109,6 +118,20 @@ async def test_text_instead_of_an_answer(chat: ChatClient) -> None:
     assert await send(chat, "count", "m2") == "4"
     assert await send(chat, "count", "m3") == "6"
     assert (await answer(chat, (call, "late"))).startswith("got {'result': 'late'}")
+
+
+async def test_an_approval_beside_a_call_that_is_open(chat: ChatClient) -> None:
+    await send(chat, 'call pay {"amount": 5};paint {}', "m1")
+    events = await chat.call("get_history", "s")
+    parts = [part["functionCall"] for event in events for part in event["content"]["parts"] if "functionCall" in part]
+    (asked,) = [call["id"] for call in parts if call["name"] == "adk_request_confirmation"]
+    (call,) = [call["id"] for call in parts if call["name"] == "paint"]
+    response = {"id": asked, "name": "adk_request_confirmation", "response": {"confirmed": True}}
+    body = {"session_id": "s", "parts": [{"functionResponse": response}], "frontend": {"tools": TOOLS}}
+    said = await chat.call("message", body)
+    assert "{'paid': 5}" in said
+    assert "pending" in said, "models refuse a history with an unanswered call"
+    assert "red" in await answer(chat, (call, "red"))
 
 
 async def test_an_unknown_call_is_not_answered(chat: ChatClient) -> None:

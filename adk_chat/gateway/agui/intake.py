@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ag_ui.core import DeveloperMessage, SystemMessage, ToolMessage, UserMessage
 from ag_ui.core import Message as AnyMessage
-from ag_ui.core import ToolMessage, UserMessage
 from google.genai import types
 from pydantic import ValidationError
 
@@ -21,6 +21,7 @@ from adk_chat.protocol.messages import Message
 from adk_chat.protocol.turn_id import TurnKey
 
 _SCOPED = ("app:", "user:")
+_INSTRUCTIONS = "Instructions of the application"
 _OF_AGENTS = ("assistant", "activity", "reasoning")
 Said = list[tuple[str | None, list[types.Part]]]
 """Parts, with the id of the frontend's message that they come from, if there is one."""
@@ -63,6 +64,7 @@ class Intake:
         end = max((n for n, one in enumerate(messages, 1) if not _is_of_agent(one)), default=0)
         begin = max((n for n, one in enumerate(messages[:end], 1) if _is_of_agent(one)), default=0)
         self._before, self._trailing = messages[:begin], messages[begin:end]
+        self._instructions = [one.content for one in messages if isinstance(one, SystemMessage | DeveloperMessage)]
         self.sent = given.messages[:end]
         """The messages up to the last one that the frontend made itself."""
 
@@ -165,7 +167,10 @@ class Intake:
         try:
             frontend = Frontend(
                 tools=[FrontendTool(**_fields(tool)) for tool in parsed.tools or []],
-                context=[ContextItem(**_fields(item)) for item in parsed.context or []],
+                context=[
+                    *(ContextItem(description=_INSTRUCTIONS, value=text) for text in self._instructions),
+                    *(ContextItem(**_fields(item)) for item in parsed.context or []),
+                ],
                 run_id=parsed.run_id,
                 messages=[SentMessage(id=message, parts=len(parts)) for message, parts in _identified(said)],
             )

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
@@ -125,19 +125,6 @@ def output_message(events: Iterable[Json]) -> Json | None:
     output = last["output"]
     text = output if isinstance(output, str) else to_json(output, inf_nan_mode="null").decode()
     return {"id": last["id"], "role": "assistant", "name": last["author"], "content": text}
-
-
-def without_rewound(events: Sequence[Json]) -> list[Json]:
-    """Returns events without those that ADK's rewind hides."""
-    kept: list[Json] = []
-    for event in events:
-        rewound = event.get("actions", {}).get("rewindBeforeInvocationId")
-        if rewound is None:
-            kept.append(event)
-            continue
-        first = next((place for place, one in enumerate(kept) if one.get("invocationId") == rewound), len(kept))
-        del kept[first:]
-    return kept
 
 
 def parts_of(message: UserMessage) -> list[types.Part]:

@@ -10,8 +10,9 @@ from typing import Any
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 
 from adk_chat.gateway.agui.interrupts import Question, question_of
-from adk_chat.gateway.agui.messages import is_of_user, messages_of, without_rewound
+from adk_chat.gateway.agui.messages import is_of_user, messages_of
 from adk_chat.gateway.turns import refused
+from adk_chat.protocol.events import without_rewound
 from adk_chat.protocol.frontend import origin_of
 from adk_chat.protocol.json import Json
 from adk_chat.protocol.paging import newest_first
@@ -46,7 +47,11 @@ class Thread:
         self.key = key
         self.exists = state is not None
         self.state = shown_state(state or {})
-        self.events = without_rewound(events)
+        self.events = without_rewound(
+            events,
+            lambda event: event.get("invocationId", ""),
+            lambda event: event.get("actions", {}).get("rewindBeforeInvocationId"),
+        )
 
     @cached_property
     def message_ids(self) -> set[str]:

@@ -81,9 +81,14 @@ class _Open:
     text: str = ""
     thoughts: str = ""
     text_open: bool = False
-    reasoning: str | None = None
-    """The id of the open reasoning message."""
-    reasonings: int = 0
+    reasoning_open: bool = False
+    reasonings: dict[str, str] = field(default_factory=dict)
+    """The reasoning messages, by id, with what was sent of them. The last one may be open."""
+
+    @property
+    def reasoning(self) -> str:
+        """The id of the last reasoning message."""
+        return next(reversed(self.reasonings))
 
 
 @dataclass
@@ -163,7 +168,7 @@ class Translation:
         if said is None:
             said = self._open[speaker] = self._opened(event["id"])
         subagent = yield from self._subagent(event)
-        yield from self._think(said, text_of(event, thought=True), subagent)
+        yield from self._think(said, text_of(event, thought=True), event["author"], subagent)
         yield from self._say(said, text_of(event), event["author"], subagent)
 
     def complete(self, event: Json) -> Events:
@@ -177,14 +182,17 @@ class Translation:
             self._open[speaker_of(event)] = said
             yield from self.reset()
             said = self._opened(event["id"])
-        yield from self._think(said, thoughts[len(said.thoughts) :], subagent)
+        yield from self._think(said, thoughts[len(said.thoughts) :], event["author"], subagent)
         yield from self._say(said, text[len(said.text) :], event["author"], subagent)
         yield from self._close(said)
         yield from self._tools(event, said, subagent)
+        of_subagent = {} if subagent is None else {"subagentRunId": subagent}
+        for one, thoughts in said.reasonings.items():
+            self._completed.append({"id": one, "role": "reasoning", "content": thoughts, **of_subagent})
         for message in agent_messages(event):
-            of_agent = {"id": said.message_id} if message["role"] == "assistant" else {}
-            of_subagent = {} if subagent is None else {"subagentRunId": subagent}
-            self._completed.append({**message, **of_agent, **of_subagent})
+            if message["role"] != "reasoning":
+                own_id = {"id": said.message_id} if message["role"] == "assistant" else {}
+                self._completed.append({**message, **own_id, **of_subagent})
         calls = [call["id"] for call in calls_of(event)]
         self._called += calls
         self._pending |= set(calls) & set(event.get("longRunningToolIds", []))
@@ -255,15 +263,18 @@ class Translation:
             usage=[*self._usage.values()] or None,
         )
 
-    def _think(self, said: _Open, thoughts: str, subagent: str | None) -> Events:
+    def _think(self, said: _Open, thoughts: str, author: str, subagent: str | None) -> Events:
         if not thoughts:
             return
-        if said.reasoning is None:
-            said.reasoning = reasoning_id(said.event_id, said.reasonings)
-            said.reasonings += 1
-            yield ReasoningStartEvent(message_id=said.reasoning, subagent_run_id=subagent)
-            yield ReasoningMessageStartEvent(message_id=said.reasoning, role="reasoning", subagent_run_id=subagent)
+        if not said.reasoning_open:
+            yield from self._begin_anew(said, author, subagent)
+            said.reasoning_open = True
+            begun = reasoning_id(said.message_id, len(said.reasonings))
+            said.reasonings[begun] = ""
+            yield ReasoningStartEvent(message_id=begun, subagent_run_id=subagent)
+            yield ReasoningMessageStartEvent(message_id=begun, role="reasoning", subagent_run_id=subagent)
         said.thoughts += thoughts
+        said.reasonings[said.reasoning] += thoughts
         yield ReasoningMessageContentEvent(message_id=said.reasoning, delta=thoughts)
 
     def _say(self, said: _Open, text: str, author: str, subagent: str | None) -> Events:
@@ -293,19 +304,16 @@ class Translation:
             yield TextMessageEndEvent(message_id=said.message_id)
 
     def _close_reasoning(self, said: _Open) -> Events:
-        if said.reasoning is not None:
+        if said.reasoning_open:
+            said.reasoning_open = False
             yield ReasoningMessageEndEvent(message_id=said.reasoning)
             yield ReasoningEndEvent(message_id=said.reasoning)
-            said.reasoning = None
 
     def _close_all(self) -> Events:
         for said in self._open.values():
             yield from self._close(said)
-            self._void_thoughts(said)
+            self._void += said.reasonings
         self._open = {}
-
-    def _void_thoughts(self, said: _Open) -> None:
-        self._void += [reasoning_id(said.event_id, number) for number in range(said.reasonings)]
 
     def _tools(self, event: Json, said: _Open, subagent: str | None) -> Events:
         for call in calls_of(event):
@@ -337,9 +345,7 @@ class Translation:
         """Returns the messages of before and of this run. Reasoning that a snapshot leaves out stays on the screen."""
         messages = [*self.base, *self._completed, *begun]
         there = {message["id"] for message in messages}
-        void: list[Json] = [
-            {"id": one, "role": "reasoning", "content": ""} for one in dict.fromkeys(self._void) if one not in there
-        ]
+        void: list[Json] = [{"id": one, "role": "reasoning", "content": ""} for one in self._void if one not in there]
         return MessagesSnapshotEvent.model_validate({"messages": [*bounded(messages), *void]})
 
     def _subagent(self, event: Json) -> Generator[BaseEvent, None, str | None]:

@@ -44,6 +44,13 @@ def asking() -> App:
     return App(name="asking", root_agent=Workflow(name="asking", edges=[(START, look, ask, told)]))
 
 
+def flowing() -> App:
+    """A workflow of agents."""
+    first = LlmAgent(name="first", model=ScriptedModel(script=obey))
+    second = LlmAgent(name="second", model=ScriptedModel(script=obey))
+    return App(name="flowing", root_agent=Workflow(name="flowing", edges=[(START, first, second)]))
+
+
 def behind() -> App:
     """An agent with a tool that is such a workflow."""
     survey = Workflow(name="survey", description="Asks.", input_schema=Order, edges=[(START, look, ask, told)])

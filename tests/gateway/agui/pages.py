@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from adk_chat.dev.npm import cache, run
 from tests.programs import AGUI_CLIENTS, find_agui_clients
+from tests.support import until
 
 PAGES = ["copilotkit", "assistant"]
 _HTML = (
@@ -61,7 +62,12 @@ class Chat:
         """Type a message and send it."""
         field = self._page.get_by_placeholder(re.compile("message", re.IGNORECASE)).first
         await field.fill(text)
-        await field.press("Enter")
+
+        async def sent() -> bool:  # not while an answer is being written
+            await field.press("Enter")
+            return await field.input_value() == ""
+
+        await until(sent)
 
     async def shows(self, text: str | re.Pattern[str]) -> None:
         """Wait until a text is shown, once."""

@@ -14,7 +14,7 @@ from adk_chat.gateway.server import gateway_app
 from adk_chat.streaming import MemoryBroker
 from tests.conftest import plain
 from tests.durable.postman import asked, postman
-from tests.gateway.agui.apps import asking, behind
+from tests.gateway.agui.apps import asking, behind, flowing
 from tests.gateway.agui.frontend import Frontend, calls_in, tool_message
 from tests.gateway.conftest import gateway_config, served
 from tests.support import Json, calls, unique
@@ -24,7 +24,7 @@ pytestmark = plain
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def gateway(server: RestateServer, broker: MemoryBroker) -> AsyncIterator[httpx.AsyncClient]:
-    apps = {app.name: app for app in (asking(), behind(), postman())}
+    apps = {app.name: app for app in (asking(), behind(), flowing(), postman())}
     async with served(gateway_app(replace(gateway_config(server, broker), apps=apps))) as client:
         yield client
 
@@ -102,3 +102,12 @@ async def test_a_late_answer_of_the_frontend(gateway: httpx.AsyncClient) -> None
     (call,) = calls_in(await frontend.run("call paint {}"))
     assert (await frontend.run("count")).text == "4", "models refuse a history with an unanswered call"
     assert (await frontend.run(tool_message(call, "red"))).text == "got {'result': 'red'}"
+
+
+async def test_a_tool_of_the_frontend_in_a_workflow(gateway: httpx.AsyncClient) -> None:
+    frontend = Frontend(gateway, "flowing")
+    frontend.tools = [{"name": "paint", "description": ""}]
+    (call,) = calls_in(await frontend.run("call paint {}"))
+    run = await frontend.run(tool_message(call, "red"))
+    said = [message["content"] for message in run.messages if message["role"] == "assistant" and "content" in message]
+    assert said == ["got {'result': 'red'}", "echo got {'result': 'red'}"]

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.conftest import plain
-from tests.gateway.agui.frontend import Frontend, calls_in, tool_message
+from tests.gateway.agui.frontend import Frontend, Run, calls_in, tool_message
 from tests.support import Json, calls, gates, text_of, unique, until
 
 pytestmark = plain
@@ -20,6 +20,18 @@ def frontend(gateway: httpx.AsyncClient) -> Frontend:
     made = Frontend(gateway)
     made.tools = [PAINT]
     return made
+
+
+async def left_in_the_middle(frontend: Frontend) -> tuple[str, Json, Run]:
+    """A run whose client leaves after the first word. Returns what it waits for, its input, and what was shown."""
+    gate = unique("gate")
+    gates[gate] = asyncio.Event()
+    body = frontend.input(f"stream one @{gate} two")
+    async with frontend.streaming(body) as (run, events):
+        async for _ in events:
+            if run.text == "one ":
+                break
+    return gate, body, run
 
 
 async def test_a_conversation(frontend: Frontend) -> None:
@@ -148,13 +160,7 @@ async def test_an_interrupt_that_is_not_answered_stays(frontend: Frontend) -> No
 
 
 async def test_a_run_posted_again_is_the_same_turn(frontend: Frontend) -> None:
-    gate = unique("gate")
-    gates[gate] = asyncio.Event()
-    body = frontend.input(f"stream one @{gate} two")
-    async with frontend.streaming(body) as (run, events):
-        async for _ in events:
-            if run.text == "one ":
-                break
+    gate, body, run = await left_in_the_middle(frontend)
     # The client has a part of the answer in its messages.
     running = asyncio.create_task(frontend.send({**body, "messages": run.messages}))
     gates[gate].set()
@@ -167,13 +173,7 @@ async def test_a_run_posted_again_is_the_same_turn(frontend: Frontend) -> None:
 
 
 async def test_a_message_sent_again_in_another_run(frontend: Frontend) -> None:
-    gate = unique("gate")
-    gates[gate] = asyncio.Event()
-    body = frontend.input(f"stream one @{gate} two")
-    async with frontend.streaming(body) as (run, events):
-        async for _ in events:
-            if run.text == "one ":
-                break
+    gate, body, run = await left_in_the_middle(frontend)
     await until(frontend.events)
     other = asyncio.create_task(frontend.send({**body, "messages": run.messages, "runId": unique("run")}))
     gates[gate].set()
@@ -183,13 +183,7 @@ async def test_a_message_sent_again_in_another_run(frontend: Frontend) -> None:
 
 async def test_connecting_follows_what_runs(frontend: Frontend) -> None:
     await frontend.run("hello")
-    gate = unique("gate")
-    gates[gate] = asyncio.Event()
-    body = frontend.input(f"stream one @{gate} two")
-    async with frontend.streaming(body) as (run, events):
-        async for _ in events:
-            if run.text == "one ":
-                break
+    gate, *_ = await left_in_the_middle(frontend)
     page = Frontend(frontend.client)
     page.user, page.thread = frontend.user, frontend.thread
     async with page.streaming(page.input(), "/connect") as (run, events):
@@ -243,8 +237,9 @@ async def test_the_state(frontend: Frontend) -> None:
 async def test_context_and_properties(frontend: Frontend) -> None:
     context = [{"description": "The cart", "value": "3 apples"}]
     props = {"userId": frontend.user, "tone": "dry"}
-    run = await frontend.run("instruction", context=context, forwardedProps=props)
-    assert run.text.endswith("The cart:\n3 apples")
+    system = {"id": unique("message"), "role": "system", "content": "Be brief."}
+    run = await frontend.run(system, "instruction", context=context, forwardedProps=props)
+    assert run.text.endswith("Instructions of the application:\nBe brief.\n\nThe cart:\n3 apples")
     asked, said = await frontend.events()
     assert asked["customMetadata"]["forwarded_props"] == said["customMetadata"]["forwarded_props"] == {"tone": "dry"}
 

@@ -73,6 +73,16 @@ STREAMED: dict[str, tuple[list[Step], list[tuple[str, str]]]] = {
         [partial(thought("Hm"), of="e0"), None, partial("It is."), event("It is.")],
         [("reasoning", ""), ("assistant", "It is.")],
     ),
+    "reset, and other thoughts": (
+        [
+            partial(thought("Hm")),
+            None,
+            partial(thought("Ah")),
+            partial("It is."),
+            event(thought("Ah"), "It is."),
+        ],
+        [("reasoning", ""), ("assistant", "It is."), ("reasoning", "Ah")],
+    ),
     "reset after an event": (
         [event("First.", of="e0"), partial("It was"), None, event("It is.")],
         [("assistant", "First."), ("assistant", "It is.")],

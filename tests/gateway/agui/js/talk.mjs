@@ -1,11 +1,11 @@
-// An application on Node around HttpAgent. Commands come as lines of JSON, and go out as they are done:
-//   {"run": {...parameters}, "add": [...messages]} -> {"event": ...}, and then {"done": {...}}
-// Arguments: the client's package, the URL, the thread, and the headers as JSON.
+// An application on Node around HttpAgent. Commands come as lines of JSON, and events go out as they come:
+//   {"add": [...messages], "run": {...parameters}} -> {"event": ...} ... {"done": {...}}
+// Arguments: the client's module, the URL, the thread.
 import { createInterface } from "node:readline";
 
-const [client, url, threadId, headers] = process.argv.slice(2);
+const [client, url, threadId] = process.argv.slice(2);
 const { HttpAgent } = await import(client);
-const agent = new HttpAgent({ url, threadId, headers: JSON.parse(headers) });
+const agent = new HttpAgent({ url, threadId });
 const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 agent.subscribe({ onEvent: ({ event }) => say({ event }) });
 // A connection that breaks is thrown past runAgent by 1.0.
@@ -14,8 +14,7 @@ process.on("uncaughtException", (error) => broken?.(error));
 process.on("unhandledRejection", (error) => broken?.(error));
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const { add = [], run, forget } = JSON.parse(line);
-  if (forget) agent.setMessages([]);
+  const { add, run } = JSON.parse(line);
   agent.messages.push(...add);
   let error = null;
   try {
