@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from adk_chat.protocol.json import Json
 
@@ -72,14 +72,17 @@ class Origin(BaseModel):
 
 def origin_of(metadata: Json | None) -> Origin | None:
     """Returns the origin in the metadata of a user's event; None if it did not come from a frontend."""
-    noted = (metadata or {}).get(FRONTEND)
-    return Origin.model_validate(noted) if isinstance(noted, dict) and "turn" in noted else None
+    try:
+        return Origin.model_validate((metadata or {})[FRONTEND])
+    except (KeyError, ValidationError):  # anybody may have appended the event
+        return None
 
 
 def calls_in(metadata: Json | None) -> Sequence[str]:
     """Returns the ids of the calls of frontend tools in an agent's event, from its metadata."""
     noted = (metadata or {}).get(FRONTEND)
-    return noted.get("calls", []) if isinstance(noted, dict) else []
+    calls = noted.get("calls") if isinstance(noted, dict) else None
+    return calls if isinstance(calls, list) else []
 
 
 def split(messages: Sequence[SentMessage], count: int) -> Iterator[tuple[str | None, range]]:

@@ -206,14 +206,22 @@ def _messages(event: Event) -> list[SentMessage]:
 
 
 def _answered(events: Sequence[Event], *, finally_: bool = True) -> set[str]:
-    """Returns the ids of the calls that are answered: ADK's own questions by the user, any other call by anybody."""
-    return {
-        response.id
-        for event in events
-        if not (finally_ and _is_pending(event))
-        for response in event.get_function_responses()
-        if response.id and (event.author == "user" or not (response.name or "").startswith(_OF_ADK))
-    }
+    """Returns the ids of the calls that are answered: ADK's own questions by the user, any other call by anybody.
+
+    Args:
+        events: all events, oldest first. A workflow may ask again under the same id.
+        finally_: whether responses do not count which say that there is no answer yet.
+    """
+    found: set[str] = set()
+    for event in events:
+        found -= {call.id for call in event.get_function_calls() if call.id}
+        if not (finally_ and _is_pending(event)):
+            found |= {
+                response.id
+                for response in event.get_function_responses()
+                if response.id and (event.author == "user" or not (response.name or "").startswith(_OF_ADK))
+            }
+    return found
 
 
 def _asked_about(question: str, event: Event) -> str | None:

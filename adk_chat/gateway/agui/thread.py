@@ -165,7 +165,7 @@ class Threads:
                     ids = _ids(events)
                     wanted -= ids
                     # Turn checks all events. This is only to know what to show.
-                    if not wanted and (pages_read == _MOST_PAGES or not ids.isdisjoint(known)):
+                    if not wanted and (pages_read >= _MOST_PAGES or not ids.isdisjoint(known)):
                         break
         return found
 

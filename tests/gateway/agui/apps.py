@@ -31,7 +31,9 @@ async def look(node_input: Any) -> str:
 async def ask(ctx: Context, node_input: str) -> Any:
     """Ask the user in the middle."""
     schema = {"type": "integer"}
-    yield RequestInput(message=f"How many {node_input}?", payload={"item": node_input}, response_schema=schema)
+    yield RequestInput(
+        interrupt_id="how_many", message=f"How many {node_input}?", payload={"item": node_input}, response_schema=schema
+    )
 
 
 async def told(node_input: Any) -> str:

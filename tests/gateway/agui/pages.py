@@ -3,8 +3,10 @@
 import hashlib
 import os
 import re
+import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from urllib.parse import urlencode
 
 from playwright.async_api import Browser, Page, expect
@@ -13,14 +15,19 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from adk_chat.dev.npm import cache, run
+from adk_chat.dev.npm import cache, move, run
 from tests.programs import AGUI_CLIENTS, find_agui_clients
 from tests.support import until
 
 PAGES = ["copilotkit", "assistant"]
+_BUNDLED = [
+    *("--bundle", "--minify", "--splitting", "--format=esm", "--jsx=automatic"),
+    '--define:process.env.NODE_ENV="production"',
+    *(f"--loader:.{kind}=empty" for kind in ("woff", "woff2", "ttf")),
+]
 _HTML = (
     "<!doctype html><title>{page}</title><link rel=stylesheet href=/built/{page}.css>"
-    "<div id=root></div><script src=/built/{page}.js></script>"
+    "<div id=root></div><script type=module src=/built/{page}.js></script>"
 )
 
 
@@ -28,15 +35,15 @@ def site() -> Starlette:
     """An app that serves the pages. They are bundled once for each version of them."""
     home = find_agui_clients(print)
     sources = [AGUI_CLIENTS / f"{page}.tsx" for page in PAGES]
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
-    directory = cache() / f"agui-pages-{home.name.rpartition('-')[2]}-{digest}"
-    if not (directory / "done").exists():
+    made_of = [*(source.read_bytes() for source in sources), *map(str.encode, _BUNDLED)]
+    directory = cache() / f"{home.name}-pages-{hashlib.sha256(b''.join(made_of)).hexdigest()[:16]}"
+    if not directory.exists():
         os.environ["NODE_PATH"] = str(home / "node_modules")
-        fonts = [f"--loader:.{kind}=empty" for kind in ("woff", "woff2", "ttf")]
-        options = ["--bundle", "--minify", f"--outdir={directory}", '--define:process.env.NODE_ENV="production"']
         esbuild = str(home / "node_modules" / "esbuild" / "bin" / "esbuild")
-        run([esbuild, *map(str, sources), *options, "--jsx=automatic", *fonts], "the pages", "run the other tests")
-        (directory / "done").touch()
+        with tempfile.TemporaryDirectory(dir=cache(), prefix=".building-") as building:
+            outdir = f"--outdir={building}/pages"
+            run([esbuild, *map(str, sources), *_BUNDLED, outdir], "the pages", "run the other tests")
+            move(Path(building) / "pages", directory)
 
     def html(page: str) -> Route:
         return Route(f"/{page}", lambda _: HTMLResponse(_HTML.format(page=page)))
@@ -61,10 +68,13 @@ class Chat:
     async def say(self, text: str) -> None:
         """Type a message and send it."""
         field = self._page.get_by_placeholder(re.compile("message", re.IGNORECASE)).first
-        await field.fill(text)
 
-        async def sent() -> bool:  # not while an answer is being written
+        async def sent() -> bool:
+            # While an answer is being written, Enter begins a new line instead.
+            await field.fill(text)
             await field.press("Enter")
+            with suppress(AssertionError):
+                await expect(field).to_have_value("", timeout=1000)
             return await field.input_value() == ""
 
         await until(sent)

@@ -47,6 +47,9 @@ async def test_a_question_of_a_workflow(gateway: httpx.AsyncClient) -> None:
     assert run.end["result"] == "told 3"
     assert calls[f"looked for {item}"] == 1
     assert [message["content"] for message in (await frontend.connect()).messages] == [item, "told 3"]
+    # It asks again under the same id.
+    (interrupt,) = (await frontend.run(unique("plums"))).interrupts
+    assert (await frontend.run(resume=resolved(interrupt, 5))).text == "told 5"
 
 
 async def test_a_question_behind_a_tool(gateway: httpx.AsyncClient) -> None:
