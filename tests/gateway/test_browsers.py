@@ -11,7 +11,6 @@ import jwt
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
-from starlette.applications import Starlette
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
@@ -23,6 +22,7 @@ from adk_chat.gateway.auth.tokens import TokenError
 from adk_chat.protocol.turn_id import TurnId
 from adk_chat.streaming import MemoryBroker
 from tests.conftest import plain
+from tests.gateway.agui.pages import chat, site
 from tests.gateway.auth.bearer import SECRET, bearer, settings, token
 from tests.gateway.conftest import APPS, served
 from tests.gateway.sse import screen, watching
@@ -54,8 +54,10 @@ async ([gateway, bearer, body]) => {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def page_url() -> AsyncIterator[str]:
-    """A page of another origin."""
-    async with served(Starlette(routes=[Route("/", lambda _: HTMLResponse("<title>A page</title>"))])) as client:
+    """Pages of another origin."""
+    pages = site()
+    pages.routes.append(Route("/", lambda _: HTMLResponse("<title>A page</title>")))
+    async with served(pages) as client:
         yield str(client.base_url).rstrip("/")
 
 
@@ -91,6 +93,34 @@ async def test_a_page_follows_a_turn_with_a_ticket_to_its_end(
     ended = await page.evaluate(PAGE, [str(gateway.base_url).rstrip("/"), f"Bearer {token(user)}", said])
     assert ended == ["once upon a time ", 1]
     await page.close()
+
+
+@plain
+async def test_a_page_of_copilotkit_is_opened_again(
+    gateway: httpx.AsyncClient, user: str, page_url: str, browser: Browser
+) -> None:
+    """In the middle of an answer, and before an approval. All requests go to one address, and pings come in between."""
+    gate = unique("gate")
+    gates[gate] = asyncio.Event()
+    given = {"url": f"{gateway.base_url}/copilotkit", "agent": "scripted", "thread": "t", "token": token(user)}
+    async with chat(browser, page_url, "copilotkit", single="yes", **given) as shown:
+        await shown.say("hello")
+        await shown.shows("echo hello")
+        await shown.say(f"stream one two @{gate} three")
+        await shown.shows("one two")
+        await shown.open()
+        await shown.shows("echo hello")
+        await shown.shows("one two")
+        gates[gate].set()
+        await shown.shows("one two three")
+        await shown.say('call pay {"amount": 5}')
+        await shown.shows("Pay 5")
+        await shown.open()
+        await shown.approve()
+        await shown.shows("got {'paid': 5}")
+        assert shown.errors == []
+    stored = await gateway.get(f"/apps/scripted/users/{user}/sessions/t", headers=bearer(user))
+    assert len(stored.json()["events"]) == 11
 
 
 @plain
