@@ -99,9 +99,12 @@ async def test_a_page_follows_a_turn_with_a_ticket_to_its_end(
 async def test_a_page_of_copilotkit_is_opened_again(
     gateway: httpx.AsyncClient, user: str, page_url: str, browser: Browser
 ) -> None:
-    """In the middle of an answer, and before an approval. All requests go to one address, and pings come in between."""
-    gate = unique("gate")
-    gates[gate] = asyncio.Event()
+    """In the middle of an answer, and before an approval; another answer is stopped.
+
+    All requests go to one address, and pings come in between.
+    """
+    gate, never = unique("gate"), unique("gate")
+    gates[gate], gates[never] = asyncio.Event(), asyncio.Event()
     given = {"url": f"{gateway.base_url}/copilotkit", "agent": "scripted", "thread": "t", "token": token(user)}
     async with chat(browser, page_url, "copilotkit", single="yes", **given) as shown:
         await shown.say("hello")
@@ -113,6 +116,9 @@ async def test_a_page_of_copilotkit_is_opened_again(
         await shown.shows("one two")
         gates[gate].set()
         await shown.shows("one two three")
+        await shown.say(f"stream four @{never} five")
+        await shown.shows("four")
+        await shown.stop()
         await shown.say('call pay {"amount": 5}')
         await shown.shows("Pay 5")
         await shown.open()
@@ -120,7 +126,9 @@ async def test_a_page_of_copilotkit_is_opened_again(
         await shown.shows("got {'paid': 5}")
         assert shown.errors == []
     stored = await gateway.get(f"/apps/scripted/users/{user}/sessions/t", headers=bearer(user))
-    assert len(stored.json()["events"]) == 11
+    events = stored.json()["events"]
+    assert [event["errorCode"] for event in events if "errorCode" in event] == ["INVOCATION_ABORTED"]
+    assert len(events) == 14
 
 
 @plain

@@ -33,6 +33,8 @@ from adk_chat.protocol.json import Json
 from adk_chat.protocol.turn_id import TurnKey
 
 JsonBody = Annotated[Any, Body()]
+_USER_HEADER = "x-user-id"
+"""Names the user where no token does. CopilotKit sends nothing but its headers with all of its requests."""
 _ENCODER = EventEncoder()
 
 
@@ -135,13 +137,13 @@ class _Door:
             request: the request.
             app_name: the app, or an alias.
             thread_id: the thread.
-            user_ids: the user in each place where the request may name one.
+            user_ids: the user in each place, beside a header, where the request may name one.
 
         Raises:
             RefusedError: if the token is another user's, or there is no such app.
         """
         subject: str | None = request.scope.get(SUBJECT)
-        named = [user for user in user_ids if user]
+        named = [user for user in (request.headers.get(_USER_HEADER), *user_ids) if user]
         if subject is not None and set(named) - {subject}:
             raise RefusedError(403, "The token belongs to another user.")
         user = subject or next(iter(named), USER)

@@ -87,6 +87,10 @@ class Chat:
         """Press the button that approves a call."""
         await self._page.get_by_test_id("approve").click()
 
+    async def stop(self) -> None:
+        """Press CopilotKit's button that stops the answer."""
+        await self._page.get_by_test_id("copilot-send-button").click()
+
     async def is_painted(self, color: str) -> None:
         """Wait until the frontend's tool has run."""
         await expect(self._page.locator("body")).to_have_attribute("data-color", color)

@@ -60,6 +60,17 @@ async def test_in_the_name_of_another_user(guarded: httpx.AsyncClient) -> None:
         assert answer.status_code == 403, answer.text
     answer = await guarded.get(f"/agui/scripted/threads/t?user_id={alice.user}", headers=bearer(bob))
     assert answer.status_code == 403
+    answer = await guarded.get("/agui/scripted/threads/t", headers={**bearer(bob), "x-user-id": alice.user})
+    assert answer.status_code == 403
+
+
+async def test_a_header_names_the_user_where_no_token_does(gateway: httpx.AsyncClient) -> None:
+    frontend = Frontend(gateway, headers={"x-user-id": unique("user")})
+    frontend.user = frontend.headers["x-user-id"]
+    await frontend.run("hello", forwardedProps={})
+    assert len(await frontend.events()) == 2
+    thread = await gateway.get(f"/agui/scripted/threads/{frontend.thread}", headers=frontend.headers)
+    assert [message["content"] for message in thread.json()["messages"]] == ["hello", "echo hello"]
 
 
 async def test_threads_and_runs_of_others(guarded: httpx.AsyncClient) -> None:

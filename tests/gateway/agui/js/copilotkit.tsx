@@ -35,8 +35,7 @@ function Tools() {
 createRoot(document.getElementById("root")!).render(
   <CopilotKit
     runtimeUrl={given.url}
-    headers={given.token ? { Authorization: `Bearer ${given.token}` } : {}}
-    properties={given.user ? { userId: given.user } : {}}
+    headers={given.token ? { Authorization: `Bearer ${given.token}` } : { "x-user-id": given.user }}
     useSingleEndpoint={given.single === "yes"}
   >
     <Tools />
